@@ -1,0 +1,286 @@
+// Package ca decides whom we trust and says who we are. It is the only maker of TLS configurations.
+//
+// A Store holds the trust store (Mozilla's bundle, built in or downloaded, and the operator's own roots), the client
+// certificates, and the issuer of certificates for intercepted tunnels. All of it is read once, by New; only the
+// trust store changes afterwards, when Start or Update finds a newer bundle, and it changes as a whole. A changed
+// configuration or key pair is a new Store.
+//
+// The package knows certificates and files. It knows nothing of proxying, of addresses that may not be reached, of logs
+// or metrics: it reports through Hooks and returns errors. DescribeError turns those of a handshake into words.
+package ca
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	mozilla "golang.org/x/crypto/x509roots/fallback/bundle"
+)
+
+// maxBundle bounds a bundle or a file of extra roots, in bytes.
+const maxBundle = 4 << 20
+
+// maxSessions bounds the TLS sessions kept for resumption, over all destinations.
+const maxSessions = 4096
+
+// builtInOrigin is the Origin of the bundle that is compiled in.
+const builtInOrigin = "built-in"
+
+// builtInDate is when the built-in bundle was taken from Mozilla: the time in its module's version, since it has no
+// date of its own.
+var builtInDate = time.Date(2026, 10, 30, 15, 31, 54, 0, time.UTC)
+
+// Hooks are how a Store reports what nobody waits for. Each may be nil. They are called, and waited for, by whatever
+// finds something out (New, Update, Start's goroutine, ServerConfig), so they must be quick.
+type Hooks struct {
+	// Refreshed follows each look for a newer bundle. err is set with RefreshFailed, and with RefreshUpdated
+	// where the new bundle is in use but could not be kept in its file.
+	Refreshed func(result RefreshResult, err error)
+	// Changed follows a change of the trusted roots: pools should retire the connections made before.
+	Changed func()
+	// Warn takes what is wrong but stops nothing: an expired client certificate, a damaged cached bundle.
+	Warn func(err error)
+}
+
+func (h *Hooks) warn(err error) {
+	if h.Warn != nil && err != nil {
+		h.Warn(err)
+	}
+}
+
+// Store is the trust store and the identities. All its methods may be called concurrently.
+type Store struct {
+	cfg         Config
+	hooks       Hooks
+	clientCerts map[string]*tls.Certificate
+	extra       []root
+	issuer      *issuer // nil where none is configured
+	trust       atomic.Pointer[trust]
+
+	updating sync.Mutex // serialises Update; guards seen
+	seen     validators // of the newest answer to have been read in full
+
+	lifecycle sync.Mutex // guards stop and closed
+	stop      context.CancelFunc
+	closed    bool
+	refresher sync.WaitGroup
+}
+
+// trust is the trust store of a moment. It never changes.
+type trust struct {
+	bundle bundle
+	roots  []*x509.Certificate // of the bundle and the extra ones, each once
+	pool   *x509.CertPool
+	// sessions end with the trust store that their certificates were verified against.
+	sessions tls.ClientSessionCache
+}
+
+// bundle is a set of roots with its date.
+type bundle struct {
+	roots  []root
+	asOf   time.Time // zero: unknown
+	origin string    // builtInOrigin, a file or a URL
+}
+
+// root is a certificate that is trusted to issue others.
+type root struct {
+	cert *x509.Certificate
+	// constraint, if not nil, refuses chains for what X.509 cannot express (Mozilla's "distrust after").
+	constraint func([]*x509.Certificate) error
+}
+
+type fingerprint [sha256.Size]byte
+
+func (r root) fingerprint() fingerprint { return sha256.Sum256(r.cert.Raw) }
+
+// New reads every file that cfg names and returns a Store that trusts the newer of the built-in bundle and the one
+// kept in cfg.Bundle.File, and the extra roots. An error names the configuration key and the file; a kept bundle that
+// cannot be read is a warning only. New uses no network and starts nothing.
+func New(cfg Config, hooks Hooks) (*Store, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Store{cfg: cfg, hooks: hooks}
+	var err error
+	if s.clientCerts, err = cfg.loadClientCerts(); err != nil {
+		return nil, err
+	}
+	if s.issuer, err = newIssuer(cfg.MITMIssuer); err != nil {
+		return nil, err
+	}
+	if s.extra, err = loadExtra(cfg.Bundle.ExtraFile); err != nil {
+		return nil, err
+	}
+	s.warnOfValidity()
+	current := builtIn()
+	kept, seen, err := loadKept(cfg.Bundle.File)
+	if err != nil {
+		hooks.warn(fmt.Errorf("caBundle.file: %w; going on with the built-in bundle", err))
+	}
+	if seen.URL == cfg.Bundle.URL {
+		s.seen = seen
+	}
+	if kept.asOf.After(current.asOf) {
+		current = kept
+	}
+	s.trust.Store(newTrust(current, s.extra))
+	return s, nil
+}
+
+func (s *Store) warnOfValidity() {
+	for alias, pair := range s.clientCerts {
+		key, _ := aliasKeys(alias)
+		if alias == DefaultAlias {
+			key = "clientCertFile"
+		}
+		s.hooks.warn(checkValidity(key, pair.Leaf))
+	}
+	if s.issuer != nil {
+		s.hooks.warn(checkValidity("mitmIssuerCertFile", s.issuer.cert))
+	}
+}
+
+// Roots returns how many roots are trusted, the extra ones included.
+func (s *Store) Roots() int { return len(s.trust.Load().roots) }
+
+// Timestamp returns the date of the Mozilla bundle in use.
+func (s *Store) Timestamp() time.Time { return s.trust.Load().bundle.asOf }
+
+// Origin returns where the Mozilla bundle in use came from: "built-in", the file that it is kept in or, kept in none,
+// the URL.
+func (s *Store) Origin() string { return s.trust.Load().bundle.origin }
+
+// Certificates returns the roots that are trusted, the extra ones included, in the order of their names.
+func (s *Store) Certificates() []*x509.Certificate {
+	certs := slices.Clone(s.trust.Load().roots)
+	slices.SortStableFunc(certs, func(a, b *x509.Certificate) int {
+		return strings.Compare(strings.ToLower(a.Subject.String()), strings.ToLower(b.Subject.String()))
+	})
+	return certs
+}
+
+func newTrust(b bundle, extra []root) *trust {
+	t := &trust{bundle: b, pool: x509.NewCertPool(), sessions: tls.NewLRUClientSessionCache(maxSessions)}
+	have := make(map[fingerprint]bool)
+	// Extra roots first: the operator's word lifts a constraint that Mozilla puts on the same root.
+	for _, r := range slices.Concat(extra, b.roots) {
+		if fp := r.fingerprint(); !have[fp] {
+			have[fp] = true
+			t.roots = append(t.roots, r.cert)
+			t.pool.AddCertWithConstraint(r.cert, r.constraint)
+		}
+	}
+	return t
+}
+
+// builtIn returns the compiled-in bundle. It is parsed once, as it is the same for every Store.
+var builtIn = sync.OnceValue(func() bundle {
+	b := bundle{asOf: builtInDate, origin: builtInOrigin}
+	for r := range mozilla.Roots() {
+		cert, err := x509.ParseCertificate(r.Certificate)
+		if err != nil {
+			panic("BUG: a built-in root does not parse: " + err.Error())
+		}
+		b.roots = append(b.roots, root{cert, r.Constraint})
+	}
+	return b
+})
+
+// loadExtra reads caBundle.extraFile; "" has no roots.
+func loadExtra(file string) ([]root, error) {
+	if file == "" {
+		return nil, nil
+	}
+	data, err := readFile(file, maxBundle)
+	if err != nil {
+		return nil, fmt.Errorf("caBundle.extraFile: %w", err)
+	}
+	certs, err := parseCertificates(data)
+	if err != nil {
+		return nil, fmt.Errorf("caBundle.extraFile: %q: %w", file, err)
+	}
+	roots := make([]root, len(certs))
+	for i, c := range certs {
+		roots[i].cert = c
+	}
+	return roots, nil
+}
+
+// loadKept reads the bundle that an earlier download kept, with what to ask about it; no file, no bundle.
+func loadKept(file string) (bundle, validators, error) {
+	if file == "" {
+		return bundle{}, validators{}, nil
+	}
+	data, err := readFile(file, maxBundle)
+	if errors.Is(err, fs.ErrNotExist) {
+		return bundle{}, validators{}, nil
+	}
+	if err != nil {
+		return bundle{}, validators{}, err
+	}
+	b, err := parseBundle(data)
+	if err != nil {
+		return bundle{}, validators{}, fmt.Errorf("%q: %w", file, err)
+	}
+	b.origin = file
+	if info, err := os.Stat(file); b.asOf.IsZero() && err == nil {
+		b.asOf = info.ModTime() // keep sets it to Last-Modified
+	}
+	return b, loadValidators(file, data), nil
+}
+
+// asOfLine is how the bundles made by curl's mk-ca-bundle state the date of Mozilla's data.
+var asOfLine = regexp.MustCompile(`(?m)^#+ *Certificate data from Mozilla [a-z -]{1,40}: *([^\r\n]{1,80})`)
+
+// parseBundle reads a PEM bundle with the date that its first lines may state. Every certificate has to parse.
+func parseBundle(data []byte) (bundle, error) {
+	certs, err := parseCertificates(data)
+	if err != nil {
+		return bundle{}, err
+	}
+	b := bundle{asOf: parseAsOf(data)}
+	constraints := make(map[fingerprint]func([]*x509.Certificate) error)
+	for _, r := range builtIn().roots {
+		constraints[r.fingerprint()] = r.constraint
+	}
+	have := make(map[fingerprint]bool)
+	for _, c := range certs {
+		r := root{cert: c}
+		fp := r.fingerprint()
+		if have[fp] {
+			continue
+		}
+		have[fp] = true
+		// PEM cannot carry a constraint; the one that is known of this root still holds.
+		r.constraint = constraints[fp]
+		b.roots = append(b.roots, r)
+	}
+	return b, nil
+}
+
+// parseAsOf returns the date in the comment above the first certificate, zero where there is none.
+func parseAsOf(data []byte) time.Time {
+	head, _, _ := strings.Cut(string(data), "-----BEGIN ")
+	m := asOfLine.FindStringSubmatch(head)
+	if m == nil {
+		return time.Time{}
+	}
+	date := strings.Join(strings.Fields(m[1]), " ") // the day is padded with a space
+	for _, layout := range []string{"Mon Jan 2 15:04:05 2006 GMT", "Mon Jan 2 15:04:05 2006 UTC", "Mon Jan 2 15:04:05 2006"} {
+		if t, err := time.Parse(layout, date); err == nil {
+			return t
+		}
+	}
+	return time.Time{}
+}
