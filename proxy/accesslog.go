@@ -1,0 +1,193 @@
+package proxy
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"math/rand/v2"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// accessLog writes one line an exchange.
+type accessLog struct {
+	writer *logWriter
+	json   bool
+	logger zerolog.Logger
+	second atomic.Pointer[formattedSecond]
+}
+
+// formattedSecond is a second as the text log shows it. It is formatted once, for all of that second's lines.
+type formattedSecond struct {
+	unix int64
+	text []byte
+}
+
+func newAccessLog(cfg AccessLogConfig, report func(error)) (*accessLog, error) {
+	w, err := openLog(cfg.File, report)
+	if err != nil {
+		return nil, err
+	}
+	return &accessLog{writer: w, json: cfg.Type == LogJSON, logger: zerolog.New(w)}, nil
+}
+
+// log writes the line of an exchange that has ended.
+func (l *accessLog) log(ex *exchange, took time.Duration) {
+	at := time.Now()
+	if l.json {
+		l.logJSON(ex, at, took)
+		return
+	}
+	ex.line = l.appendText(ex.line[:0], ex, at, took)
+	l.writer.Write(ex.line)
+}
+
+// appendText appends [time] rq_id client_addr METHOD url status 12ms.
+func (l *accessLog) appendText(dst []byte, ex *exchange, at time.Time, took time.Duration) []byte {
+	dst = append(dst, '[')
+	dst = append(dst, l.formatSecond(at)...)
+	dst = append(dst, "] "...)
+	dst = appendEscaped(dst, ex.requestID())
+	dst = append(dst, ' ')
+	dst = append(dst, ex.client.addr...)
+	dst = append(dst, ' ')
+	dst = appendEscaped(dst, orDash(ex.method()))
+	dst = append(dst, ' ')
+	ex.url = ex.appendURL(ex.url[:0])
+	dst = appendEscaped(dst, orDash(ex.url))
+	dst = append(dst, ' ')
+	dst = strconv.AppendInt(dst, int64(ex.status), 10)
+	dst = append(dst, ' ')
+	dst = strconv.AppendInt(dst, took.Milliseconds(), 10)
+	return append(dst, "ms\n"...)
+}
+
+func (l *accessLog) formatSecond(at time.Time) []byte {
+	if s := l.second.Load(); s != nil && s.unix == at.Unix() {
+		return s.text
+	}
+	s := &formattedSecond{unix: at.Unix(), text: at.AppendFormat(nil, time.RFC3339)}
+	l.second.Store(s)
+	return s.text
+}
+
+func (l *accessLog) logJSON(ex *exchange, at time.Time, took time.Duration) {
+	ex.line = at.AppendFormat(ex.line[:0], "2006-01-02T15:04:05.000Z07:00")
+	ex.url = ex.appendURL(ex.url[:0])
+	e := l.logger.Log().Bytes("time", ex.line).Bytes("rq_id", ex.requestID()).Str("client_addr", ex.client.addr).
+		Bytes("method", orDash(ex.method())).Bytes("url", orDash(ex.url)).
+		Int("response_code", ex.status).Int64("response_time_ms", took.Milliseconds())
+	if ex.reason != reasonNone {
+		e.Int("reason_code", int(ex.reason)).Bytes("reason", appendReasonText(nil, ex.reasonText))
+	}
+	if ex.remote.IsValid() {
+		ex.line = ex.remote.AppendTo(ex.line[:0])
+		e.Bytes("upstream_addr", ex.line).Bool("conn_reused", ex.reused)
+	}
+	if ex.tlsVersion != "" {
+		e.Str("tls_version", ex.tlsVersion)
+	}
+	e.Int64("request_bytes", ex.requestBytes).Int64("response_bytes", ex.responseBytes)
+	for i, key := range [phases]string{"dns_ms", "connect_ms", "tls_ms", "first_byte_ms"} {
+		if ex.phases[i] >= 0 {
+			e.Int64(key, ex.phases[i].Milliseconds())
+		}
+	}
+	e.Send()
+}
+
+// appendURL appends as much of the request's URL as accessLog.url lets into the log. User information is a
+// password, so it is left out of what was refused for having it.
+func (ex *exchange) appendURL(dst []byte) []byte {
+	mode := ex.run.cfg.AccessLog.URL
+	if ex.authority == nil {
+		return appendRawTarget(dst, ex.head.target.of(ex.head.raw), mode)
+	}
+	if ex.connect {
+		return append(dst, ex.authority...)
+	}
+	dst = append(dst, "http"...)
+	if ex.tls {
+		dst = append(dst, 's')
+	}
+	dst = append(append(dst, "://"...), ex.authority...)
+	return append(dst, visiblePath(ex.path, mode)...)
+}
+
+// appendRawTarget appends a target that could not be taken apart.
+func appendRawTarget(dst, target []byte, mode string) []byte {
+	if mode == URLHost {
+		return dst
+	}
+	target = visiblePath(target, mode)
+	if slashes := bytes.Index(target, []byte("//")); slashes >= 0 {
+		end := len(target)
+		if i := bytes.IndexAny(target[slashes+2:], "/?#"); i >= 0 {
+			end = slashes + 2 + i
+		}
+		if at := bytes.LastIndexByte(target[slashes:end], '@'); at >= 0 {
+			return append(append(dst, target[:slashes+2]...), target[slashes+at+1:]...)
+		}
+	} else if at := bytes.IndexByte(target, '@'); at >= 0 && bytes.IndexByte(target[:at], '/') < 0 {
+		return append(dst, target[at+1:]...)
+	}
+	return append(dst, target...)
+}
+
+// visiblePath cuts off what mode keeps out of the log.
+func visiblePath(path []byte, mode string) []byte {
+	switch mode {
+	case URLHost:
+		return nil
+	case URLPath:
+		if i := bytes.IndexAny(path, "?#"); i >= 0 {
+			return path[:i]
+		}
+	}
+	return path
+}
+
+func orDash(b []byte) []byte {
+	if len(b) == 0 {
+		return []byte("-")
+	}
+	return b
+}
+
+// appendEscaped appends b so that it is one word of a line: what is not in ! to ~, and the backslash, as \xNN.
+func appendEscaped(dst, b []byte) []byte {
+	for _, c := range b {
+		if c < '!' || c > '~' || c == '\\' {
+			dst = appendHexByte(dst, c)
+		} else {
+			dst = append(dst, c)
+		}
+	}
+	return dst
+}
+
+// requestID returns the id that the client gave, or a random one (a version 4 UUID, RFC 9562). It is no secret, so
+// that a fast generator is good enough.
+func (ex *exchange) requestID() []byte {
+	if id := ex.head.id.of(ex.head.raw); len(id) > 0 {
+		return id
+	}
+	var u [16]byte
+	binary.LittleEndian.PutUint64(u[:8], rand.Uint64())
+	binary.LittleEndian.PutUint64(u[8:], rand.Uint64())
+	u[6] = u[6]&0x0f | 0x40
+	u[8] = u[8]&0x3f | 0x80
+	b := ex.id[:36]
+	for i, j := 0, 0; i < len(u); i++ {
+		if j == 8 || j == 13 || j == 18 || j == 23 {
+			b[j] = '-'
+			j++
+		}
+		hex.Encode(b[j:], u[i:i+1])
+		j += 2
+	}
+	return b
+}

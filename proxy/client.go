@@ -1,0 +1,331 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// client is a connection of a client. Its goroutine parses a request, carries it out and answers it before it looks
+// at the next; between requests it holds no buffer.
+type client struct {
+	proxy    *Proxy
+	listener *listener
+	conn     net.Conn // what is read and written: tcp, or TLS above it
+	tcp      *net.TCPConn
+	raw      syscall.RawConn
+	prober   *prober
+	addr     string // as it is logged
+	overload bool   // one more than maxConnections: it is told so, and closed
+
+	deadline deadline
+	state    atomic.Uint32 // a clientState
+	finSeen  tick          // since when the client's FIN has been seen; the sweeper's own
+
+	// What awaitRequest's callback leaves behind.
+	ready   func(fd uintptr) bool
+	ex      *exchange
+	readErr error
+
+	mu     sync.Mutex // guards the following
+	up     *upstream  // the connection that serves this client now
+	cancel context.CancelFunc
+	gone   bool // the client went away while its request was being served
+}
+
+// clientState says what a client's goroutine is doing, for the sweeper and for a stopping proxy.
+type clientState uint32
+
+const (
+	clientIdle    clientState = iota // between requests
+	clientReading                    // a request has begun
+	clientWaiting                    // for the destination: it is of interest whether the client is still there
+	clientBusy                       // writing an answer, tunnelling, leaving
+)
+
+// vanishGrace is how long a client's FIN must have been there before it counts as gone. A client that only
+// half-closes looks the same; it gets its answer if that comes within this time.
+const vanishGrace = 250 * time.Millisecond
+
+func newClient(p *Proxy, l *listener, tcp *net.TCPConn) (*client, error) {
+	prober, err := newProber(tcp)
+	if err != nil {
+		return nil, err
+	}
+	c := &client{proxy: p, listener: l, conn: tcp, tcp: tcp, raw: prober.raw, prober: prober, addr: tcp.RemoteAddr().String()}
+	c.ready = c.readReady
+	c.deadline.set(never, tcp)
+	return c, nil
+}
+
+// serve is the connection's goroutine; it ends with the connection.
+func (c *client) serve() {
+	defer c.proxy.leave(c)
+	defer func() {
+		if r := recover(); r != nil {
+			c.proxy.log().Error().Str("client", c.addr).Interface("panic", r).Bytes("stack", debug.Stack()).Msg("a bug ended a connection")
+		}
+	}()
+	if c.listener.tls != nil && !c.handshake() {
+		return
+	}
+	for c.awaitRequest() {
+		if !c.handle(c.ex) {
+			return
+		}
+	}
+}
+
+// handshake speaks TLS with a client of an https listener, within clientTimeout.
+func (c *client) handshake() bool {
+	c.limit(c.proxy.run.Load().cfg.ClientTimeout)
+	conn := tls.Server(&wire{TCPConn: c.tcp, write: c.writeTCP}, c.listener.tls.Load())
+	if err := conn.Handshake(); err != nil {
+		c.proxy.log().Debug().Str("client", c.addr).Err(err).Msg("TLS handshake with a client failed")
+		return false
+	}
+	c.conn = conn
+	return true
+}
+
+// limit gives the client that long to get on.
+func (c *client) limit(d time.Duration) { c.deadline.set(now()+int64(d), c.tcp) }
+
+// unlimited lets the client wait for as long as the destination takes.
+func (c *client) unlimited() { c.deadline.set(never, c.tcp) }
+
+func (c *client) enter(s clientState) { c.state.Store(uint32(s)) }
+
+// awaitRequest waits until the first bytes of a request are in c.ex's buffer, at most for clientIdleTimeout. It
+// reports whether there are any.
+func (c *client) awaitRequest() bool {
+	if c.ex != nil && c.ex.in.len() > 0 { // pipelined
+		c.enter(clientReading)
+		return true
+	}
+	c.dropExchange()
+	c.limit(c.proxy.run.Load().cfg.ClientIdleTimeout)
+	c.enter(clientIdle)
+	if c.proxy.stopping.Load() {
+		return false
+	}
+	c.readErr = nil
+	if c.conn == net.Conn(c.tcp) {
+		if err := c.raw.Read(c.ready); err != nil {
+			return false
+		}
+	} else {
+		c.readFirst()
+	}
+	if c.readErr != nil {
+		c.dropExchange()
+		return false
+	}
+	c.enter(clientReading)
+	return true
+}
+
+// readReady reads what the socket holds. A buffer is taken only now that there is something, so that a thousand
+// connections at rest hold none.
+func (c *client) readReady(fd uintptr) bool {
+	if c.ex == nil {
+		c.ex = acquireExchange()
+	}
+	free := c.ex.in.free()
+	for {
+		n, err := syscall.Read(int(fd), free)
+		switch {
+		case err == syscall.EINTR:
+			continue
+		case err == syscall.EAGAIN:
+			c.dropExchange()
+			return false
+		case err != nil:
+			c.readErr = err
+		case n == 0:
+			c.readErr = io.EOF
+		default:
+			c.ex.in.added(n)
+		}
+		return true
+	}
+}
+
+// readFirst is readReady above TLS, which has a buffer of its own: one byte is enough to know.
+func (c *client) readFirst() {
+	var b [1]byte
+	if _, c.readErr = io.ReadFull(c.conn, b[:]); c.readErr != nil {
+		return
+	}
+	c.ex = acquireExchange()
+	c.ex.in.free()[0] = b[0]
+	c.ex.in.added(1)
+}
+
+func (c *client) dropExchange() {
+	if c.ex != nil {
+		c.ex.release()
+		c.ex = nil
+	}
+}
+
+// fill reads more of the request into the exchange's buffer, which has room.
+func (c *client) fill(ex *exchange) error {
+	n, err := c.conn.Read(ex.in.free())
+	ex.in.added(n)
+	if n > 0 {
+		return nil
+	}
+	return c.readFailure(err)
+}
+
+// readFailure says why a read from the client has failed: with 408 where it was too slow.
+func (c *client) readFailure(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) && c.deadline.passed() {
+		f := failf(reasonSlowClient, "the client was too slow")
+		f.fatal = true
+		return f
+	}
+	return clientGone()
+}
+
+// write sends p to the client, which must take some of it within every clientTimeout.
+func (c *client) write(p []byte) error {
+	if c.conn == net.Conn(c.tcp) {
+		_, err := c.writeTCP(p)
+		return err
+	}
+	_, err := c.conn.Write(p)
+	return err
+}
+
+func (c *client) writeTCP(p []byte) (written int, err error) {
+	timeout := c.proxy.run.Load().cfg.ClientTimeout
+	for {
+		c.limit(timeout)
+		n, err := c.tcp.Write(p[written:])
+		written += n
+		if err == nil {
+			c.unlimited()
+			return written, nil
+		}
+		if n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) || !c.deadline.passed() {
+			return written, err
+		}
+	}
+}
+
+// writeBuffers is write for a head and a body, in one call to the system where there is no TLS.
+func (c *client) writeBuffers(ex *exchange, head, body []byte) error {
+	switch {
+	case len(body) == 0:
+		return c.write(head)
+	case len(head) == 0:
+		return c.write(body)
+	}
+	if c.conn != net.Conn(c.tcp) || len(body) <= copyLimit {
+		ex.out = append(head, body...)
+		return c.write(ex.out)
+	}
+	timeout := c.proxy.run.Load().cfg.ClientTimeout
+	ex.parts = [2][]byte{head, body}
+	ex.vector = ex.parts[:]
+	for {
+		c.limit(timeout)
+		n, err := ex.vector.WriteTo(c.tcp)
+		if err == nil {
+			c.unlimited()
+			return nil
+		}
+		if n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) || !c.deadline.passed() {
+			return err
+		}
+	}
+}
+
+// attach notes what the client's going away would end. It reports false if the client has gone.
+func (c *client) attach(up *upstream, cancel context.CancelFunc) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.up, c.cancel = up, cancel
+	return !c.gone
+}
+
+// vanished ends what is being done for a client that went away, or that a stopping proxy does not wait for.
+func (c *client) vanished() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gone = true
+	if c.up != nil {
+		c.up.kill(closeClient)
+	}
+	if c.cancel != nil {
+		c.cancel()
+	}
+}
+
+func (c *client) hasGone() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.gone
+}
+
+// sweep enforces the client's time limits, and notices that it went away while the destination is waited for.
+func (c *client) sweep(at tick) {
+	c.deadline.expire(at, c.tcp)
+	if clientState(c.state.Load()) != clientWaiting {
+		c.finSeen = 0
+		return
+	}
+	switch c.prober.probe() {
+	case probeClosed:
+		if c.finSeen == 0 {
+			c.finSeen = at
+		}
+		if at-c.finSeen >= int64(vanishGrace) {
+			c.vanished()
+		}
+	case probeFailed:
+		c.vanished()
+	}
+}
+
+// Limits of a lingering close, RFC 9112 section 9.6: a client that is still sending would lose the answer if its
+// connection were closed under it, for the reset that follows discards what it has not yet read.
+const (
+	lingerPause = 2 * time.Second  // without a byte
+	lingerTotal = 30 * time.Second // in all
+)
+
+// linger closes the sending side and takes what still comes, so that the client can read its answer.
+func (c *client) linger() {
+	c.enter(clientBusy)
+	if conn, ok := c.conn.(*tls.Conn); ok {
+		conn.CloseWrite()
+	}
+	if c.tcp.CloseWrite() != nil {
+		return
+	}
+	buf := acquireCopyBuffer()
+	defer releaseCopyBuffer(buf)
+	for end := now() + int64(lingerTotal); now() < end && !c.proxy.stopping.Load(); {
+		c.limit(lingerPause)
+		if _, err := c.tcp.Read(*buf); err != nil {
+			return
+		}
+	}
+}
+
+// reset closes the connection so that the client cannot take what it got for a whole message.
+func (c *client) reset() {
+	c.tcp.SetLinger(0)
+	c.tcp.Close()
+}

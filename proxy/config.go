@@ -1,0 +1,312 @@
+package proxy
+
+import (
+	"fmt"
+	"math"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Config is what an operator may change about the proxy. Its keys are those of the configuration file.
+type Config struct {
+	// Listeners (listener, listeners) are the endpoints that clients connect to; at least one.
+	Listeners []ListenerConfig
+	// ClientTimeout (clientTimeout) bounds a request's head, a pause within its body, a TLS handshake and a
+	// pause in reading a response. Above 0.
+	ClientTimeout time.Duration
+	// ClientIdleTimeout (clientIdleTimeout) is how long a client's connection may rest between requests. Above 0.
+	ClientIdleTimeout time.Duration
+	// ConnectTimeout (connectTimeout) bounds resolving and connecting, over all addresses together; a TLS
+	// handshake has as long again. Above 0.
+	ConnectTimeout time.Duration
+	// ConnectionLifetime (connectionLifetime) is the age at which a connection to a destination is closed,
+	// whatever it is doing. Above 0.
+	ConnectionLifetime time.Duration
+	// ReadTimeout (readTimeout) is how long a connection to a destination may carry no byte. Above 0.
+	ReadTimeout time.Duration
+	// MaxResponseBodySize (maxResponseBodySize) in bytes; 0 allows only empty bodies.
+	MaxResponseBodySize int64
+	// MaxRequestBodySize (maxRequestBodySize) in bytes; 0 allows only empty bodies.
+	MaxRequestBodySize int64
+	// MaxBufferedBytes (maxBufferedBytes) is the memory for request bodies over all clients, in bytes.
+	MaxBufferedBytes int64
+	// MaxHeaderSize (maxHeaderSize) is the largest head, and the largest trailer section, in bytes. 256 to 16 MiB.
+	MaxHeaderSize int64
+	// MaxConnections (maxConnections) is the most client connections at once. Above 0.
+	MaxConnections int
+	// MaxConnectionsPerDestination (maxConnectionsPerDestination) is the most connections in use to one host
+	// and port at once, tunnels included. Above 0.
+	MaxConnectionsPerDestination int
+	// ConnectMode (connect.mode) is what CONNECT does: one of ConnectTunnel, ConnectMITM and ConnectDeny.
+	ConnectMode string
+	// ConnectPorts (connect.ports) are the ports that CONNECT may reach; empty: any that the guard allows.
+	ConnectPorts []uint16
+	// UserAgent (userAgent) replaces every request's User-Agent; "" leaves the client's own, or none.
+	UserAgent string
+	// RequestIDHeader (requestIDHeader) is the request header whose value becomes the request's id in the
+	// logs; "", or a request without it, gets a generated one.
+	RequestIDHeader string
+	// AccessLog (accessLog) is where and how requests are logged.
+	AccessLog AccessLogConfig
+	// MetricsAddress (metrics.address) is where metrics and health are served; "" is nowhere.
+	MetricsAddress string
+	// ShutdownTimeout (shutdownTimeout) is how long Shutdown lets running requests finish. Above 0.
+	ShutdownTimeout time.Duration
+}
+
+// ListenerConfig is one endpoint that clients connect to.
+type ListenerConfig struct {
+	Type         string // http or https
+	Address      string // host:port; an empty host is every address
+	CertFile     string // PEM; https only, where it is required
+	KeyFile      string // PEM; https only, where it is required
+	ClientCAFile string // PEM; where set, a client must present a certificate from this CA
+	// ReusePort lets a second process listen on the same address (SO_REUSEPORT).
+	ReusePort bool
+	// ProxyProtocol takes PROXY protocol v1 and v2 from the peers in ProxyProtocolFrom.
+	ProxyProtocol     bool
+	ProxyProtocolFrom []netip.Prefix
+}
+
+// AccessLogConfig is where and how requests are logged.
+type AccessLogConfig struct {
+	Type string // text or json
+	File string // appended to; "" is standard output
+	URL  string // how much of a URL is logged: full, path (no query) or host
+}
+
+// The values of ListenerConfig.Type, Config.ConnectMode, AccessLogConfig.Type and AccessLogConfig.URL.
+const (
+	ListenerHTTP, ListenerHTTPS             = "http", "https"
+	ConnectTunnel, ConnectMITM, ConnectDeny = "tunnel", "mitm", "deny"
+	LogText, LogJSON                        = "text", "json"
+	URLFull, URLPath, URLHost               = "full", "path", "host"
+)
+
+const (
+	kiB = 1 << 10
+	miB = 1 << 20
+
+	minHeaderSize = 256
+	maxHeaderSize = 16 * miB
+)
+
+// DefaultConfig returns the defaults of every key.
+func DefaultConfig() Config {
+	return Config{
+		Listeners:                    []ListenerConfig{DefaultListenerConfig()},
+		ClientTimeout:                10 * time.Second,
+		ClientIdleTimeout:            2 * time.Minute,
+		ConnectTimeout:               10 * time.Second,
+		ConnectionLifetime:           60 * time.Second,
+		ReadTimeout:                  10 * time.Second,
+		MaxResponseBodySize:          1 * miB,
+		MaxRequestBodySize:           10 * miB,
+		MaxBufferedBytes:             256 * miB,
+		MaxHeaderSize:                64 * kiB,
+		MaxConnections:               16384,
+		MaxConnectionsPerDestination: 256,
+		ConnectMode:                  ConnectTunnel,
+		UserAgent:                    "Webhook Sentry/0.1",
+		RequestIDHeader:              "Request-ID",
+		AccessLog:                    AccessLogConfig{Type: LogText, URL: URLFull},
+		MetricsAddress:               ":2112",
+		ShutdownTimeout:              30 * time.Second,
+	}
+}
+
+// DefaultListenerConfig returns the listener that is there where none is configured.
+func DefaultListenerConfig() ListenerConfig {
+	return ListenerConfig{Type: ListenerHTTP, Address: ":9090"}
+}
+
+// Validate reports the first setting that cannot be used as "key: value: problem; want what is accepted". The keys
+// of an endpoint are listeners[0].address and so on, counted from 0. Files are not opened.
+func (c *Config) Validate() error {
+	for _, check := range []func() error{
+		c.validateListeners, c.validateDurations, c.validateSizes, c.validateConnect, c.validateHeaders, c.validateLogs,
+	} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Config) validateListeners() error {
+	if len(c.Listeners) == 0 {
+		return invalid("listeners", "", "empty", "at least one endpoint")
+	}
+	used := make(map[string]string) // address to the key that has it
+	for i := range c.Listeners {
+		key := "listeners[" + strconv.Itoa(i) + "]"
+		if err := c.Listeners[i].validate(key); err != nil {
+			return err
+		}
+		if err := claimAddress(used, key+".address", c.Listeners[i].Address); err != nil {
+			return err
+		}
+	}
+	if c.MetricsAddress == "" {
+		return nil
+	}
+	if err := validateAddress("metrics.address", c.MetricsAddress); err != nil {
+		return err
+	}
+	return claimAddress(used, "metrics.address", c.MetricsAddress)
+}
+
+// claimAddress notes that key listens on address, and refuses one that another key has. Port 0 is a port of the
+// system's choice, and so never the same twice.
+func claimAddress(used map[string]string, key, address string) error {
+	if _, port, _ := net.SplitHostPort(address); port == "0" {
+		return nil
+	}
+	if other, taken := used[address]; taken {
+		return invalid(key, address, "the address of "+other+" too", "an address of its own")
+	}
+	used[address] = key
+	return nil
+}
+
+func (l *ListenerConfig) validate(key string) error {
+	if err := oneOf(key+".type", l.Type, ListenerHTTP, ListenerHTTPS); err != nil {
+		return err
+	}
+	if err := validateAddress(key+".address", l.Address); err != nil {
+		return err
+	}
+	for _, file := range []struct {
+		key, name string
+		needed    bool
+	}{
+		{"certFile", l.CertFile, true},
+		{"keyFile", l.KeyFile, true},
+		{"clientCAFile", l.ClientCAFile, false},
+	} {
+		if l.Type != ListenerHTTPS && file.name != "" {
+			return invalid(key+"."+file.key, file.name, "of no use where type is http", "type https, or no "+file.key)
+		}
+		if l.Type == ListenerHTTPS && file.needed && file.name == "" {
+			return invalid(key+"."+file.key, "", "missing where type is https", "the name of a PEM file")
+		}
+	}
+	return l.validateProxyProtocol(key)
+}
+
+func (l *ListenerConfig) validateProxyProtocol(key string) error {
+	key += ".proxyProtocolFrom"
+	if l.ProxyProtocol && len(l.ProxyProtocolFrom) == 0 {
+		return invalid(key, "", "empty where proxyProtocol is true", "the prefixes of the balancers that speak it")
+	}
+	for _, p := range l.ProxyProtocolFrom {
+		if !l.ProxyProtocol {
+			return invalid(key, p.String(), "of no use where proxyProtocol is false", "proxyProtocol: true, or no prefixes")
+		}
+		if !p.IsValid() || p != p.Masked() || p.Addr().Is4In6() {
+			return invalid(key, p.String(), "not a network's prefix", "a CIDR prefix without host bits, such as 10.0.0.0/8")
+		}
+	}
+	return nil
+}
+
+func (c *Config) validateDurations() error {
+	for _, d := range []struct {
+		key   string
+		value time.Duration
+	}{
+		{"clientTimeout", c.ClientTimeout},
+		{"clientIdleTimeout", c.ClientIdleTimeout},
+		{"connectTimeout", c.ConnectTimeout},
+		{"connectionLifetime", c.ConnectionLifetime},
+		{"readTimeout", c.ReadTimeout},
+		{"shutdownTimeout", c.ShutdownTimeout},
+	} {
+		if d.value <= 0 {
+			return invalid(d.key, d.value.String(), "not above 0", "a duration such as 10s")
+		}
+	}
+	return nil
+}
+
+func (c *Config) validateSizes() error {
+	for _, n := range []struct {
+		key             string
+		value, min, max int64
+		want            string
+	}{
+		{"maxResponseBodySize", c.MaxResponseBodySize, 0, math.MaxInt64, "0 bytes or more"},
+		{"maxRequestBodySize", c.MaxRequestBodySize, 0, math.MaxInt64, "0 bytes or more"},
+		{"maxBufferedBytes", c.MaxBufferedBytes, 0, math.MaxInt64, "0 bytes or more"},
+		{"maxHeaderSize", c.MaxHeaderSize, minHeaderSize, maxHeaderSize, "256 bytes to 16MiB"},
+		{"maxConnections", int64(c.MaxConnections), 1, math.MaxInt32, "1 to 2147483647"},
+		{"maxConnectionsPerDestination", int64(c.MaxConnectionsPerDestination), 1, math.MaxInt32, "1 to 2147483647"},
+	} {
+		if n.value < n.min || n.value > n.max {
+			return invalid(n.key, strconv.FormatInt(n.value, 10), "out of range", n.want)
+		}
+	}
+	return nil
+}
+
+func (c *Config) validateConnect() error {
+	if slices.Contains(c.ConnectPorts, 0) {
+		return invalid("connect.ports", "0", "not a port", "1 to 65535")
+	}
+	return oneOf("connect.mode", c.ConnectMode, ConnectTunnel, ConnectMITM, ConnectDeny)
+}
+
+// validateHeaders keeps out what would break the head of every request that the proxy sends or reads.
+func (c *Config) validateHeaders() error {
+	const text = "the text of a header, without control characters or spaces around it"
+	if ua := c.UserAgent; !isValue([]byte(ua)) || strings.Trim(ua, " \t") != ua {
+		return invalid("userAgent", ua, "not what a header may hold", text)
+	}
+	if name := c.RequestIDHeader; name != "" && !isToken([]byte(name)) {
+		return invalid("requestIDHeader", name, "not a header's name", "letters, digits and hyphens")
+	}
+	return nil
+}
+
+func (c *Config) validateLogs() error {
+	if err := oneOf("accessLog.type", c.AccessLog.Type, LogText, LogJSON); err != nil {
+		return err
+	}
+	return oneOf("accessLog.url", c.AccessLog.URL, URLFull, URLPath, URLHost)
+}
+
+// validateAddress takes what a listener takes: host:port, where host is an IP address, a name or empty (every
+// address), and port is a number; 0 lets the system choose.
+func validateAddress(key, address string) error {
+	const want = "host:port such as :9090 or 127.0.0.1:9090"
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return invalid(key, address, "not an address to listen on", want)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
+		return invalid(key, address, "its port is not a number from 0 to 65535", want)
+	}
+	if _, err := netip.ParseAddr(host); err == nil || host == "" {
+		return nil
+	}
+	if reject := rejectName([]byte(host)); reject != "" {
+		return invalid(key, address, reject, want)
+	}
+	return nil
+}
+
+func oneOf(key, value string, accepted ...string) error {
+	if slices.Contains(accepted, value) {
+		return nil
+	}
+	last := len(accepted) - 1
+	return invalid(key, value, "not known", strings.Join(accepted[:last], ", ")+" or "+accepted[last])
+}
+
+func invalid(key, value, problem, want string) error {
+	return fmt.Errorf("%s: %q: %s; want %s", key, value, problem, want)
+}

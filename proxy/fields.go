@@ -1,0 +1,185 @@
+package proxy
+
+// kind says what the proxy does with a header field; it is found once, when the field is scanned.
+type kind uint8
+
+const (
+	kindOther            kind = iota // passed on as it came
+	kindHopByHop                     // dropped, both ways (RFC 9110 section 7.6.1)
+	kindConnection                   // dropped, and so is what it names
+	kindSentry                       // X-WhSentry-*: for the proxy or from it, never passed on
+	kindHost                         // rewritten
+	kindContentLength                // written anew
+	kindTransferEncoding             // written anew
+	kindUserAgent                    // replaced
+	kindExpect                       // 100-continue is answered by the proxy
+)
+
+// span is a part of a head: offsets from its first byte.
+type span struct{ from, to int32 }
+
+func (s span) of(head []byte) []byte { return head[s.from:s.to] }
+func (s span) empty() bool           { return s.from == s.to }
+
+// field is one header field: where its name and its value, without the white space around it, are in the head.
+type field struct {
+	name, value span
+	kind        kind
+}
+
+// classify returns what the proxy does with a field of that name, which holds token characters only.
+func classify(name []byte) kind {
+	switch len(name) {
+	case 2:
+		if equalFold(name, "te") {
+			return kindHopByHop
+		}
+	case 4:
+		if equalFold(name, "host") {
+			return kindHost
+		}
+	case 6:
+		if equalFold(name, "expect") {
+			return kindExpect
+		}
+	case 7:
+		// Trailer announces what the proxy drops.
+		if equalFold(name, "upgrade") || equalFold(name, "trailer") {
+			return kindHopByHop
+		}
+	case 10:
+		if equalFold(name, "connection") {
+			return kindConnection
+		}
+		if equalFold(name, "keep-alive") {
+			return kindHopByHop
+		}
+		if equalFold(name, "user-agent") {
+			return kindUserAgent
+		}
+	case 14:
+		if equalFold(name, "content-length") {
+			return kindContentLength
+		}
+	case 17:
+		if equalFold(name, "transfer-encoding") {
+			return kindTransferEncoding
+		}
+	}
+	if hasPrefixFold(name, "proxy-") {
+		return kindHopByHop
+	}
+	if hasPrefixFold(name, "x-whsentry-") {
+		return kindSentry
+	}
+	return kindOther
+}
+
+// equalFold reports whether b is lower, whatever the case of b's ASCII letters.
+func equalFold(b []byte, lower string) bool {
+	return len(b) == len(lower) && hasPrefixFold(b, lower)
+}
+
+// hasPrefixFold reports whether b begins with lower, whatever the case of b's ASCII letters.
+func hasPrefixFold(b []byte, lower string) bool {
+	if len(b) < len(lower) {
+		return false
+	}
+	for i := range len(lower) {
+		if toLower(b[i]) != lower[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func toLower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		return c + 'a' - 'A'
+	}
+	return c
+}
+
+// The classes of bytes that a head is made of, RFC 9110 section 5.6.2 and RFC 9112 section 2.2.
+const (
+	tokenByte = 1 << iota // may stand in a method or a field name
+	valueByte             // may stand in a field value: anything but a control character other than HTAB
+)
+
+var byteClass = func() (class [256]uint8) {
+	for c := range class {
+		if c >= ' ' && c != 0x7f || c == '\t' {
+			class[c] |= valueByte
+		}
+		if '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' {
+			class[c] |= tokenByte
+		}
+	}
+	for _, c := range []byte("!#$%&'*+-.^_`|~") {
+		class[c] |= tokenByte
+	}
+	return class
+}()
+
+// isToken reports whether b is a token (RFC 9110 section 5.6.2).
+func isToken(b []byte) bool {
+	for _, c := range b {
+		if byteClass[c]&tokenByte == 0 {
+			return false
+		}
+	}
+	return len(b) > 0
+}
+
+// isValue reports whether b holds no byte that a field value may not hold.
+func isValue(b []byte) bool {
+	for _, c := range b {
+		if byteClass[c]&valueByte == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// trimSpan returns line[from:to] without the white space (SP, HTAB) at its ends.
+func trimSpan(head []byte, from, to int) span {
+	for from < to && isSpace(head[from]) {
+		from++
+	}
+	for from < to && isSpace(head[to-1]) {
+		to--
+	}
+	return span{int32(from), int32(to)}
+}
+
+func isSpace(c byte) bool { return c == ' ' || c == '\t' }
+
+// nextElement cuts the first element off a comma-separated list (RFC 9110 section 5.6.1); empty ones, which the
+// section allows, come back as such.
+func nextElement(list []byte) (element, rest []byte) {
+	end := len(list)
+	for i, c := range list {
+		if c == ',' {
+			end, rest = i, list[i+1:]
+			break
+		}
+	}
+	return trimSpan(list, 0, end).of(list), rest
+}
+
+// parseLength reads a Content-Length, which is digits and nothing else (RFC 9110 section 8.6). What is too large
+// for an int64 comes back as the largest, for it is over every limit.
+func parseLength(b []byte) (n int64, ok bool) {
+	const largest = 1<<63 - 1
+	for _, c := range b {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		if n > (largest-9)/10 {
+			n = largest
+			continue
+		}
+		n = n*10 + int64(c-'0')
+	}
+	return n, len(b) > 0
+}

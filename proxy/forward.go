@@ -1,0 +1,326 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"syscall"
+	"time"
+
+	"whsentry/guard"
+)
+
+// forward sends the request to its destination and passes the answer on.
+func (ex *exchange) forward() *failure {
+	f := ex.exchangeHeads()
+	if f != nil {
+		return f
+	}
+	return ex.passBody()
+}
+
+// exchangeHeads sends the request and reads the answer's head. Where a pooled connection turns out to be dead, the
+// request goes out once more on a new one, if that cannot make it happen twice.
+func (ex *exchange) exchangeHeads() *failure {
+	for retried := false; ; retried = true {
+		if f := ex.acquire(retried); f != nil {
+			return f
+		}
+		ex.beginWait(ex.held, nil)
+		sent, f := ex.send()
+		if f == nil || sent > 0 {
+			// After a write that failed, the destination's answer may be there all the same.
+			if early := ex.receiveHead(); early == nil || f == nil {
+				f = early
+			}
+		}
+		ex.endWait()
+		if f == nil {
+			return nil
+		}
+		f = ex.upstreamFailure(f)
+		again := !retried && ex.repeatable(sent)
+		ex.drop(closeError)
+		if !again {
+			return f
+		}
+	}
+}
+
+// repeatable reports whether the request may be sent again on a new connection: the old one had been at rest and
+// was closed by the destination, which sent nothing; and either the request has not left, or it is one that may
+// arrive twice (RFC 9110 section 9.2.2).
+func (ex *exchange) repeatable(sent int) bool {
+	u := ex.held
+	if !ex.reused || u.killed.Load() != 0 || ex.up.len() > 0 || ex.resp.status != 0 || ex.interims > 0 {
+		return false
+	}
+	if sent == 0 {
+		return true
+	}
+	switch string(ex.method()) {
+	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE":
+		return true
+	}
+	return false
+}
+
+// acquire gets a connection to the destination: one at rest, unless fresh says otherwise, or a new one.
+func (ex *exchange) acquire(fresh bool) *failure {
+	p, run := ex.client.proxy, ex.run
+	d := p.pool.reserve(ex.address.key, run.cfg.MaxConnectionsPerDestination)
+	if d == nil {
+		return failf(reasonTooMany, "too many connections to %s: %d are in use", ex.address.key, run.cfg.MaxConnectionsPerDestination)
+	}
+	r := route{tls: ex.tls, alias: ex.alias}
+	if !fresh {
+		if u := p.pool.idleConn(d, r, run.limits); u != nil {
+			ex.hold(u, true)
+			return nil
+		}
+	}
+	u, f := ex.open(r)
+	if f != nil {
+		p.pool.release(d)
+		return f
+	}
+	p.pool.add(d, u, run.limits)
+	ex.hold(u, false)
+	return nil
+}
+
+func (ex *exchange) hold(u *upstream, reused bool) {
+	ex.held, ex.reused, ex.remote, ex.tlsVersion = u, reused, u.remote, u.tlsVersion
+}
+
+// drop closes the connection that carries the request.
+func (ex *exchange) drop(why closeReason) {
+	ex.client.proxy.pool.discard(ex.held, why)
+	ex.held = nil
+}
+
+// open makes a new connection, through the guard. It is the only way to one: every byte that leaves for a client's
+// sake, plain, over TLS, in a tunnel or from an intercepted one, leaves over what it returns.
+func (ex *exchange) open(r route) (*upstream, *failure) {
+	p, limit := ex.client.proxy, ex.run.cfg.ConnectTimeout
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	ex.beginWait(nil, cancel)
+	defer ex.endWait()
+	generation := p.pool.generation.Load()
+	conn, timing, err := ex.run.dialer.Dial(ctx, ex.address.name(), ex.address.port)
+	ex.noteTiming(timing, err)
+	if err != nil {
+		return nil, connectFailure(err, ex.address.name(), limit)
+	}
+	u := &upstream{Conn: conn, tcp: conn.(*net.TCPConn), route: r, generation: generation, born: now()}
+	u.remote = conn.RemoteAddr().(*net.TCPAddr).AddrPort()
+	if u.prober, err = newProber(u.tcp); err != nil {
+		conn.Close()
+		return nil, connectFailure(err, ex.address.name(), limit)
+	}
+	if r.tls {
+		if f := ex.startTLS(u); f != nil {
+			conn.Close()
+			return nil, f
+		}
+	}
+	return u, nil
+}
+
+func (ex *exchange) noteTiming(t guard.Timing, err error) {
+	if t.LookedUp {
+		ex.phases[phaseDNS] = t.DNS
+	}
+	if err == nil {
+		ex.phases[phaseConnect] = t.Connect
+	}
+}
+
+// startTLS makes the TLS handshake, which has connectTimeout for itself.
+func (ex *exchange) startTLS(u *upstream) *failure {
+	host, limit := ex.address.name(), ex.run.cfg.ConnectTimeout
+	ex.beginWait(u, nil)
+	defer ex.endWait()
+	ex.remote = u.remote
+	began := now()
+	u.wire = &wire{TCPConn: u.tcp}
+	u.tcp.SetDeadline(time.Now().Add(limit))
+	conn, err := ex.run.ca.Handshake(u.wire, u.route.alias, host, ex.address.port)
+	u.tcp.SetDeadline(time.Time{})
+	ex.phases[phaseTLS] = time.Duration(now() - began)
+	if err != nil && closeReason(u.killed.Load()) == closeClient {
+		return clientGone()
+	}
+	if err != nil {
+		return handshakeFailure(err, host, limit)
+	}
+	u.Conn, u.tlsVersion = conn, tlsVersionName(conn.ConnectionState().Version)
+	return nil
+}
+
+// writePiece is how much of a large body is written before the destination's side is looked at: it may have
+// answered already.
+const writePiece = 64 * kiB
+
+// send writes the head, and the body with it where that is not large; the rest of a large one is written while the
+// answer is waited for. sent is how many bytes the system took.
+func (ex *exchange) send() (sent int, f *failure) {
+	head, body := ex.appendRequestHead(ex.out[:0], len(ex.body)), ex.body
+	ex.resp.reset()
+	ex.up.clear()
+	ex.interims, ex.rest = 0, nil
+	if len(body) <= copyLimit {
+		head, body = append(head, body...), nil
+	}
+	ex.out = head
+	piece := body[:min(len(body), writePiece)]
+	ex.rest = body[len(piece):]
+	sent, err := ex.writeUpstream(head, piece)
+	if err != nil {
+		return sent, ex.writeFailure()
+	}
+	return sent, nil
+}
+
+// sendRest writes the next piece of a large body.
+func (ex *exchange) sendRest() *failure {
+	piece := ex.rest[:min(len(ex.rest), writePiece)]
+	n, err := ex.writeUpstream(nil, piece)
+	ex.rest = ex.rest[n:]
+	if err != nil {
+		return ex.writeFailure()
+	}
+	return nil
+}
+
+// writeFailure is the end of a request that the destination did not take. What is left of it keeps its connection
+// from being used again.
+func (ex *exchange) writeFailure() *failure {
+	ex.broken = true
+	return badResponsef("%s closed the connection before it answered", ex.held.remote)
+}
+
+func (ex *exchange) writeUpstream(head, piece []byte) (int, error) {
+	u := ex.held
+	u.due.Store(now() + int64(ex.run.limits.idle))
+	switch {
+	case len(piece) == 0:
+		return u.Write(head)
+	case len(head) == 0:
+		return u.Write(piece)
+	case u.wire != nil:
+		return u.Write(append(head, piece...))
+	}
+	ex.parts = [2][]byte{head, piece}
+	ex.vector = ex.parts[:]
+	n, err := ex.vector.WriteTo(u.tcp)
+	return int(n), err
+}
+
+// read reads from the destination, which has readTimeout for its next byte.
+func (ex *exchange) read(p []byte) (int, error) {
+	u := ex.held
+	u.due.Store(now() + int64(ex.run.limits.idle))
+	n, err := u.Read(p)
+	if n > 0 {
+		return n, nil
+	}
+	if err == nil {
+		err = io.ErrNoProgress
+	}
+	if err == io.EOF && u.wire != nil && u.wire.sawFIN {
+		err = io.ErrUnexpectedEOF // a FIN without a close_notify
+	}
+	return 0, err
+}
+
+// receiveHead reads the final response's head; interim ones are passed on, as the client's version allows.
+func (ex *exchange) receiveHead() *failure {
+	limit := int(ex.run.cfg.MaxHeaderSize)
+	ex.sentAt = now()
+	for {
+		n, f := ex.resp.scan(ex.up.unused())
+		if f != nil {
+			return f
+		}
+		if n+ex.interims > limit || n == 0 && ex.up.len()+ex.interims >= limit {
+			return failf(reasonBadResponse, "response head larger than %d bytes", limit)
+		}
+		if n > 0 {
+			if !ex.resp.interim() {
+				ex.up.skip(n)
+				ex.bodyStart = ex.up.from
+				return nil
+			}
+			if f := ex.passInterim(n); f != nil {
+				return f
+			}
+			continue
+		}
+		if f := ex.moreResponse(); f != nil {
+			return f
+		}
+	}
+}
+
+// passInterim passes a 1xx response on to a client that knows of them (RFC 9110 section 15.2). 100 is the proxy's
+// own to give, for it has read the body already.
+func (ex *exchange) passInterim(n int) *failure {
+	ex.interims += n
+	if ex.resp.status != 100 && !ex.head.http10 {
+		ex.out = ex.appendResponseHead(ex.out[:0], &ex.resp, framingNone, 0)
+		if err := ex.client.write(ex.out); err != nil {
+			return clientGone()
+		}
+	}
+	ex.up.skip(n)
+	ex.up.restart()
+	ex.resp.reset()
+	return nil
+}
+
+// moreResponse reads more of the response into the buffer. As long as nothing of it is there, what is left of the
+// request is written first.
+func (ex *exchange) moreResponse() *failure {
+	if len(ex.rest) > 0 && !ex.broken && ex.held.prober.probe() == probeQuiet {
+		if ex.sendRest() == nil {
+			return nil
+		}
+	}
+	if len(ex.up.free()) == 0 {
+		ex.up.grow(ex.up.len() + 1)
+	}
+	n, err := ex.read(ex.up.free())
+	ex.up.added(n)
+	if err != nil {
+		return badResponsef("%s closed the connection before it answered", ex.held.remote)
+	}
+	if ex.phases[phaseFirstByte] < 0 {
+		ex.phases[phaseFirstByte] = time.Duration(now() - ex.sentAt)
+	}
+	return nil
+}
+
+// upstreamFailure is f, or what the failure of the connection really was: the sweeper or the client's leaving has
+// ended it.
+func (ex *exchange) upstreamFailure(f *failure) *failure {
+	cfg := ex.run.cfg
+	switch closeReason(ex.held.killed.Load()) {
+	case closeIdle:
+		return failf(reasonTimeout, "timed out: %s sent nothing for %s", ex.held.remote, cfg.ReadTimeout)
+	case closeLifetime:
+		return failf(reasonTimeout, "timed out: the connection to %s reached its lifetime of %s", ex.held.remote, cfg.ConnectionLifetime)
+	case closeClient:
+		return clientGone()
+	case closeShutdown:
+		return failf(reasonTimeout, "timed out: the proxy is stopping")
+	}
+	return f
+}
+
+// isReset reports whether err says that the peer has broken the connection off.
+func isReset(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}

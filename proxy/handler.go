@@ -1,0 +1,296 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"runtime/debug"
+	"slices"
+	"time"
+)
+
+// handle carries out the request that has begun to arrive: it reads it, decides where it goes, forwards it, and ends
+// in finish, whatever happened. It reports whether the client's connection goes on.
+func (c *client) handle(ex *exchange) (goesOn bool) {
+	ex.begin(c)
+	defer func() {
+		if r := recover(); r != nil {
+			c.proxy.log().Error().Str("client", c.addr).Interface("panic", r).Bytes("stack", debug.Stack()).Msg("a bug ended a request")
+			goesOn = ex.finish(failf(reasonInternal, "internal error")) && false
+		}
+	}()
+	f := ex.readHead()
+	if f == nil {
+		f = ex.route()
+	}
+	if ex.connect {
+		return ex.finish(ex.tunnel(f))
+	}
+	f = ex.readBody(f)
+	if f == nil {
+		f = ex.forward()
+	}
+	return ex.finish(f)
+}
+
+// readHead reads and scans the head, for which the client has clientTimeout from its first byte on.
+func (ex *exchange) readHead() *failure {
+	c := ex.client
+	c.limit(ex.run.cfg.ClientTimeout)
+	ex.in.restart()
+	limit := int(ex.run.cfg.MaxHeaderSize)
+	for {
+		n, f := ex.head.scan(ex.in.unused(), ex.run.idHeader)
+		if f != nil {
+			return f
+		}
+		if n > limit || n == 0 && ex.in.len() >= limit {
+			return largeHeadf("request head larger than %d bytes", limit)
+		}
+		if n > 0 {
+			ex.in.skip(n)
+			return nil
+		}
+		if len(ex.in.free()) == 0 {
+			ex.in.grow(ex.in.len() + 1)
+		}
+		if err := c.fill(ex); err != nil {
+			return asFailure(err)
+		}
+	}
+}
+
+// route finds where the request goes, and refuses what can be refused without a look at the name: 1002, 1003, 1015,
+// 1013 and 1010, in this order.
+func (ex *exchange) route() *failure {
+	h := &ex.head
+	ex.keep = h.keepsAlive()
+	if string(ex.method()) == "CONNECT" {
+		ex.connect = true
+		return ex.routeConnect()
+	}
+	t, f := parseTarget(h.target.of(h.raw))
+	if f == nil {
+		f = h.checkHost()
+	}
+	if f != nil {
+		return f
+	}
+	ex.authority, ex.path = t.authority.raw, t.path
+	ex.tls = t.https || h.tls
+	ex.address.set(&t.authority, ex.tls)
+	if ex.client.overload {
+		return ex.client.overloaded()
+	}
+	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
+		return connectFailure(err, "", 0)
+	}
+	return ex.chooseCertificate()
+}
+
+// chooseCertificate finds the client certificate that the request asks for, which matters over TLS only.
+func (ex *exchange) chooseCertificate() *failure {
+	h := &ex.head
+	if !ex.tls || h.aliases == 0 {
+		return nil
+	}
+	ex.alias = string(h.alias.of(h.raw))
+	if h.aliases > 1 {
+		return failf(reasonUnknownAlias, "more than one X-WhSentry-ClientCert")
+	}
+	if !ex.run.ca.HasAlias(ex.alias) {
+		return failf(reasonUnknownAlias, "no client certificate with the alias %q is configured", ex.alias)
+	}
+	return nil
+}
+
+// routeConnect is route for CONNECT.
+func (ex *exchange) routeConnect() *failure {
+	h := &ex.head
+	if h.chunked || h.contentLength > 0 {
+		return malformedf("it is a CONNECT with a body")
+	}
+	a, f := connectAuthority(h.target.of(h.raw))
+	if f == nil {
+		f = h.checkHost()
+	}
+	if f != nil {
+		return f
+	}
+	ex.authority = a.raw
+	ex.address.set(&a, false)
+	if ex.client.overload {
+		return ex.client.overloaded()
+	}
+	cfg := ex.run.cfg
+	if cfg.ConnectMode == ConnectDeny {
+		return failf(reasonConnect, "CONNECT is not allowed")
+	}
+	if len(cfg.ConnectPorts) > 0 && !slices.Contains(cfg.ConnectPorts, ex.address.port) {
+		f := failf(reasonConnect, "CONNECT to port %d is not allowed", ex.address.port)
+		f.status = 403
+		return f
+	}
+	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
+		return connectFailure(err, "", 0)
+	}
+	return nil
+}
+
+// overloaded is what the clients above maxConnections are told.
+func (c *client) overloaded() *failure {
+	f := failf(reasonTooMany, "too many connections to the proxy")
+	f.fatal = true
+	return f
+}
+
+// readBody reads the body in full, so that a slow client never holds a destination's connection. A request that is
+// refused already has its body read too, for only then is it known where the next one begins; but a client that
+// waits for a 100 gets its refusal in place of it.
+func (ex *exchange) readBody(refused *failure) *failure {
+	h := &ex.head
+	if refused != nil && refused.fatal || !h.chunked && h.contentLength <= 0 {
+		return refused
+	}
+	f := ex.reserveBody()
+	if refused == nil && f == nil && ex.awaitsContinue() {
+		refused = ex.judge()
+		if refused == nil {
+			f = asFailure(ex.client.write([]byte("HTTP/1.1 100 Continue\r\n\r\n")))
+			h.expect = false
+		}
+	}
+	if refused != nil && (f != nil || ex.awaitsContinue()) {
+		refused.fatal = true
+		return refused
+	}
+	if f == nil {
+		f = ex.takeBody()
+	}
+	if f != nil && refused != nil && f.status != statusClientGone {
+		refused.fatal = true
+		return refused
+	}
+	if f != nil {
+		f.fatal = true
+		return f
+	}
+	return refused
+}
+
+// awaitsContinue reports whether the client waits for an interim answer before it sends the body (RFC 9110 section
+// 10.1.1). One that has sent some of it does not.
+func (ex *exchange) awaitsContinue() bool {
+	return ex.head.expect && !ex.head.http10 && ex.in.len() == 0
+}
+
+// judge looks the destination up and judges it, without contacting it.
+func (ex *exchange) judge() *failure {
+	limit := ex.run.cfg.ConnectTimeout
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	ex.beginWait(nil, cancel)
+	defer ex.endWait()
+	err := ex.run.dialer.Judge(ctx, ex.address.name(), ex.address.port)
+	if err != nil {
+		return connectFailure(err, ex.address.name(), limit)
+	}
+	return nil
+}
+
+// beginWait marks the client as one that waits for a destination: its going away ends up and cancels cancel, either
+// of which may be nil. endWait ends that.
+func (ex *exchange) beginWait(up *upstream, cancel context.CancelFunc) {
+	c := ex.client
+	c.unlimited()
+	if !c.attach(up, cancel) {
+		c.vanished()
+	}
+	c.enter(clientWaiting)
+}
+
+func (ex *exchange) endWait() {
+	ex.client.enter(clientBusy)
+	ex.client.attach(nil, nil)
+}
+
+// finish is the one end of every exchange: what the client is still to be told, then the metrics, then the log.
+// It reports whether the client's connection goes on.
+func (ex *exchange) finish(f *failure) bool {
+	c := ex.client
+	c.enter(clientBusy)
+	if f != nil {
+		ex.fail(f)
+	}
+	if ex.held != nil { // a bug got in the way
+		c.proxy.pool.discard(ex.held, closeError)
+		ex.held = nil
+	}
+	c.proxy.buffered.give(&ex.reserved)
+	if ex.status != 0 {
+		ex.record()
+	}
+	goesOn := ex.keep && !c.proxy.stopping.Load()
+	lingers := f != nil && f.fatal && f.status != statusClientGone && !ex.begun
+	ex.clear()
+	if lingers {
+		c.dropExchange()
+		c.linger()
+	}
+	return goesOn
+}
+
+// fail answers the client for the destination, unless the destination's answer has begun: then it is cut.
+func (ex *exchange) fail(f *failure) {
+	c := ex.client
+	if f.status == statusClientGone && !ex.begun && ex.head.raw == nil {
+		return // it sent nothing
+	}
+	ex.reason, ex.reasonText = f.reason, f.text
+	ex.keep = ex.keep && !f.fatal && !ex.begun && !c.proxy.stopping.Load()
+	if ex.begun {
+		if f.status == statusClientGone {
+			ex.status, ex.reason = statusClientGone, reasonNone
+		}
+		return
+	}
+	ex.status = f.status
+	if f.status == statusClientGone {
+		return
+	}
+	head := bytes.Equal(ex.method(), []byte("HEAD"))
+	answer, body := appendAnswer(ex.out[:0], f, time.Now(), ex.connect, head, !ex.keep)
+	ex.out = answer
+	if c.write(answer) != nil {
+		ex.keep = false
+		return
+	}
+	ex.responseBytes = int64(body)
+}
+
+// record counts and logs the exchange.
+func (ex *exchange) record() {
+	took := time.Duration(now() - ex.start)
+	m := ex.client.proxy.metrics
+	m.countRequest(ex.status, ex.reason, took)
+	for i, d := range ex.phases {
+		if d >= 0 {
+			m.phases[i].Update(d.Seconds())
+		}
+	}
+	m.requestBytes.AddInt64(ex.requestBytes)
+	m.responseBytes.AddInt64(ex.responseBytes)
+	ex.client.proxy.access.Load().log(ex, took)
+}
+
+// asFailure returns the failure that err is, or holds; any other error is the client's connection's, which failed.
+func asFailure(err error) *failure {
+	if err == nil {
+		return nil
+	}
+	var f *failure
+	if errors.As(err, &f) {
+		return f
+	}
+	return clientGone()
+}

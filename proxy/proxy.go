@@ -1,0 +1,401 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"whsentry/ca"
+	"whsentry/guard"
+)
+
+// Dependencies is what a proxy needs from its surroundings.
+type Dependencies struct {
+	Guard   *guard.Guard
+	Dialer  *guard.Dialer
+	CA      *ca.Store
+	Log     zerolog.Logger // the application log
+	Metrics *Metrics
+}
+
+// Proxy is a running, or a runnable, proxy.
+type Proxy struct {
+	metrics  *Metrics
+	run      atomic.Pointer[run]
+	access   atomic.Pointer[accessLog]
+	pool     *pool
+	buffered budget
+
+	listeners []*listener
+	admin     *admin
+
+	stopping atomic.Bool
+	clients  [clientShards]clientShard
+	open     atomic.Int64   // clients, over all listeners
+	goers    sync.WaitGroup // accept loops and clients
+	sweeps   chan struct{}  // closed to end the sweeper
+	swept    chan struct{}  // closed when it has ended
+	interval atomic.Int64   // the sweeper's
+}
+
+// run is what requests are served by; a reload replaces it whole, and a request keeps the one that it began with.
+type run struct {
+	cfg      *Config
+	guard    *guard.Guard
+	dialer   *guard.Dialer
+	ca       *ca.Store
+	log      zerolog.Logger
+	limits   lifetimes
+	idHeader string // lower-cased
+}
+
+const clientShards = 16
+
+// clientShard is a part of the clients that are connected.
+type clientShard struct {
+	mu      sync.Mutex // guards the following
+	clients map[*client]struct{}
+	_       [48]byte
+}
+
+// excessConnections is how many connections above maxConnections are held at once to be told so on their first
+// request; what comes above them is told at once.
+const excessConnections = 256
+
+// New opens every listener and log that cfg names. Nothing is accepted before Serve.
+func New(cfg Config, deps Dependencies) (*Proxy, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	p := &Proxy{metrics: deps.Metrics, pool: newPool(deps.Metrics), sweeps: make(chan struct{}), swept: make(chan struct{})}
+	p.buffered.used = &deps.Metrics.bufferedBytes
+	for i := range p.clients {
+		p.clients[i].clients = make(map[*client]struct{})
+	}
+	p.install(cfg, deps)
+	if err := p.openAll(cfg, deps.CA); err != nil {
+		p.closeListeners()
+		return nil, err
+	}
+	access, err := newAccessLog(cfg.AccessLog, p.logFailed)
+	if err != nil {
+		p.closeListeners()
+		return nil, fmt.Errorf("accessLog.file: open the access log: %w", err)
+	}
+	p.access.Store(access)
+	return p, nil
+}
+
+// install makes cfg and deps what the next requests are served by.
+func (p *Proxy) install(cfg Config, deps Dependencies) {
+	p.run.Store(&run{
+		cfg: &cfg, guard: deps.Guard, dialer: deps.Dialer, ca: deps.CA, log: deps.Log,
+		limits:   lifetimes{life: cfg.ConnectionLifetime, idle: cfg.ReadTimeout},
+		idHeader: strings.ToLower(cfg.RequestIDHeader),
+	})
+	p.buffered.limit.Store(cfg.MaxBufferedBytes)
+	p.interval.Store(int64(sweepInterval(cfg.ClientTimeout, cfg.ClientIdleTimeout, cfg.ReadTimeout, cfg.ConnectionLifetime)))
+	p.metrics.countRules(deps.Guard)
+	p.metrics.store.Store(deps.CA)
+}
+
+func (p *Proxy) openAll(cfg Config, store *ca.Store) error {
+	certificates, err := p.loadListeners(cfg, store)
+	if err != nil {
+		return err
+	}
+	for i, lc := range cfg.Listeners {
+		l, err := listen(lc, p.metrics)
+		if err != nil {
+			return err
+		}
+		p.listeners = append(p.listeners, l)
+		if l.tls != nil {
+			l.tls.Store(certificates[i])
+		}
+	}
+	if cfg.MetricsAddress == "" {
+		return nil
+	}
+	p.admin, err = newAdmin(cfg.MetricsAddress, p.metrics, &p.stopping)
+	return err
+}
+
+// loadListeners loads the certificates of the https listeners; a plain one's place is nil.
+func (p *Proxy) loadListeners(cfg Config, store *ca.Store) ([]*tls.Config, error) {
+	certificates := make([]*tls.Config, len(cfg.Listeners))
+	for i, l := range cfg.Listeners {
+		if l.Type != ListenerHTTPS {
+			continue
+		}
+		c, err := store.ServerConfig(l.CertFile, l.KeyFile, l.ClientCAFile)
+		if err != nil {
+			return nil, fmt.Errorf("listener %s: %w", l.Address, err)
+		}
+		certificates[i] = c
+	}
+	return certificates, nil
+}
+
+func (p *Proxy) closeListeners() {
+	for _, l := range p.listeners {
+		l.Close()
+	}
+	if p.admin != nil {
+		p.admin.listener.Close()
+	}
+}
+
+func (p *Proxy) log() *zerolog.Logger { return &p.run.Load().log }
+
+// logFailed reports that the access log cannot be written: every time in the metrics, and once in the log.
+func (p *Proxy) logFailed(err error) {
+	p.metrics.logErrors.Inc()
+	var failed *logError
+	if errors.As(err, &failed) && failed.news {
+		p.log().Error().Err(err).Msg("the access log cannot be written; its lines are kept and tried again")
+	}
+}
+
+// Addrs returns the addresses that the proxy listens on, in the order of the configuration.
+func (p *Proxy) Addrs() []net.Addr {
+	var addrs []net.Addr
+	for _, l := range p.listeners {
+		addrs = append(addrs, l.Addr())
+	}
+	return addrs
+}
+
+// MetricsAddr returns the address of metrics and health, or nil where they are off.
+func (p *Proxy) MetricsAddr() net.Addr {
+	if p.admin == nil {
+		return nil
+	}
+	return p.admin.listener.Addr()
+}
+
+// Serve serves clients until Shutdown, and returns once the last of them has left.
+func (p *Proxy) Serve() error {
+	go p.sweep() // ended, and awaited, by Shutdown
+	if p.admin != nil {
+		go p.admin.serve() // likewise
+	}
+	for _, l := range p.listeners {
+		p.goers.Add(1)
+		go p.accept(l) // ends when Shutdown closes the listener
+	}
+	p.goers.Wait()
+	return nil
+}
+
+// accept takes the connections of one listener.
+func (p *Proxy) accept(l *listener) {
+	defer p.goers.Done()
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			if !p.stopping.Load() {
+				p.log().Error().Err(err).Str("listener", l.cfg.Address).Msg("a listener has failed")
+			}
+			return
+		}
+		p.welcome(l, conn.(*net.TCPConn))
+	}
+}
+
+// welcome starts the goroutine of a client's connection.
+func (p *Proxy) welcome(l *listener, tcp *net.TCPConn) {
+	l.metrics.total.Inc()
+	c, err := newClient(p, l, tcp)
+	if err != nil {
+		tcp.Close()
+		return
+	}
+	open, most := p.open.Add(1), int64(p.run.Load().cfg.MaxConnections)
+	l.metrics.open.Add(1)
+	c.overload = open > most
+	s := c.shard()
+	s.mu.Lock()
+	s.clients[c] = struct{}{}
+	s.mu.Unlock()
+	if open > most+excessConnections {
+		p.turnAway(c)
+		return
+	}
+	p.goers.Add(1)
+	go func() {
+		defer p.goers.Done()
+		c.serve()
+	}()
+}
+
+// turnAway tells a client that there is no place, without a goroutine and without waiting for its request: the
+// answer fits into a new socket's buffer.
+func (p *Proxy) turnAway(c *client) {
+	if c.listener.tls == nil {
+		answer, _ := appendAnswer(nil, c.overloaded(), time.Now(), false, false, true)
+		c.tcp.SetWriteDeadline(time.Now().Add(time.Second))
+		c.tcp.Write(answer)
+	}
+	p.leave(c)
+}
+
+// leave ends a client's connection.
+func (p *Proxy) leave(c *client) {
+	c.tcp.Close()
+	c.dropExchange()
+	s := c.shard()
+	s.mu.Lock()
+	delete(s.clients, c)
+	s.mu.Unlock()
+	c.listener.metrics.open.Add(-1)
+	p.open.Add(-1)
+}
+
+func (c *client) shard() *clientShard {
+	port := c.tcp.RemoteAddr().(*net.TCPAddr).Port
+	return &c.proxy.clients[port%clientShards]
+}
+
+// each calls f for every client that is connected.
+func (p *Proxy) each(f func(*client)) {
+	for i := range p.clients {
+		s := &p.clients[i]
+		s.mu.Lock()
+		for c := range s.clients {
+			f(c)
+		}
+		s.mu.Unlock()
+	}
+}
+
+// sweep is the goroutine that enforces every limit in time but those of connecting.
+func (p *Proxy) sweep() {
+	defer close(p.swept)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-p.sweeps:
+			return
+		case <-timer.C:
+		}
+		at := now()
+		p.each(func(c *client) { c.sweep(at) })
+		p.pool.sweep(at)
+		timer.Reset(time.Duration(p.interval.Load()))
+	}
+}
+
+// Reload replaces the configuration, the guard and the certificates, and opens the access log anew. Requests in
+// flight end under what they began with. Where it fails everything stays as it was.
+func (p *Proxy) Reload(cfg Config, deps Dependencies) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	old := p.run.Load()
+	cfg.Listeners, cfg.MetricsAddress = p.keepListeners(old.cfg, cfg.Listeners), old.cfg.MetricsAddress
+	cfg.AccessLog.Type = old.cfg.AccessLog.Type
+	certificates, err := p.loadListeners(cfg, deps.CA)
+	if err != nil {
+		return err
+	}
+	if err := p.access.Load().writer.reopen(cfg.AccessLog.File); err != nil {
+		return fmt.Errorf("accessLog.file: open the access log: %w", err)
+	}
+	for i, c := range certificates {
+		if c != nil {
+			p.listeners[i].tls.Store(c)
+		}
+	}
+	p.install(cfg, deps)
+	p.pool.retire()
+	p.metrics.reloadsOK.Inc()
+	return nil
+}
+
+// keepListeners returns the listeners that there are, each with the certificate files that its address has now.
+func (p *Proxy) keepListeners(old *Config, wanted []ListenerConfig) []ListenerConfig {
+	kept := slices.Clone(old.Listeners)
+	for i := range kept {
+		for _, w := range wanted {
+			if w.Address == kept[i].Address && w.Type == kept[i].Type {
+				kept[i].CertFile, kept[i].KeyFile, kept[i].ClientCAFile = w.CertFile, w.KeyFile, w.ClientCAFile
+			}
+		}
+	}
+	return kept
+}
+
+// ReloadFailed counts a reload that did not come as far as Reload.
+func (p *Proxy) ReloadFailed() { p.metrics.reloadsFailed.Inc() }
+
+// Retire keeps every connection to a destination that there is from being used again, for what it was verified by
+// has changed.
+func (p *Proxy) Retire() { p.pool.retire() }
+
+// logCloseTimeout is how long Shutdown waits for a log that takes nothing.
+const logCloseTimeout = 5 * time.Second
+
+// Shutdown stops accepting, lets running requests and tunnels finish until ctx ends, and ends what is then left.
+// It returns once nothing of the proxy runs and the access log is written. It may be called once, after Serve.
+func (p *Proxy) Shutdown(ctx context.Context) error {
+	p.stopping.Store(true)
+	for _, l := range p.listeners {
+		l.Close()
+	}
+	// Those between two requests are not waited for.
+	p.each(func(c *client) {
+		if clientState(c.state.Load()) == clientIdle {
+			c.tcp.SetReadDeadline(aLongTimeAgo)
+		}
+	})
+	err := p.drain(ctx)
+	close(p.sweeps)
+	<-p.swept
+	p.pool.killAll(closeShutdown)
+	if p.admin != nil {
+		p.admin.shutdown()
+	}
+	written := make(chan struct{})
+	go func() { // ends when the log has taken its last line
+		defer close(written)
+		p.access.Load().writer.close()
+	}()
+	select {
+	case <-written:
+		return err
+	case <-time.After(logCloseTimeout):
+		return errors.New("write the last lines of the access log: it takes nothing")
+	}
+}
+
+// drain waits for the clients to leave. When ctx ends, they are thrown out.
+func (p *Proxy) drain(ctx context.Context) error {
+	left := make(chan struct{})
+	go func() { // ends when the last client has left, which throwing out brings about
+		defer close(left)
+		p.goers.Wait()
+	}()
+	select {
+	case <-left:
+		return nil
+	case <-ctx.Done():
+	}
+	p.pool.killAll(closeShutdown)
+	p.each(func(c *client) {
+		c.vanished()
+		c.tcp.Close()
+	})
+	<-left
+	return fmt.Errorf("requests were still running after the time to finish: %w", ctx.Err())
+}

@@ -1,0 +1,292 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"strconv"
+)
+
+// framing says how the client finds the end of the body that it is sent.
+type framing uint8
+
+const (
+	framingNone    framing = iota // there is no body
+	framingLength                 // Content-Length
+	framingChunked                // Transfer-Encoding: chunked
+	framingClose                  // the end of the connection; for HTTP/1.0 only
+)
+
+// wholeLimit is up to which size a response's body is read whole before any of it is passed on, in bytes: what goes
+// wrong within it is then a clear error.
+const wholeLimit = 64 * kiB
+
+// responseBody reads a response's body and takes its framing off.
+type responseBody struct {
+	ex      *exchange
+	left    int64 // of a body with a Content-Length; -1: none is known
+	chunked bool
+	total   int64 // read so far
+	ended   bool
+	// clean says that the body ended by its own framing, so that the connection can carry another request.
+	clean bool
+}
+
+// passBody passes the response on and lays the connection to rest, or closes it.
+func (ex *exchange) passBody() *failure {
+	r := &ex.resp
+	isHead := string(ex.method()) == "HEAD"
+	if r.bodiless(isHead) {
+		return ex.passBodiless(isHead)
+	}
+	body := responseBody{ex: ex, left: r.contentLength, chunked: r.chunked}
+	limit := ex.run.cfg.MaxResponseBodySize
+	if body.left > limit {
+		ex.drop(closeError)
+		return ex.largeResponse()
+	}
+	ex.chunks.reset(ex.run.cfg.MaxHeaderSize)
+	if body.left <= wholeLimit {
+		first, f := ex.takeWhole(&body)
+		if f != nil {
+			f = ex.upstreamFailure(f)
+			ex.drop(closeError)
+			return f
+		}
+		if body.ended {
+			ex.settle(body.clean)
+			return ex.answer(framingLength, body.total, first)
+		}
+		return ex.stream(&body, first)
+	}
+	return ex.stream(&body, nil)
+}
+
+func (ex *exchange) largeResponse() *failure {
+	return failf(reasonLargeResponse, "response body larger than %d bytes", ex.run.cfg.MaxResponseBodySize)
+}
+
+// passBodiless passes on what has no body: the answer to a HEAD, a 204, a 304.
+func (ex *exchange) passBodiless(isHead bool) *failure {
+	length, how := ex.resp.contentLength, framingNone
+	if length >= 0 && (isHead || ex.resp.status == 304) && ex.resp.status != 204 {
+		how = framingLength
+	}
+	ex.settle(true)
+	return ex.answer(how, length, nil)
+}
+
+// settle ends the use of the connection after a whole response: it rests, if it is fit for another request.
+func (ex *exchange) settle(clean bool) {
+	u := ex.held
+	ex.held = nil
+	if clean && ex.resp.reusable() && ex.up.len() == 0 && len(ex.rest) == 0 && !ex.broken {
+		ex.client.proxy.pool.put(u, ex.run.limits)
+	} else {
+		ex.client.proxy.pool.discard(u, closeDestination)
+	}
+}
+
+// answer writes a response whose body is there in full.
+func (ex *exchange) answer(how framing, length int64, body []byte) *failure {
+	ex.keep = ex.keep && !ex.client.proxy.stopping.Load()
+	ex.status = ex.resp.status
+	ex.out = ex.appendResponseHead(ex.out[:0], &ex.resp, how, length)
+	if err := ex.client.writeBuffers(ex, ex.out, body); err != nil {
+		ex.begun = true
+		return clientGone()
+	}
+	ex.responseBytes = int64(len(body))
+	return nil
+}
+
+// takeWhole reads the body up to wholeLimit. Where it is longer, body has not ended and what was read is its
+// beginning.
+func (ex *exchange) takeWhole(body *responseBody) (whole []byte, f *failure) {
+	ex.beginWait(ex.held, nil)
+	defer ex.endWait()
+	for {
+		data, f := body.next()
+		if f != nil {
+			return nil, f
+		}
+		if body.ended && whole == nil {
+			return data, nil // it came in one piece
+		}
+		whole = append(ex.stash[:len(whole)], data...)
+		ex.stash = whole
+		if body.ended || len(whole) > wholeLimit {
+			return whole, nil
+		}
+	}
+}
+
+// stream passes a body on as it comes, after what has been read of it already.
+func (ex *exchange) stream(body *responseBody, first []byte) *failure {
+	how := ex.chooseFraming(body)
+	ex.keep = ex.keep && how != framingClose && !ex.client.proxy.stopping.Load()
+	ex.status = ex.resp.status
+	ex.out = ex.appendResponseHead(ex.out[:0], &ex.resp, how, ex.resp.contentLength)
+	ex.begun = true
+	f := ex.sendPiece(how, first, ex.out)
+	for f == nil && !body.ended {
+		var data []byte
+		ex.beginWait(ex.held, nil)
+		data, f = body.next()
+		ex.endWait()
+		if f == nil {
+			f = ex.sendPiece(how, data, nil)
+		}
+	}
+	if f == nil && how == framingChunked {
+		f = ex.toClient([]byte("0\r\n\r\n"))
+	}
+	if f != nil {
+		return ex.cut(how, f)
+	}
+	ex.settle(body.clean)
+	return nil
+}
+
+// chooseFraming says how the client is told where a body of yet unknown end ends.
+func (ex *exchange) chooseFraming(body *responseBody) framing {
+	switch {
+	case body.left >= 0:
+		return framingLength
+	case ex.head.http10:
+		return framingClose
+	}
+	return framingChunked
+}
+
+// sendPiece sends data to the client, after head where that is given. While the client takes it, the destination is
+// not idle by its own doing.
+func (ex *exchange) sendPiece(how framing, data, head []byte) *failure {
+	ex.held.due.Store(never)
+	if len(data) == 0 {
+		if head == nil {
+			return nil
+		}
+		return ex.toClient(head)
+	}
+	if how != framingChunked {
+		if err := ex.client.writeBuffers(ex, head, data); err != nil {
+			return clientGone()
+		}
+		ex.responseBytes += int64(len(data))
+		return nil
+	}
+	out := head
+	if out == nil {
+		out = ex.out[:0]
+	}
+	out = strconv.AppendInt(out, int64(len(data)), 16)
+	out = append(append(out, '\r', '\n'), data...)
+	ex.out = append(out, '\r', '\n')
+	if f := ex.toClient(ex.out); f != nil {
+		return f
+	}
+	ex.responseBytes += int64(len(data))
+	return nil
+}
+
+func (ex *exchange) toClient(p []byte) *failure {
+	if err := ex.client.write(p); err != nil {
+		return clientGone()
+	}
+	return nil
+}
+
+// cut ends an answer that has begun and cannot be finished, so that the client can tell: by the missing bytes, or,
+// where it could not count them, by a reset.
+func (ex *exchange) cut(how framing, f *failure) *failure {
+	f = ex.upstreamFailure(f)
+	why := closeError
+	if f.status == statusClientGone {
+		why = closeClient
+	}
+	ex.drop(why)
+	if ex.head.http10 || how == framingClose {
+		ex.client.reset()
+	}
+	return f
+}
+
+// next returns more of the body, a part of the exchange's buffer. With the last of it, ended is set.
+func (b *responseBody) next() (data []byte, f *failure) {
+	ex := b.ex
+	for {
+		if ex.up.len() > 0 || b.left == 0 {
+			data, f = b.decode()
+			b.total += int64(len(data))
+			if f == nil && b.total > ex.run.cfg.MaxResponseBodySize {
+				f = ex.largeResponse()
+			}
+			if f != nil || b.ended || len(data) > 0 {
+				return data, f
+			}
+			continue
+		}
+		if f = b.read(); f != nil || b.ended {
+			return nil, f
+		}
+	}
+}
+
+// decode takes what is in the buffer.
+func (b *responseBody) decode() ([]byte, *failure) {
+	up := &b.ex.up
+	switch {
+	case b.chunked:
+		data, n, err := b.ex.chunks.next(up.unused())
+		up.skip(n)
+		if err != nil {
+			return nil, badResponsef("%s", err)
+		}
+		b.ended = b.ex.chunks.done()
+		b.clean = b.ended
+		return data, nil
+	case b.left < 0:
+		data := up.unused()
+		up.skip(len(data))
+		return data, nil
+	}
+	data := up.unused()[:min(b.left, int64(up.len()))]
+	up.skip(len(data))
+	b.left -= int64(len(data))
+	b.ended = b.left == 0
+	b.clean = b.ended
+	return data, nil
+}
+
+// read reads more into the buffer, all of which has been used. A body without a length ends here.
+func (b *responseBody) read() *failure {
+	ex := b.ex
+	b.makeRoom()
+	n, err := ex.read(ex.up.free())
+	ex.up.added(n)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, io.EOF) && b.left < 0 && !b.chunked && ex.held.killed.Load() == 0:
+		b.ended = true
+		return nil
+	}
+	return badResponsef("%s closed the connection within the body", ex.held.remote)
+}
+
+// makeRoom makes room for what comes next, in place of what has been used. The head stays where it is, for it has
+// not been passed on yet.
+func (b *responseBody) makeRoom() {
+	ex, want := b.ex, int64(bufferSize)
+	ex.up.from, ex.up.to = ex.bodyStart, ex.bodyStart
+	switch {
+	case b.left >= 0:
+		want = min(b.left, bufferKept)
+	case b.total >= bufferSize:
+		want = bufferKept
+	}
+	if int64(len(ex.up.free())) < want {
+		ex.up.grow(int(want))
+		ex.bodyStart = ex.up.from
+	}
+}

@@ -1,0 +1,196 @@
+package proxy
+
+import "bytes"
+
+// responseHead is the head of a destination's response as it was scanned. What leaves its status, its extent or its
+// fields in doubt is refused. What is merely untidy, a bare LF as a line's end or a folded line (RFC 9112 sections
+// 2.2 and 5.2), is tidied, for the webhook has been delivered and an error would have it sent again.
+type responseHead struct {
+	raw    []byte
+	status int
+	reason span
+	http10 bool
+	fields []field
+
+	contentLength int64 // -1: none
+	chunked       bool
+	close         bool
+	keepAlive     bool
+	names         bool // Connection names other fields
+	untidy        bool
+
+	line    int // where the first line that is not yet parsed begins
+	scanned int // up to where a line's end has been looked for
+}
+
+func (r *responseHead) reset() {
+	*r = responseHead{fields: r.fields[:0], contentLength: -1}
+}
+
+// scan parses what is there of a head in buf, which grows from call to call, and tidies it in place. It returns the
+// head's length once its empty line is there, and 0 while it is not.
+func (r *responseHead) scan(buf []byte) (n int, f *failure) {
+	r.raw = buf
+	for {
+		end := bytes.IndexByte(buf[r.scanned:], '\n')
+		if end < 0 {
+			r.scanned = len(buf)
+			return 0, r.checkBeginning(buf)
+		}
+		end += r.scanned
+		start, stop := r.line, end
+		if stop > start && buf[stop-1] == '\r' {
+			stop--
+		} else {
+			r.untidy = true
+		}
+		r.line, r.scanned = end+1, end+1
+		switch {
+		case r.status == 0:
+			f = r.scanStatusLine(start, stop)
+		case start == stop:
+			r.raw = buf[:r.line]
+			return r.line, r.checkFraming()
+		case isSpace(buf[start]):
+			f = r.unfold(start, stop)
+		default:
+			f = r.scanField(start, stop)
+		}
+		if f != nil {
+			return 0, f
+		}
+	}
+}
+
+// checkBeginning refuses at once what does not begin like HTTP, such as the banner of a mail server that then waits.
+func (r *responseHead) checkBeginning(buf []byte) *failure {
+	const beginning = "HTTP/1."
+	if r.status == 0 && !bytes.HasPrefix(buf, []byte(beginning[:min(len(beginning), len(buf))])) {
+		return badResponsef("it does not begin with HTTP/1.")
+	}
+	return nil
+}
+
+// scanStatusLine parses HTTP/1.x SP 3DIGIT SP [reason-phrase] (RFC 9112 section 4); servers that leave out the
+// second space together with the phrase are many.
+func (r *responseHead) scanStatusLine(start, stop int) *failure {
+	line := r.raw[start:stop]
+	if len(line) < len("HTTP/1.1 200") || !bytes.HasPrefix(line, []byte("HTTP/1.")) ||
+		line[7] != '0' && line[7] != '1' || line[8] != ' ' {
+		return badResponsef("its first line is not an HTTP/1.1 status line")
+	}
+	r.http10 = line[7] == '0'
+	for _, c := range line[9:12] {
+		if c < '0' || c > '9' {
+			return badResponsef("its status is not a number of three digits")
+		}
+		r.status = r.status*10 + int(c-'0')
+	}
+	if r.status < 100 || r.status > 599 {
+		return badResponsef("its status is %03d", r.status)
+	}
+	if len(line) > 12 && line[12] != ' ' {
+		return badResponsef("its status is not a number of three digits")
+	}
+	r.reason = span{int32(start + 12), int32(stop)}
+	if len(line) > 12 {
+		r.reason.from++
+	}
+	if !isValue(r.reason.of(r.raw)) {
+		return badResponsef("its reason phrase holds a control byte")
+	}
+	return nil
+}
+
+// unfold joins a folded line to the field before it by making spaces of what parts them (RFC 9112 section 5.2).
+func (r *responseHead) unfold(start, stop int) *failure {
+	if len(r.fields) == 0 {
+		return badResponsef("its first field begins with white space")
+	}
+	last := &r.fields[len(r.fields)-1]
+	if last.kind == kindContentLength || last.kind == kindTransferEncoding {
+		return badResponsef("its Content-Length or Transfer-Encoding is folded")
+	}
+	if !isValue(r.raw[start:stop]) {
+		return badResponsef("a field of its head holds a control byte")
+	}
+	r.untidy = true
+	for i := int(last.value.to); i < start; i++ {
+		r.raw[i] = ' '
+	}
+	last.value = trimSpan(r.raw, int(last.value.from), stop)
+	return nil
+}
+
+func (r *responseHead) scanField(start, stop int) *failure {
+	f, reject := parseField(r.raw, start, stop)
+	if reject != "" {
+		return badResponsef("%s", reject)
+	}
+	r.fields = append(r.fields, f)
+	value := f.value.of(r.raw)
+	switch f.kind {
+	case kindContentLength:
+		n, ok := parseLength(value)
+		if !ok {
+			return badResponsef("its Content-Length is not a number")
+		}
+		if r.contentLength >= 0 {
+			return badResponsef("it has more than one Content-Length")
+		}
+		r.contentLength = n
+	case kindTransferEncoding:
+		if r.chunked || !equalFold(value, "chunked") {
+			return badResponsef("its Transfer-Encoding is not chunked and nothing else")
+		}
+		r.chunked = true
+	}
+	return nil
+}
+
+// checkFraming refuses a head that leaves open where the body ends. It also reads the Connection fields, which are
+// whole only now that the last folded line has been joined.
+func (r *responseHead) checkFraming() *failure {
+	for _, f := range r.fields {
+		if f.kind == kindConnection {
+			r.scanConnection(f.value.of(r.raw))
+		}
+	}
+	switch {
+	case r.chunked && r.contentLength >= 0:
+		return badResponsef("it has both Transfer-Encoding and Content-Length")
+	case r.chunked && r.http10:
+		return badResponsef("it has a Transfer-Encoding, which HTTP/1.0 does not know")
+	case r.status == 101:
+		return badResponsef("it switches protocols, which nobody asked for")
+	}
+	return nil
+}
+
+func (r *responseHead) scanConnection(value []byte) {
+	for len(value) > 0 {
+		var option []byte
+		option, value = nextElement(value)
+		switch {
+		case equalFold(option, "close"):
+			r.close = true
+		case equalFold(option, "keep-alive"):
+			r.keepAlive = true
+		case len(option) > 0:
+			r.names = true
+		}
+	}
+}
+
+// interim reports whether another response follows on this one (RFC 9110 section 15.2).
+func (r *responseHead) interim() bool { return r.status < 200 }
+
+// bodiless reports whether no body follows, whatever the fields say (RFC 9112 section 6.3).
+func (r *responseHead) bodiless(headRequest bool) bool {
+	return headRequest || r.interim() || r.status == 204 || r.status == 304
+}
+
+// reusable reports whether the connection may carry another request once the response has ended.
+func (r *responseHead) reusable() bool {
+	return !r.untidy && !r.close && (!r.http10 || r.keepAlive)
+}

@@ -1,0 +1,134 @@
+package proxy
+
+import (
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// aLongTimeAgo is a deadline that ends whatever the connection is waiting for.
+var aLongTimeAgo = time.Unix(1, 0)
+
+// The values of deadline.due that are no moment.
+const (
+	dueNow  tick = -1 // the sweeper is about to end what the owner waits for
+	duePast tick = -2 // it has
+)
+
+// deadline is the moment by which the owner of a connection must have got somewhere. The owner moves it with one
+// atomic store; the sweeper looks at it now and then. A deadline of the operating system's costs a call at every
+// read and write, which is more than everything else that the proxy does with them.
+type deadline struct{ due atomic.Int64 }
+
+// set moves the deadline. Where the sweeper has just ended what the owner was waiting for on conn, that is undone.
+func (d *deadline) set(at tick, conn net.Conn) {
+	for {
+		due := d.due.Load()
+		if due == dueNow {
+			runtime.Gosched()
+			continue
+		}
+		if d.due.CompareAndSwap(due, at) {
+			if due == duePast {
+				conn.SetDeadline(time.Time{})
+			}
+			return
+		}
+	}
+}
+
+// expire is called by the sweeper. Where the deadline has passed it ends what the owner is waiting for on conn.
+func (d *deadline) expire(at tick, conn net.Conn) {
+	due := d.due.Load()
+	if due < 0 || due > at || !d.due.CompareAndSwap(due, dueNow) {
+		return
+	}
+	conn.SetDeadline(aLongTimeAgo)
+	d.due.CompareAndSwap(dueNow, duePast)
+}
+
+// passed reports whether the sweeper has ended what the owner was waiting for.
+func (d *deadline) passed() bool {
+	due := d.due.Load()
+	return due == dueNow || due == duePast
+}
+
+// probe is what a look at a socket's input finds, nothing being read.
+type probe uint8
+
+const (
+	probeQuiet  probe = iota // nothing there
+	probeData                // bytes are there
+	probeClosed              // the peer has sent FIN
+	probeFailed              // the connection is broken
+)
+
+// prober looks at a socket. It exists once per connection, so that looking allocates nothing.
+type prober struct {
+	raw    syscall.RawConn
+	look   func(fd uintptr)
+	result probe
+}
+
+func newProber(conn *net.TCPConn) (*prober, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	p := &prober{raw: raw}
+	p.look = func(fd uintptr) {
+		var b [1]byte
+		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		switch {
+		case err == syscall.EAGAIN || err == syscall.EINTR:
+			p.result = probeQuiet
+		case err != nil:
+			p.result = probeFailed
+		case n == 0:
+			p.result = probeClosed
+		default:
+			p.result = probeData
+		}
+	}
+	return p, nil
+}
+
+// probe may be called by one goroutine at a time.
+func (p *prober) probe() probe {
+	if err := p.raw.Control(p.look); err != nil {
+		return probeFailed
+	}
+	return p.result
+}
+
+// wire is a TCP connection with TLS above it. It notes how the bytes ended, which TLS does not tell: a FIN without
+// a close_notify before it may have been sent by anybody on the way.
+type wire struct {
+	*net.TCPConn
+	sawFIN  bool
+	probing bool
+	// write, where it is set, stands in for TCPConn.Write: it is how a slow client's progress is seen below TLS.
+	write func([]byte) (int, error)
+}
+
+func (w *wire) Read(p []byte) (int, error) {
+	if w.probing {
+		return 0, os.ErrDeadlineExceeded
+	}
+	n, err := w.TCPConn.Read(p)
+	if err == io.EOF {
+		w.sawFIN = true
+	}
+	return n, err
+}
+
+func (w *wire) Write(p []byte) (int, error) {
+	if w.write != nil {
+		return w.write(p)
+	}
+	return w.TCPConn.Write(p)
+}
