@@ -1,0 +1,378 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+
+	"whsentry/ca"
+	"whsentry/proxy"
+)
+
+// maxNesting is how deep lists and mappings may lie in each other. No key needs more than 4 levels, and the
+// parser's time grows with the square of them.
+const maxNesting = 32
+
+// loadYAML takes settings from the text of a configuration file. It walks the syntax tree itself, key by key
+// against the table, where a decoder would know neither the line nor the key of half of the errors, would let an
+// empty file wipe out the defaults and would ignore a second document. A key without a value is not set.
+func (s *settings) loadYAML(file string, data []byte) error {
+	data = bytes.TrimPrefix(data, []byte("\ufeff"))
+	if err := checkEncoding(file, data); err != nil {
+		return err
+	}
+	tokens := lexer.Tokenize(string(data))
+	if err := checkNesting(file, tokens); err != nil {
+		return err
+	}
+	tree, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
+	if err != nil {
+		return syntaxError(file, err)
+	}
+	var body ast.Node
+	documents := 0
+	for _, doc := range tree.Docs {
+		if _, directive := doc.Body.(*ast.DirectiveNode); directive {
+			continue
+		}
+		if documents++; documents > 1 {
+			return fmt.Errorf("%s: a second document; want one, without --- below its first key", position(file, doc.Start))
+		}
+		body = doc.Body
+	}
+	r := &yamlReader{file: file, origin: s.origin, anchors: make(map[string]ast.Node)}
+	return r.document(s, body)
+}
+
+// checkEncoding refuses what is not text in UTF-8: the parser would take it for text and go on.
+func checkEncoding(file string, data []byte) error {
+	for line, rest := 1, data; len(rest) > 0; {
+		c, size := utf8.DecodeRune(rest)
+		switch {
+		case c == utf8.RuneError && size == 1:
+			return fmt.Errorf("%s:%d: byte 0x%02x is not UTF-8; want a YAML file in UTF-8", file, line, rest[0])
+		case c == '\n':
+			line++
+		case unicode.IsControl(c) && c != '\t' && c != '\r':
+			return fmt.Errorf("%s:%d: control character %U; want a YAML file, which has none", file, line, c)
+		}
+		rest = rest[size:]
+	}
+	return nil
+}
+
+// checkNesting counts the open brackets, and the hyphens and question marks on a line, which nest likewise.
+// Nesting by indentation alone takes so many bytes that the file's size bounds it.
+func checkNesting(file string, tokens token.Tokens) error {
+	brackets, line, marks := 0, 0, 0
+	for _, t := range tokens {
+		if t.Position.Line != line {
+			line, marks = t.Position.Line, 0
+		}
+		switch t.Type {
+		case token.SequenceStartType, token.MappingStartType:
+			brackets++
+		case token.SequenceEndType, token.MappingEndType:
+			brackets--
+		case token.SequenceEntryType, token.MappingKeyType:
+			marks++
+		}
+		if brackets > maxNesting || marks > maxNesting {
+			return fmt.Errorf("%s: nested more than %d deep; want the keys that whsentry --help lists", position(file, t), maxNesting)
+		}
+	}
+	return nil
+}
+
+func syntaxError(file string, err error) error {
+	const want = "want YAML such as connectTimeout: 10s"
+	var syntax *yaml.SyntaxError
+	if !errors.As(err, &syntax) {
+		return fmt.Errorf("%s: %w; %s", file, err, want)
+	}
+	message := strings.ReplaceAll(syntax.Message, "\t", `\t`)
+	if syntax.Token == nil {
+		return fmt.Errorf("%s: %s; %s", file, message, want)
+	}
+	return fmt.Errorf("%s: %s: %s; %s", position(file, syntax.Token), quote(syntax.Token.Value), message, want)
+}
+
+func position(file string, t *token.Token) string {
+	if t == nil {
+		return file
+	}
+	return file + ":" + strconv.Itoa(t.Position.Line)
+}
+
+// yamlReader takes one document apart.
+type yamlReader struct {
+	file    string
+	origin  map[string]string   // where each key was found, filled in
+	anchors map[string]ast.Node // as far as they have been met
+}
+
+// entry is a key's value, its path for errors, and where the key stands.
+type entry struct {
+	path   string
+	origin string
+	value  ast.Node
+}
+
+func (e *entry) wrong(text, problem, want string) error {
+	return wrongValue(e.origin, e.path, text, problem, want)
+}
+
+// members say, for each key that a mapping may have, what is done with its value.
+type members map[string]func(entry) error
+
+func (r *yamlReader) document(s *settings, body ast.Node) error {
+	node, err := r.resolve(body)
+	if err != nil {
+		return fmt.Errorf("%s: %w", position(r.file, body.GetToken()), err)
+	}
+	if isNull(node) {
+		return nil // an empty file, or comments alone
+	}
+	if _, ok := node.(ast.MapNode); !ok {
+		return fmt.Errorf("%s: %s is %s; want a mapping of keys such as connectTimeout: 10s",
+			position(r.file, node.GetToken()), excerpt(node), describe(node))
+	}
+	return r.mapping(entry{value: node}, r.topLevel(s))
+}
+
+// topLevel makes members of the table.
+func (r *yamlReader) topLevel(s *settings) members {
+	top := members{
+		"listeners":   func(e entry) error { return r.listeners(s, e) },
+		"clientCerts": func(e entry) error { return r.clientCerts(s, e) },
+	}
+	groups := make(map[string]members)
+	for i := range table {
+		st := &table[i]
+		group, name, nested := strings.Cut(st.key, ".")
+		switch {
+		case st.structure:
+		case !nested:
+			top[st.key] = r.setter(s, st)
+		default:
+			if groups[group] == nil {
+				groups[group] = make(members)
+				top[group] = func(e entry) error { return r.mapping(e, groups[group]) }
+			}
+			groups[group][name] = r.setter(s, st)
+		}
+	}
+	return top
+}
+
+// scalars returns what e holds for st: one scalar, or the items of a list.
+func (r *yamlReader) scalars(st *setting, e entry) ([]scalar, error) {
+	if !st.list {
+		text, form, ok := scalarText(e.value)
+		if !ok {
+			return nil, e.wrong(excerpt(e.value), describe(e.value), st.want)
+		}
+		return []scalar{{text, form, e.origin}}, nil
+	}
+	want := "a list, in it " + st.want
+	list, ok := e.value.(*ast.SequenceNode)
+	if !ok {
+		return nil, e.wrong(excerpt(e.value), describe(e.value)+", not a list", want)
+	}
+	var values []scalar
+	for _, item := range list.Values {
+		node, err := r.resolve(item)
+		origin := r.at(item, e.origin)
+		if err != nil {
+			return nil, wrongValue(origin, e.path, excerpt(item), err.Error(), want)
+		}
+		text, form, ok := scalarText(node)
+		if !ok {
+			return nil, wrongValue(origin, e.path, excerpt(node), describe(node)+" in a list", want)
+		}
+		values = append(values, scalar{text, form, origin})
+	}
+	return values, nil
+}
+
+// setter stores a value by the same function that flags and the environment use.
+func (r *yamlReader) setter(s *settings, st *setting) func(entry) error {
+	return func(e entry) error {
+		values, err := r.scalars(st, e)
+		if err != nil {
+			return err
+		}
+		return st.set(s, e.path, values)
+	}
+}
+
+// listeners reads each endpoint as if it were listener.
+func (r *yamlReader) listeners(s *settings, e entry) error {
+	list, ok := e.value.(*ast.SequenceNode)
+	if !ok {
+		return e.wrong(excerpt(e.value), describe(e.value), "a list of mappings with the keys of listener")
+	}
+	s.proxy.Listeners = nil
+	for i, item := range list.Values {
+		scratch := &settings{listener: proxy.DefaultListenerConfig()}
+		keys := make(members)
+		for i := range table {
+			if name, found := strings.CutPrefix(table[i].key, "listener."); found {
+				keys[name] = r.setter(scratch, &table[i])
+			}
+		}
+		at := entry{fmt.Sprintf("%s[%d]", e.path, i), r.at(item, e.origin), item}
+		if err := r.structure(at, keys); err != nil {
+			return err
+		}
+		s.proxy.Listeners = append(s.proxy.Listeners, scratch.listener)
+	}
+	return nil
+}
+
+// clientCerts reads each alias' files as if they were clientCertFile and clientKeyFile.
+func (r *yamlReader) clientCerts(s *settings, e entry) error {
+	s.ca.ClientCerts = make(map[string]ca.KeyPairFiles)
+	return r.eachKey(e, "aliases, each with certFile and keyFile", func(alias string, at entry) error {
+		scratch := &settings{}
+		keys := make(members)
+		for i := range table {
+			switch table[i].key {
+			case "clientCertFile":
+				keys["certFile"] = r.setter(scratch, &table[i])
+			case "clientKeyFile":
+				keys["keyFile"] = r.setter(scratch, &table[i])
+			}
+		}
+		if err := r.structure(at, keys); err != nil {
+			return err
+		}
+		s.ca.ClientCerts[alias] = scratch.ca.ClientCert
+		return nil
+	})
+}
+
+// structure reads a mapping that stands on its own in a list or under an alias: unlike a key, it cannot be null.
+func (r *yamlReader) structure(e entry, keys members) error {
+	var err error
+	if e.value, err = r.resolve(e.value); err != nil {
+		return e.wrong("", err.Error(), "a mapping of "+keys.String())
+	}
+	r.origin[e.path] = e.origin
+	return r.mapping(e, keys)
+}
+
+// mapping reads the keys of e, which are to be among keys. A key that is null is not set.
+func (r *yamlReader) mapping(e entry, keys members) error {
+	return r.eachKey(e, keys.String(), func(name string, at entry) error {
+		read, known := keys[name]
+		if !known {
+			return r.unknownKey(name, at, keys)
+		}
+		node, err := r.resolve(at.value)
+		if err != nil {
+			return at.wrong(excerpt(at.value), err.Error(), "the value itself")
+		}
+		if isNull(node) {
+			return nil
+		}
+		at.value = node
+		r.origin[at.path] = at.origin
+		return read(at)
+	})
+}
+
+// eachKey calls visit for every key of the mapping e, whose members an error calls content.
+func (r *yamlReader) eachKey(e entry, content string, visit func(name string, at entry) error) error {
+	node, ok := e.value.(ast.MapNode)
+	if !ok {
+		return e.wrong(excerpt(e.value), describe(e.value), "a mapping of "+content)
+	}
+	lines := make(map[string]int)
+	for m := node.MapRange(); m.Next(); {
+		key, line, err := r.key(m.Key())
+		if err != nil {
+			return err
+		}
+		at := entry{join(e.path, key), fmt.Sprintf("%s:%d", r.file, line), m.Value()}
+		if first, repeated := lines[key]; repeated {
+			return at.wrong(excerpt(at.value), fmt.Sprintf("repeated key, first on line %d", first), "each key once")
+		}
+		lines[key] = line
+		if err := visit(key, at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// join returns the path of a key, which is quoted where it would spoil an error's text.
+func join(path, key string) string {
+	if quoted := quote(key); quoted != `"`+key+`"` {
+		key = quoted
+	}
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+// key returns the text of a key and its line.
+func (r *yamlReader) key(node ast.Node) (string, int, error) {
+	line := node.GetToken().Position.Line
+	if _, merge := node.(*ast.MergeKeyNode); merge {
+		return "", 0, fmt.Errorf("%s:%d: <<: merge keys are not taken; want the keys themselves", r.file, line)
+	}
+	if explicit, ok := node.(*ast.MappingKeyNode); ok {
+		node = explicit.Value
+	}
+	resolved, err := r.resolve(node)
+	if err != nil {
+		return "", 0, fmt.Errorf("%s:%d: %w", r.file, line, err)
+	}
+	text, _, ok := scalarText(resolved)
+	if !ok {
+		return "", 0, fmt.Errorf("%s:%d: %s is %s; want a key", r.file, line, excerpt(resolved), describe(resolved))
+	}
+	return text, line, nil
+}
+
+// unknownKey says what name was meant to be: another key of its mapping, or one of a mapping within the file.
+func (r *yamlReader) unknownKey(name string, at entry, keys members) error {
+	unknown := fmt.Sprintf("%s: %s: %s: unknown key", at.origin, at.path, quote(excerpt(at.value)))
+	if near := nearest(name, keys.names()); near != "" {
+		return fmt.Errorf("%s; did you mean %s?", unknown, near)
+	}
+	if nested := at.path != join("", name); nested {
+		return fmt.Errorf("%s; want %s", unknown, keys)
+	}
+	for i := range table {
+		group, last, nested := strings.Cut(table[i].key, ".")
+		if nested && nearest(name, []string{table[i].key, last}) != "" {
+			return fmt.Errorf("%s; did you mean %s within %s?", unknown, last, group)
+		}
+	}
+	return fmt.Errorf("%s; want one that whsentry --help lists", unknown)
+}
+
+func (m members) names() []string {
+	var names []string
+	for name := range m {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (m members) String() string { return strings.Join(m.names(), ", ") }
