@@ -202,21 +202,27 @@ func (ex *exchange) writeFailure() *failure {
 	return badResponsef("%s closed the connection before it answered", ex.held.remote)
 }
 
-func (ex *exchange) writeUpstream(head, piece []byte) (int, error) {
+func (ex *exchange) writeUpstream(head, piece []byte) (n int, err error) {
 	u := ex.held
 	u.due.Store(now() + int64(ex.run.limits.idle))
-	switch {
-	case len(piece) == 0:
+	if len(piece) == 0 {
 		return u.Write(head)
-	case len(head) == 0:
-		return u.Write(piece)
-	case u.wire != nil:
-		return u.Write(append(head, piece...))
 	}
-	ex.parts = [2][]byte{head, piece}
-	ex.vector = ex.parts[:]
-	n, err := ex.vector.WriteTo(u.tcp)
-	return int(n), err
+	u.beginSending()
+	switch {
+	case len(head) == 0:
+		n, err = u.Write(piece)
+	case u.wire != nil:
+		n, err = u.Write(append(head, piece...))
+	default:
+		ex.parts = [2][]byte{head, piece}
+		ex.vector = ex.parts[:]
+		var n64 int64
+		n64, err = ex.vector.WriteTo(u.tcp)
+		n = int(n64)
+	}
+	u.endSending()
+	return n, err
 }
 
 // read reads from the destination, which has readTimeout for its next byte.

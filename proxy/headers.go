@@ -23,10 +23,6 @@ func (ex *exchange) appendRequestHead(dst []byte, bodyLen int) []byte {
 		f := &h.fields[i]
 		name := f.name.of(h.raw)
 		switch f.kind {
-		case kindOther:
-			if !h.names || !connectionNames(h.raw, h.fields, name) {
-				dst = appendField(dst, name, f.value.of(h.raw))
-			}
 		case kindHost:
 			dst = appendField(dst, name, ex.authority)
 		case kindContentLength:
@@ -35,17 +31,18 @@ func (ex *exchange) appendRequestHead(dst []byte, bodyLen int) []byte {
 			// The body is there in full, so its length is known.
 			dst = appendLength(dst, []byte("Content-Length"), bodyLen)
 		case kindUserAgent:
-			if ex.run.cfg.UserAgent == "" {
-				dst = appendField(dst, name, f.value.of(h.raw))
-			} else if agent != "" {
-				dst = append(append(dst, name...), ": "...)
-				dst = append(append(dst, agent...), "\r\n"...)
+			if agent != "" {
+				dst = append(append(append(append(dst, name...), ": "...), agent...), "\r\n"...)
 				agent = ""
+			} else if ex.run.cfg.UserAgent == "" {
+				dst = ex.appendUnnamed(dst, f)
 			}
 		case kindExpect:
 			if !equalFold(f.value.of(h.raw), "100-continue") {
-				dst = appendField(dst, name, f.value.of(h.raw))
+				dst = ex.appendUnnamed(dst, f)
 			}
+		case kindOther:
+			dst = ex.appendUnnamed(dst, f)
 		}
 	}
 	if agent != "" {
@@ -53,6 +50,16 @@ func (ex *exchange) appendRequestHead(dst []byte, bodyLen int) []byte {
 		dst = append(append(dst, agent...), "\r\n"...)
 	}
 	return append(dst, '\r', '\n')
+}
+
+// appendUnnamed appends a field as it came, unless Connection names it.
+func (ex *exchange) appendUnnamed(dst []byte, f *field) []byte {
+	h := &ex.head
+	name := f.name.of(h.raw)
+	if h.names && connectionNames(h.raw, h.fields, name) {
+		return dst
+	}
+	return appendField(dst, name, f.value.of(h.raw))
 }
 
 // appendOriginForm appends path and query as the client wrote them (RFC 9112 section 3.2.1), or the asterisk form

@@ -65,7 +65,18 @@ type upstream struct {
 	resting    tick // since when it is idle in the pool; 0: in use
 	due        atomic.Int64
 	killed     atomic.Uint32 // a closeReason, once something other than its owner has closed it
+
+	// sending is set while a part of a large body is being written; early is what the sweeper then looks with.
+	sending atomic.Uint32
+	early   *prober
 }
+
+// The values of upstream.sending.
+const (
+	notSending uint32 = iota
+	sending
+	interrupted // the destination has answered before it has taken the body
+)
 
 // closeReason says why a connection to a destination was closed; it is a metric's label.
 type closeReason uint32
@@ -272,6 +283,36 @@ func (u *upstream) kill(why closeReason) {
 	}
 }
 
+// beginSending lets the sweeper interrupt a write that the destination does not take because it has answered already.
+func (u *upstream) beginSending() {
+	if u.early == nil {
+		u.early = &prober{raw: u.prober.raw}
+		u.early.look = u.early.peek
+	}
+	u.sending.Store(sending)
+}
+
+// endSending ends what beginSending began.
+func (u *upstream) endSending() {
+	if u.sending.CompareAndSwap(sending, notSending) {
+		return
+	}
+	u.dest.shard.mu.Lock() // until the sweeper is done with it
+	defer u.dest.shard.mu.Unlock()
+	u.sending.Store(notSending)
+	u.tcp.SetWriteDeadline(time.Time{})
+}
+
+// interrupt is called by the sweeper, which holds the shard's lock.
+func (u *upstream) interrupt() {
+	if u.sending.Load() != sending || u.early.probe() == probeQuiet {
+		return
+	}
+	if u.sending.CompareAndSwap(sending, interrupted) {
+		u.tcp.SetWriteDeadline(aLongTimeAgo)
+	}
+}
+
 // sweep enforces readTimeout and connectionLifetime on every connection.
 func (p *pool) sweep(at tick) {
 	for i := range p.shards {
@@ -293,6 +334,7 @@ func (s *poolShard) sweep(p *pool, at tick) {
 			why = closeRetired
 		}
 		if why == closeNone {
+			u.interrupt()
 			continue
 		}
 		u.kill(why)

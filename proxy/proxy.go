@@ -40,7 +40,8 @@ type Proxy struct {
 
 	stopping atomic.Bool
 	clients  [clientShards]clientShard
-	open     atomic.Int64   // clients, over all listeners
+	admitted atomic.Int64   // clients within maxConnections, over all listeners
+	excess   atomic.Int64   // clients above it
 	goers    sync.WaitGroup // accept loops and clients
 	sweeps   chan struct{}  // closed to end the sweeper
 	swept    chan struct{}  // closed when it has ended
@@ -220,14 +221,12 @@ func (p *Proxy) welcome(l *listener, tcp *net.TCPConn) {
 		tcp.Close()
 		return
 	}
-	open, most := p.open.Add(1), int64(p.run.Load().cfg.MaxConnections)
 	l.metrics.open.Add(1)
-	c.overload = open > most
 	s := c.shard()
 	s.mu.Lock()
 	s.clients[c] = struct{}{}
 	s.mu.Unlock()
-	if open > most+excessConnections {
+	if !p.admit(c) {
 		p.turnAway(c)
 		return
 	}
@@ -236,6 +235,16 @@ func (p *Proxy) welcome(l *listener, tcp *net.TCPConn) {
 		defer p.goers.Done()
 		c.serve()
 	}()
+}
+
+// admit counts a client. It reports false where there is no place even to tell the client that there is none.
+func (p *Proxy) admit(c *client) bool {
+	if p.admitted.Add(1) <= int64(p.run.Load().cfg.MaxConnections) {
+		return true
+	}
+	p.admitted.Add(-1)
+	c.overload = true
+	return p.excess.Add(1) <= excessConnections
 }
 
 // turnAway tells a client that there is no place, without a goroutine and without waiting for its request: the
@@ -258,7 +267,11 @@ func (p *Proxy) leave(c *client) {
 	delete(s.clients, c)
 	s.mu.Unlock()
 	c.listener.metrics.open.Add(-1)
-	p.open.Add(-1)
+	if c.overload {
+		p.excess.Add(-1)
+	} else {
+		p.admitted.Add(-1)
+	}
 }
 
 func (c *client) shard() *clientShard {

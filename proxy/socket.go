@@ -80,21 +80,23 @@ func newProber(conn *net.TCPConn) (*prober, error) {
 		return nil, err
 	}
 	p := &prober{raw: raw}
-	p.look = func(fd uintptr) {
-		var b [1]byte
-		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		switch {
-		case err == syscall.EAGAIN || err == syscall.EINTR:
-			p.result = probeQuiet
-		case err != nil:
-			p.result = probeFailed
-		case n == 0:
-			p.result = probeClosed
-		default:
-			p.result = probeData
-		}
-	}
+	p.look = p.peek
 	return p, nil
+}
+
+func (p *prober) peek(fd uintptr) {
+	var b [1]byte
+	n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	switch {
+	case err == syscall.EAGAIN || err == syscall.EINTR:
+		p.result = probeQuiet
+	case err != nil:
+		p.result = probeFailed
+	case n == 0:
+		p.result = probeClosed
+	default:
+		p.result = probeData
+	}
 }
 
 // probe may be called by one goroutine at a time.

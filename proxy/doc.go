@@ -1,0 +1,68 @@
+// Package proxy carries one HTTP request after the other from a client to the destination that its URI names, and
+// the answer back: a forward proxy for webhooks, whose destinations are strangers.
+//
+// # A request's way
+//
+// The files, in the order in which a request meets them:
+//
+//	proxy.go        Proxy: New, Serve, Reload, Shutdown; owns listeners, clients, pool, sweeper
+//	listener.go     the sockets that clients connect to
+//	client.go       a client's connection: reading and writing under time limits, lingering, vanishing
+//	handler.go      one exchange: read the head, route it, read the body, forward it, finish: answer, count, log
+//	exchange.go     the memory that an exchange needs
+//	request.go      a request's head, scanned strictly (fields.go: a field's name, value and kind)
+//	destination.go  the request's target and Host; the only reader of either
+//	body.go         a request's body, read in full within the limits (chunked.go: the chunked coding)
+//	forward.go      get a connection, send the request, read the answer's head
+//	headers.go      what is dropped, replaced and rewritten, both ways
+//	response.go     a response's head, scanned strictly, and tidied where it is merely untidy
+//	relay.go        pass the answer's body on within the limits, or cut it so that the client can tell
+//	pool.go         connections to destinations: reuse, lifetime, idleness, the limit per destination
+//	socket.go       what lies under a connection: deadlines without timers, a look at what has come
+//	tunnel.go       CONNECT
+//	reason.go       the table of reasons, and the one place that makes reasons of errors
+//	metrics.go      every metric's name
+//	accesslog.go    one line an exchange (logwriter.go: into the file)
+//	admin.go        /metrics, /healthz, /readyz
+//	clock.go        the monotonic clock
+//	config.go       Config, its defaults, its validation
+//
+// A client's goroutine does all of it, from the first byte of a request to the last of its answer; there is no
+// hand-over to another one, but for the second direction of a tunnel. open, in forward.go, is the only function that
+// makes a connection, and guard.Dialer the only thing that it asks for one.
+//
+// # Why the parser is our own
+//
+// The framing of HTTP/1.1 is where proxies are attacked, and what is refused, and when, is this proxy's promise. A
+// general parser accepts more (white space around a chunk's size, framing fields twice, line feeds alone), keeps less
+// (the letters and the order of the fields), and reads a chunked body before anybody can say how much memory it may
+// take over all clients. A second scan in front of it would be this parser. It reads each byte once, copies none and
+// allocates nothing. fasthttp serves what needs none of that: metrics and health.
+//
+// # Time
+//
+// No read or write sets a deadline. A connection's owner stores the moment by which it must have got on, one atomic
+// store; one goroutine, the sweeper, looks at all of them several times within the shortest limit. It wakes a client's
+// goroutine by a deadline in the past, and closes a destination's socket.
+//
+// # Memory
+//
+// Buffers belong to exchanges, never to connections at rest: a client between two requests, a tunnel without traffic
+// and a pooled connection hold none.
+//
+// # Words
+//
+//	client        sends requests to the proxy
+//	destination   the host and port that a request is for
+//	upstream      a connection of the proxy's to a destination
+//	exchange      one request and its answer
+//	tunnel        what CONNECT opens
+//	hop-by-hop    what belongs to one connection and is not passed on (RFC 9110 section 7.6.1)
+//	reason        why the proxy itself answered, as a number and a text
+//	to cut        to end an answer that has begun so that the client can tell that it is not whole
+//
+// # What it does not do
+//
+// HTTP/2 and HTTP/3, caching, upgrades such as WebSocket, authentication of clients other than by their certificate,
+// and requests in origin form: it is no reverse proxy.
+package proxy
