@@ -143,7 +143,7 @@ func resolverFor(t testing.TB, change func(*Config), servers ...netip.AddrPort) 
 	t.Helper()
 	cfg := DefaultConfig()
 	cfg.DNSServers = servers
-	cfg.AllowList = prefixes("127.0.0.0/8")
+	cfg.AllowList = prefixes("127.0.0.2/32")
 	if change != nil {
 		change(&cfg)
 	}

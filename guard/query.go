@@ -59,7 +59,8 @@ func (r *resolver) inTurn(servers []netip.AddrPort) []netip.AddrPort {
 }
 
 // askServer asks one server once, and remembers whether it was silent.
-func (r *resolver) askServer(ctx context.Context, server netip.AddrPort, timeout time.Duration, name string, qtype uint16) answer {
+func (r *resolver) askServer(ctx context.Context, server netip.AddrPort, timeout time.Duration,
+	name string, qtype uint16) answer {
 	try, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	m, err := r.query(try, server, name, qtype)

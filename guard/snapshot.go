@@ -42,15 +42,18 @@ func newSnapshot[T any](now func() time.Time, fetch func(old T) (T, error)) (*sn
 	return s, err
 }
 
+// due reports whether the value should be fetched again.
+func (d *dated[T]) due(now time.Time) bool {
+	return now.Sub(d.fetched) > snapshotFresh && now.Sub(d.tried) >= snapshotRetry
+}
+
 // get returns the value. It allocates only when it fetches.
 func (s *snapshot[T]) get() T {
-	d := s.cur.Load()
-	now := s.now()
-	age := now.Sub(d.fetched)
-	if age <= snapshotFresh || now.Sub(d.tried) < snapshotRetry {
+	d, now := s.cur.Load(), s.now()
+	if !d.due(now) {
 		return d.value
 	}
-	if age < snapshotStale {
+	if now.Sub(d.fetched) < snapshotStale {
 		if !s.mu.TryLock() {
 			return d.value
 		}
@@ -58,14 +61,13 @@ func (s *snapshot[T]) get() T {
 		s.mu.Lock()
 	}
 	defer s.mu.Unlock()
-	if newer := s.cur.Load(); newer != d {
-		return newer.value // somebody else's fetch ended just now
+	if d, now = s.cur.Load(), s.now(); !d.due(now) {
+		return d.value // somebody else has fetched meanwhile
 	}
+	next := &dated[T]{d.value, d.fetched, now}
 	if v, err := s.fetch(d.value); err == nil {
-		d = &dated[T]{v, now, now}
-	} else {
-		d = &dated[T]{d.value, d.fetched, now}
+		next = &dated[T]{v, now, now}
 	}
-	s.cur.Store(d)
-	return d.value
+	s.cur.Store(next)
+	return next.value
 }
