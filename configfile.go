@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -29,6 +30,7 @@ const maxNesting = 32
 // empty file wipe out the defaults and would ignore a second document. A key without a value is not set.
 func (s *settings) loadYAML(file string, data []byte) error {
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
+	data = bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n")) // of which the parser counts some as two lines
 	if err := checkEncoding(file, data); err != nil {
 		return err
 	}
@@ -40,19 +42,37 @@ func (s *settings) loadYAML(file string, data []byte) error {
 	if err != nil {
 		return syntaxError(file, err)
 	}
-	var body ast.Node
-	documents := 0
+	body, err := onlyDocument(file, tokens, tree)
+	if err != nil {
+		return err
+	}
+	r := &yamlReader{file: file, origin: s.origin, anchors: make(map[string]ast.Node)}
+	return r.document(s, body)
+}
+
+// onlyDocument returns the content of the one document in tree. The parser takes an empty document that another one
+// follows for none at all, and a directive for a document.
+func onlyDocument(file string, tokens token.Tokens, tree *ast.File) (body ast.Node, err error) {
+	second := errors.New("a second document; want one, with no --- below its first key")
+	headers := 0
+	for _, t := range tokens {
+		if t.Type == token.DocumentHeaderType {
+			if headers++; headers > 1 {
+				return nil, fmt.Errorf("%s: %w", position(file, t), second)
+			}
+		}
+	}
+	var first *ast.DocumentNode
 	for _, doc := range tree.Docs {
 		if _, directive := doc.Body.(*ast.DirectiveNode); directive {
 			continue
 		}
-		if documents++; documents > 1 {
-			return fmt.Errorf("%s: a second document; want one, without --- below its first key", position(file, doc.Start))
+		if first != nil {
+			return nil, fmt.Errorf("%s: %w", position(file, cmp.Or(doc.Start, first.End)), second)
 		}
-		body = doc.Body
+		first, body = doc, doc.Body
 	}
-	r := &yamlReader{file: file, origin: s.origin, anchors: make(map[string]ast.Node)}
-	return r.document(s, body)
+	return body, nil
 }
 
 // checkEncoding refuses what is not text in UTF-8: the parser would take it for text and go on.
@@ -64,7 +84,7 @@ func checkEncoding(file string, data []byte) error {
 			return fmt.Errorf("%s:%d: byte 0x%02x is not UTF-8; want a YAML file in UTF-8", file, line, rest[0])
 		case c == '\n':
 			line++
-		case unicode.IsControl(c) && c != '\t' && c != '\r':
+		case unicode.IsControl(c) && c != '\t':
 			return fmt.Errorf("%s:%d: control character %U; want a YAML file, which has none", file, line, c)
 		}
 		rest = rest[size:]
@@ -139,14 +159,14 @@ type members map[string]func(entry) error
 func (r *yamlReader) document(s *settings, body ast.Node) error {
 	node, err := r.resolve(body)
 	if err != nil {
-		return fmt.Errorf("%s: %w", position(r.file, body.GetToken()), err)
+		return fmt.Errorf("%s: %w; want a mapping of keys such as connectTimeout: 10s", position(r.file, body.GetToken()), err)
 	}
 	if isNull(node) {
 		return nil // an empty file, or comments alone
 	}
 	if _, ok := node.(ast.MapNode); !ok {
 		return fmt.Errorf("%s: %s is %s; want a mapping of keys such as connectTimeout: 10s",
-			position(r.file, node.GetToken()), excerpt(node), describe(node))
+			position(r.file, node.GetToken()), quote(excerpt(node)), describe(node))
 	}
 	return r.mapping(entry{value: node}, r.topLevel(s))
 }
@@ -339,11 +359,11 @@ func (r *yamlReader) key(node ast.Node) (string, int, error) {
 	}
 	resolved, err := r.resolve(node)
 	if err != nil {
-		return "", 0, fmt.Errorf("%s:%d: %w", r.file, line, err)
+		return "", 0, fmt.Errorf("%s:%d: %w; want a key", r.file, line, err)
 	}
 	text, _, ok := scalarText(resolved)
 	if !ok {
-		return "", 0, fmt.Errorf("%s:%d: %s is %s; want a key", r.file, line, excerpt(resolved), describe(resolved))
+		return "", 0, fmt.Errorf("%s:%d: %s is %s; want a key", r.file, line, quote(excerpt(resolved)), describe(resolved))
 	}
 	return text, line, nil
 }

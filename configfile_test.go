@@ -123,6 +123,7 @@ func TestFileErrors(t *testing.T) {
 		{"second document", "connectTimeout: 1s\n---\nreadTimeout: 2s\n", `FILE:2: a second document; want one`},
 		{"second document, empty", "connectTimeout: 1s\n---\n", `FILE:2: a second document; want one`},
 		{"second document below an empty one", "---\n---\nreadTimeout: 2s\n", `FILE:2: a second document; want one`},
+		{"second document after the end of the first", "readTimeout: 2s\n...\nreadTimeout: 2s\n", `FILE:2: a second document`},
 		{"list", "- a\n", `FILE:1: "[a]" is a list; want a mapping of keys`},
 		{"text", "hello\n", `FILE:1: "hello" is text; want a mapping of keys`},
 		{"number", "12\n", `FILE:1: "12" is a number; want a mapping of keys`},
@@ -187,7 +188,7 @@ func TestFileErrors(t *testing.T) {
 		{"key without certificate", "\nmitmIssuerKeyFile: k.pem\n", `FILE:2: mitmIssuerCertFile: missing beside mitmIssuerKeyFile "k.pem"; want both or neither`},
 		{"alias without files", "clientCerts:\n  acme: {}\n", `FILE:2: clientCerts.acme.certFile: missing; want a PEM file`},
 		{"alias that is null", "clientCerts:\n  acme:\n", `FILE:2: clientCerts.acme: "": empty; want a mapping of certFile, keyFile`},
-		{"alias without a key file", "clientCerts:\n  acme:\n    certFile: a\n", `FILE:3: clientCerts.acme.keyFile: missing beside clientCerts.acme.certFile "a"`},
+		{"alias without a key file", "clientCerts:\n  acme:\n    certFile: a\n", `FILE:2: clientCerts.acme.keyFile: missing beside clientCerts.acme.certFile "a"`},
 		{"list for clientCerts", "clientCerts: [a]\n", `FILE:1: clientCerts: "[a]": a list; want a mapping of aliases`},
 		{"unknown key of an alias", "clientCerts:\n  acme: {cert: a}\n", `FILE:2: clientCerts.acme.cert: "a": unknown key; want certFile, keyFile`},
 
@@ -218,7 +219,7 @@ func TestFileErrors(t *testing.T) {
 		{"metrics on the listener's address", "listener: {address: \":1\"}\nmetrics: {address: \":1\"}\n",
 			`FILE:2: metrics.address: ":1": the address of listener.address too; want an address of its own`},
 
-		{"no YAML", "a: b: c\n", `FILE:1: ":": mapping value is not allowed in this context; want YAML such as`},
+		{"no YAML", "a: b: c\n", `FILE:1: "b": mapping value is not allowed in this context; want YAML such as`},
 		{"bracket left open", "connectTimeout: 1s\ncidrDenyList: [10.0.0.0/8\n", `FILE:2: "[": sequence end token ']' not found; want YAML`},
 		{"quote left open", "\nuserAgent: \"x\n", `FILE:2: `},
 		{"tab", "dns:\n\tcacheTTL: 1s\n", `FILE:2: `},
@@ -231,7 +232,7 @@ func TestFileErrors(t *testing.T) {
 		{"alias of nothing", "connectTimeout: *t\n", `FILE:1: connectTimeout: "": an alias, but no anchor &t stands before it; want the value itself`},
 		{"alias of itself", "cidrDenyList: &l [*l]\n", `FILE:1: cidrDenyList: `},
 		{"merge key", "listener:\n  <<: {address: x}\n", `FILE:2: <<: merge keys are not taken; want the keys themselves`},
-		{"foreign tag", "connectTimeout: !secret x\n", `FILE:1: connectTimeout: "": the tag !secret is not taken; want the value itself`},
+		{"foreign tag", "connectTimeout: !secret x\n", `FILE:1: connectTimeout: "x": the tag !secret is not taken; want the value itself`},
 		{"too large", "#" + strings.Repeat("x", maxConfigFile), `--config: "FILE": larger than 1 MiB; want a YAML file that can be read`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -245,6 +246,35 @@ func TestFileErrors(t *testing.T) {
 			}
 			if strings.ContainsAny(err.Error(), "\n\t") {
 				t.Errorf("got more than a line: %q", err)
+			}
+		})
+	}
+}
+
+// TestLines puts all that takes more than a line before a wrong value, whose line must be found nevertheless.
+func TestLines(t *testing.T) {
+	for _, tt := range []struct {
+		name, before string
+		line         string
+	}{
+		{"nothing", "", ":1: "},
+		{"comments and blank lines", "# one\n\n  # three\n\n", ":5: "},
+		{"CRLF", "readTimeout: 1s\r\n\r\n# three\r\n", ":4: "},
+		{"block text", "userAgent: |-\n  one\n\n", ":4: "},
+		{"folded text", "userAgent: >-\n  one\n  two\n\n  three\n", ":6: "},
+		{"text over lines", "userAgent: one\n  two\n  three\n", ":4: "},
+		{"quoted text over lines", "userAgent: \"one\n  two\"\n", ":3: "},
+		{"single quoted text over lines", "userAgent: 'one\n  two'\n", ":3: "},
+		{"list in brackets over lines", "cidrDenyList: [\n  10.0.0.0/8,\n  # ours\n  11.0.0.0/8\n]\n", ":6: "},
+		{"list with hyphens", "cidrDenyList:\n- 10.0.0.0/8\n\n# ours\n- 11.0.0.0/8\n", ":6: "},
+		{"directive", "%YAML 1.2\n---\n", ":3: "},
+		{"wide characters", "userAgent: \"\u00fc\U0001f600\"\n# \U0001f600\n", ":3: "},
+		{"byte order mark", "\ufeff# one\n", ":2: "},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := loadText(t, tt.before+"connectTimeout: wrong\n")
+			if err == nil || !strings.Contains(err.Error(), tt.line+`connectTimeout: "wrong": `) {
+				t.Errorf("got %v; want the line %s", err, tt.line)
 			}
 		})
 	}

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"whsentry/proxy"
@@ -146,9 +148,9 @@ func (s *settings) settle() error {
 	if !several {
 		s.proxy.Listeners = []proxy.ListenerConfig{s.listener}
 	}
-	for key, where := range s.origin {
+	for _, key := range slices.Sorted(maps.Keys(s.origin)) {
 		if several && (key == "listener" || strings.HasPrefix(key, "listener.")) {
-			return fmt.Errorf("%s: listeners: set beside %s (%s); want one of listener and listeners", origin, key, where)
+			return fmt.Errorf("%s: listeners: set beside %s (%s); want one of listener and listeners", origin, key, s.origin[key])
 		}
 	}
 	if _, chosen := s.origin["connect.mode"]; !chosen && s.ca.MITMIssuer.CertFile != "" {

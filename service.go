@@ -122,6 +122,11 @@ func (s *service) announce() {
 		started = started.Uint64("open_files_limit", uint64(limit.Cur))
 	}
 	started.Msg("started")
+	// A client's connection has one to its destination beside it.
+	if wanted := 2 * uint64(s.settings.proxy.MaxConnections); limit.Cur > 0 && uint64(limit.Cur) < wanted {
+		s.log.Warn().Uint64("open_files_limit", uint64(limit.Cur)).Uint64("wanted", wanted).
+			Msg("the limit of open files is too low for maxConnections")
+	}
 	s.warnOfInsecure(s.settings)
 }
 

@@ -20,7 +20,7 @@ type admin struct {
 func newAdmin(address string, m *Metrics, stopping *atomic.Bool) (*admin, error) {
 	ln, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("metrics.address: listen on %s: %w", address, bareListenError(err))
+		return nil, fmt.Errorf("metrics.address: %q: listen: %w; want an address of this host that is free", address, bareListenError(err))
 	}
 	a := &admin{listener: ln, done: make(chan struct{})}
 	a.server = &fasthttp.Server{

@@ -26,6 +26,8 @@ type client struct {
 	addr     string // as it is logged
 	overload bool   // one more than maxConnections: it is told so, and closed
 
+	within *interception // set once a CONNECT of this client is intercepted
+
 	deadline deadline
 	state    atomic.Uint32 // a clientState
 	finSeen  tick          // since when the client's FIN has been seen; the sweeper's own
@@ -74,7 +76,7 @@ func (c *client) serve() {
 			c.proxy.log().Error().Str("client", c.addr).Interface("panic", r).Bytes("stack", debug.Stack()).Msg("a bug ended a connection")
 		}
 	}()
-	if c.listener.tls != nil && !c.handshake() {
+	if c.listener.tls != nil && !c.startTLS(c.listener.tls.Load(), nil) {
 		return
 	}
 	for c.awaitRequest() {
@@ -82,18 +84,6 @@ func (c *client) serve() {
 			return
 		}
 	}
-}
-
-// handshake speaks TLS with a client of an https listener, within clientTimeout.
-func (c *client) handshake() bool {
-	c.limit(c.proxy.run.Load().cfg.ClientTimeout)
-	conn := tls.Server(&wire{TCPConn: c.tcp, write: c.writeTCP}, c.listener.tls.Load())
-	if err := conn.Handshake(); err != nil {
-		c.proxy.log().Debug().Str("client", c.addr).Err(err).Msg("TLS handshake with a client failed")
-		return false
-	}
-	c.conn = conn
-	return true
 }
 
 // limit gives the client that long to get on.
@@ -207,14 +197,19 @@ func (c *client) write(p []byte) error {
 	return err
 }
 
+// writeTCP leaves the limit as it was, for TLS writes of its own accord while something is being read.
 func (c *client) writeTCP(p []byte) (written int, err error) {
 	timeout := c.proxy.run.Load().cfg.ClientTimeout
+	before := c.deadline.due.Load()
+	if before < 0 {
+		before = never
+	}
 	for {
 		c.limit(timeout)
 		n, err := c.tcp.Write(p[written:])
 		written += n
 		if err == nil {
-			c.unlimited()
+			c.deadline.set(before, c.tcp)
 			return written, nil
 		}
 		if n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) || !c.deadline.passed() {

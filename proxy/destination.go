@@ -269,6 +269,12 @@ func (a *address) set(from *authority, tls bool) {
 	a.key = strconv.AppendUint(a.key, uint64(a.port), 10)
 }
 
+// copy makes a the same as from.
+func (a *address) copy(from *address) {
+	a.key = append(a.key[:0], from.key...)
+	a.hostLen, a.port = from.hostLen, from.port
+}
+
 func defaultPort(tls bool) uint16 {
 	if tls {
 		return 443

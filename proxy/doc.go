@@ -19,7 +19,7 @@
 //	relay.go        pass the answer's body on within the limits, or cut it so that the client can tell
 //	pool.go         connections to destinations: reuse, lifetime, idleness, the limit per destination
 //	socket.go       what lies under a connection: deadlines without timers, a look at what has come
-//	tunnel.go       CONNECT
+//	tunnel.go       CONNECT as a tunnel (intercept.go: CONNECT under mitm)
 //	reason.go       the table of reasons, and the one place that makes reasons of errors
 //	metrics.go      every metric's name
 //	accesslog.go    one line an exchange (logwriter.go: into the file)

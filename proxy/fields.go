@@ -1,5 +1,7 @@
 package proxy
 
+import "bytes"
+
 // kind says what the proxy does with a header field; it is found once, when the field is scanned.
 type kind uint8
 
@@ -165,6 +167,33 @@ func nextElement(list []byte) (element, rest []byte) {
 		}
 	}
 	return trimSpan(list, 0, end).of(list), rest
+}
+
+// dropNamed makes hop-by-hop fields of those that the Connection fields name (RFC 9110 section 7.6.1). What is
+// written anew stays. The names are gathered first: a hostile head may hold tens of thousands of names and of fields.
+func dropNamed(head []byte, fields []field) {
+	named := make(map[string]bool)
+	for _, f := range fields {
+		if f.kind != kindConnection {
+			continue
+		}
+		for list := f.value.of(head); len(list) > 0; {
+			var option []byte
+			option, list = nextElement(list)
+			if isToken(option) {
+				named[string(bytes.ToLower(option))] = true
+			}
+		}
+	}
+	for i := range fields {
+		f := &fields[i]
+		switch f.kind {
+		case kindOther, kindUserAgent, kindExpect:
+			if named[string(bytes.ToLower(f.name.of(head)))] {
+				f.kind = kindHopByHop
+			}
+		}
+	}
 }
 
 // parseLength reads a Content-Length, which is digits and nothing else (RFC 9110 section 8.6). What is too large

@@ -80,9 +80,13 @@ func (ex *exchange) acquire(fresh bool) *failure {
 			return nil
 		}
 	}
+	defer func() { // also where a bug gets in the way
+		if ex.held == nil {
+			p.pool.release(d)
+		}
+	}()
 	u, f := ex.open(r)
 	if f != nil {
-		p.pool.release(d)
 		return f
 	}
 	p.pool.add(d, u, run.limits)
@@ -109,6 +113,9 @@ func (ex *exchange) open(r route) (*upstream, *failure) {
 	ex.beginWait(nil, cancel)
 	defer ex.endWait()
 	generation := p.pool.generation.Load()
+	if p.run.Load() != ex.run {
+		generation-- // judged by a deny list and verified by a store that are no longer in use: not for the next request
+	}
 	conn, timing, err := ex.run.dialer.Dial(ctx, ex.address.name(), ex.address.port)
 	ex.noteTiming(timing, err)
 	if err != nil {
@@ -315,7 +322,7 @@ func (ex *exchange) upstreamFailure(f *failure) *failure {
 	cfg := ex.run.cfg
 	switch closeReason(ex.held.killed.Load()) {
 	case closeIdle:
-		return failf(reasonTimeout, "timed out: %s sent nothing for %s", ex.held.remote, cfg.ReadTimeout)
+		return failf(reasonTimeout, "timed out: %s was idle for %s", ex.held.remote, cfg.ReadTimeout)
 	case closeLifetime:
 		return failf(reasonTimeout, "timed out: the connection to %s reached its lifetime of %s", ex.held.remote, cfg.ConnectionLifetime)
 	case closeClient:

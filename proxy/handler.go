@@ -23,6 +23,12 @@ func (c *client) handle(ex *exchange) (goesOn bool) {
 	if f == nil {
 		f = ex.route()
 	}
+	if c.overload && (f == nil || !f.fatal) {
+		f = c.overloaded()
+	}
+	if ex.connect && ex.run.cfg.ConnectMode == ConnectMITM {
+		return ex.finish(ex.intercept(f))
+	}
 	if ex.connect {
 		return ex.finish(ex.tunnel(f))
 	}
@@ -65,6 +71,9 @@ func (ex *exchange) readHead() *failure {
 func (ex *exchange) route() *failure {
 	h := &ex.head
 	ex.keep = h.keepsAlive()
+	if within := ex.client.within; within != nil {
+		return ex.routeWithin(within)
+	}
 	if string(ex.method()) == "CONNECT" {
 		ex.connect = true
 		return ex.routeConnect()
@@ -79,9 +88,6 @@ func (ex *exchange) route() *failure {
 	ex.authority, ex.path = t.authority.raw, t.path
 	ex.tls = t.https || h.tls
 	ex.address.set(&t.authority, ex.tls)
-	if ex.client.overload {
-		return ex.client.overloaded()
-	}
 	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
 		return connectFailure(err, "", 0)
 	}
@@ -91,7 +97,7 @@ func (ex *exchange) route() *failure {
 // chooseCertificate finds the client certificate that the request asks for, which matters over TLS only.
 func (ex *exchange) chooseCertificate() *failure {
 	h := &ex.head
-	if !ex.tls || h.aliases == 0 {
+	if !ex.tls && !ex.connect || h.aliases == 0 {
 		return nil
 	}
 	ex.alias = string(h.alias.of(h.raw))
@@ -119,9 +125,6 @@ func (ex *exchange) routeConnect() *failure {
 	}
 	ex.authority = a.raw
 	ex.address.set(&a, false)
-	if ex.client.overload {
-		return ex.client.overloaded()
-	}
 	cfg := ex.run.cfg
 	if cfg.ConnectMode == ConnectDeny {
 		return failf(reasonConnect, "CONNECT is not allowed")
@@ -133,6 +136,9 @@ func (ex *exchange) routeConnect() *failure {
 	}
 	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
 		return connectFailure(err, "", 0)
+	}
+	if cfg.ConnectMode == ConnectMITM {
+		return ex.chooseCertificate()
 	}
 	return nil
 }

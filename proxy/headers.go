@@ -35,14 +35,14 @@ func (ex *exchange) appendRequestHead(dst []byte, bodyLen int) []byte {
 				dst = append(append(append(append(dst, name...), ": "...), agent...), "\r\n"...)
 				agent = ""
 			} else if ex.run.cfg.UserAgent == "" {
-				dst = ex.appendUnnamed(dst, f)
+				dst = appendField(dst, name, f.value.of(h.raw))
 			}
 		case kindExpect:
 			if !equalFold(f.value.of(h.raw), "100-continue") {
-				dst = ex.appendUnnamed(dst, f)
+				dst = appendField(dst, name, f.value.of(h.raw))
 			}
 		case kindOther:
-			dst = ex.appendUnnamed(dst, f)
+			dst = appendField(dst, name, f.value.of(h.raw))
 		}
 	}
 	if agent != "" {
@@ -50,16 +50,6 @@ func (ex *exchange) appendRequestHead(dst []byte, bodyLen int) []byte {
 		dst = append(append(dst, agent...), "\r\n"...)
 	}
 	return append(dst, '\r', '\n')
-}
-
-// appendUnnamed appends a field as it came, unless Connection names it.
-func (ex *exchange) appendUnnamed(dst []byte, f *field) []byte {
-	h := &ex.head
-	name := f.name.of(h.raw)
-	if h.names && connectionNames(h.raw, h.fields, name) {
-		return dst
-	}
-	return appendField(dst, name, f.value.of(h.raw))
 }
 
 // appendOriginForm appends path and query as the client wrote them (RFC 9112 section 3.2.1), or the asterisk form
@@ -99,9 +89,7 @@ func (ex *exchange) appendResponseHead(dst []byte, r *responseHead, framing fram
 				wrote = true
 			}
 		default:
-			if !r.names || !connectionNames(r.raw, r.fields, name) {
-				dst = appendField(dst, name, f.value.of(r.raw))
-			}
+			dst = appendField(dst, name, f.value.of(r.raw))
 		}
 	}
 	if framing == framingLength && !wrote {

@@ -31,7 +31,7 @@ func listen(cfg ListenerConfig, m *Metrics) (*listener, error) {
 	}
 	ln, err := lc.Listen(context.Background(), "tcp", cfg.Address)
 	if err != nil {
-		return nil, fmt.Errorf("listener.address: listen on %s: %w", cfg.Address, bareListenError(err))
+		return nil, fmt.Errorf("%q: listen: %w; want an address of this host that is free", cfg.Address, bareListenError(err))
 	}
 	l := &listener{Listener: &patientListener{Listener: ln}, cfg: cfg, metrics: m.listener(cfg.Address)}
 	if cfg.Type == ListenerHTTPS {

@@ -127,11 +127,11 @@ func (p *pool) reserve(key []byte, limit int) *destination {
 // closed on the way.
 func (p *pool) idleConn(d *destination, r route, limits lifetimes) *upstream {
 	for {
-		u := p.pop(d, r)
+		u, rested := p.pop(d, r)
 		if u == nil {
 			return nil
 		}
-		if why := p.unfit(u, limits); why != closeNone {
+		if why := p.unfit(u, rested, limits); why != closeNone {
 			p.close(u, why)
 			continue
 		}
@@ -142,8 +142,8 @@ func (p *pool) idleConn(d *destination, r route, limits lifetimes) *upstream {
 	}
 }
 
-// pop takes the newest connection at rest for r; it is in use from here on.
-func (p *pool) pop(d *destination, r route) *upstream {
+// pop takes the newest connection at rest for r; it is in use from here on. rested is since when it was at rest.
+func (p *pool) pop(d *destination, r route) (u *upstream, rested tick) {
 	d.shard.mu.Lock()
 	defer d.shard.mu.Unlock()
 	for i := len(d.idle) - 1; i >= 0; i-- {
@@ -155,20 +155,22 @@ func (p *pool) pop(d *destination, r route) *upstream {
 		d.idle[len(d.idle)-1] = nil
 		d.idle = d.idle[:len(d.idle)-1]
 		u.due.Store(never)
-		u.resting = 0
-		return u
+		rested, u.resting = u.resting, 0
+		return u, rested
 	}
-	return nil
+	return nil, 0
 }
 
-// unfit says why a connection that was at rest cannot carry another request.
-func (p *pool) unfit(u *upstream, limits lifetimes) closeReason {
+// unfit says why a connection that was at rest, since rested, cannot carry another request.
+func (p *pool) unfit(u *upstream, rested tick, limits lifetimes) closeReason {
 	at := now()
 	switch {
 	case u.generation != p.generation.Load():
 		return closeRetired
 	case at-u.born >= int64(limits.life)/2:
 		return closeLifetime
+	case at-rested >= int64(limits.idle): // the sweeper has not come round yet
+		return closeIdle
 	case !u.quiet():
 		return closeDestination
 	}

@@ -117,7 +117,7 @@ func (p *Proxy) openAll(cfg Config, store *ca.Store) error {
 	for i, lc := range cfg.Listeners {
 		l, err := listen(lc, p.metrics)
 		if err != nil {
-			return err
+			return fmt.Errorf("listeners[%d].address: %w", i, err)
 		}
 		p.listeners = append(p.listeners, l)
 		if l.tls != nil {
@@ -140,7 +140,7 @@ func (p *Proxy) loadListeners(cfg Config, store *ca.Store) ([]*tls.Config, error
 		}
 		c, err := store.ServerConfig(l.CertFile, l.KeyFile, l.ClientCAFile)
 		if err != nil {
-			return nil, fmt.Errorf("listener %s: %w", l.Address, err)
+			return nil, fmt.Errorf("listeners[%d].%w", i, err)
 		}
 		certificates[i] = c
 	}
@@ -349,8 +349,14 @@ func (p *Proxy) keepListeners(old *Config, wanted []ListenerConfig) []ListenerCo
 	return kept
 }
 
-// ReloadFailed counts a reload that did not come as far as Reload.
-func (p *Proxy) ReloadFailed() { p.metrics.reloadsFailed.Inc() }
+// ReloadFailed counts a reload that failed, and opens the access log anew even so: whoever has moved it away to
+// rotate it must get a new one, whatever is wrong with the settings.
+func (p *Proxy) ReloadFailed() {
+	p.metrics.reloadsFailed.Inc()
+	if err := p.access.Load().writer.reopen(p.run.Load().cfg.AccessLog.File); err != nil {
+		p.log().Error().Err(err).Msg("the access log cannot be opened anew; the old file stays in use")
+	}
+}
 
 // Retire keeps every connection to a destination that there is from being used again, for what it was verified by
 // has changed.

@@ -189,29 +189,15 @@ func (h *requestHead) checkFraming() *failure {
 	case h.hosts > 1:
 		return malformedf("it has more than one Host")
 	}
+	if h.names {
+		dropNamed(h.raw, h.fields)
+	}
 	return nil
 }
 
 // keepsAlive reports whether the client wants to send another request on the connection (RFC 9112 section 9.3).
 func (h *requestHead) keepsAlive() bool {
 	return !h.close && (!h.http10 || h.keepAlive)
-}
-
-// connectionNames reports whether one of the Connection fields names the field (RFC 9110 section 7.6.1).
-func connectionNames(head []byte, fields []field, name []byte) bool {
-	for _, f := range fields {
-		if f.kind != kindConnection {
-			continue
-		}
-		for list := f.value.of(head); len(list) > 0; {
-			var option []byte
-			option, list = nextElement(list)
-			if len(option) == len(name) && bytes.EqualFold(option, name) {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // parseField parses the line head[start:stop]; reject says what is wrong with it.

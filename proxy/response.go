@@ -115,10 +115,13 @@ func (r *responseHead) unfold(start, stop int) *failure {
 		return badResponsef("a field of its head holds a control byte")
 	}
 	r.untidy = true
-	for i := int(last.value.to); i < start; i++ {
+	for i := start - 1; r.raw[i] == '\n' || r.raw[i] == '\r'; i-- {
 		r.raw[i] = ' '
 	}
-	last.value = trimSpan(r.raw, int(last.value.from), stop)
+	// A line of nothing but white space adds nothing; thousands of them are not gone through again and again.
+	if !trimSpan(r.raw, start, stop).empty() {
+		last.value = trimSpan(r.raw, int(last.value.from), stop)
+	}
 	return nil
 }
 
@@ -155,6 +158,9 @@ func (r *responseHead) checkFraming() *failure {
 		if f.kind == kindConnection {
 			r.scanConnection(f.value.of(r.raw))
 		}
+	}
+	if r.names {
+		dropNamed(r.raw, r.fields)
 	}
 	switch {
 	case r.chunked && r.contentLength >= 0:

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"errors"
 	"io"
 	"net"
 	"syscall"
@@ -51,7 +50,7 @@ func (ex *exchange) tunnelEnd() *failure {
 	cfg := ex.run.cfg
 	switch closeReason(ex.held.killed.Load()) {
 	case closeIdle:
-		return failf(reasonTimeout, "timed out: the tunnel carried nothing for %s", cfg.ReadTimeout)
+		return failf(reasonTimeout, "timed out: the tunnel was idle for %s", cfg.ReadTimeout)
 	case closeLifetime:
 		return failf(reasonTimeout, "timed out: the tunnel reached its lifetime of %s", cfg.ConnectionLifetime)
 	}
@@ -123,7 +122,7 @@ func (t *tunnel) pump(dst, src net.Conn, count *int64) {
 
 // abort closes both sides; a reset of one is passed on to the other.
 func (t *tunnel) abort(err error) {
-	if errors.Is(err, syscall.ECONNRESET) {
+	if isReset(err) {
 		t.client.tcp.SetLinger(0)
 		t.up.tcp.SetLinger(0)
 	}

@@ -1,0 +1,409 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// result is what a run of the program gave.
+type result struct {
+	code           int
+	stdout, stderr string
+}
+
+// runApp runs the program with args in an empty working directory.
+func runApp(t *testing.T, env map[string]string, args ...string) result {
+	t.Helper()
+	t.Chdir(t.TempDir())
+	var stdout, stderr bytes.Buffer
+	a := &app{getenv: environment(env), stdout: &stdout, stderr: &stderr, notify: func(chan<- os.Signal) {}}
+	code := a.run(args)
+	return result{code, stdout.String(), stderr.String()}
+}
+
+func TestHelp(t *testing.T) {
+	for _, args := range [][]string{{"--help"}, {"-h"}, {"check", "--help"}, {"explain", "-h"}, {"--connect-timeout", "5s", "--help"}} {
+		r := runApp(t, nil, args...)
+		if r.code != exitOK || r.stderr != "" {
+			t.Errorf("%v: got exit code %d and %q; want 0 and nothing", args, r.code, r.stderr)
+		}
+		for _, part := range []string{"--config FILE", "WHSENTRY_CONFIG", "--version", "whsentry explain [flags] URL", "whsentry check [flags]", "Only in the file: listeners, clientCerts"} {
+			if !strings.Contains(r.stdout, part) {
+				t.Errorf("%v: got no %q in it", args, part)
+			}
+		}
+	}
+}
+
+// TestHelpListsEverySetting looks for every flag with its environment variable and default.
+func TestHelpListsEverySetting(t *testing.T) {
+	help := strings.Join(strings.Fields(runApp(t, nil, "--help").stdout), " ")
+	defaults := defaultSettings()
+	for i := range table {
+		st := &table[i]
+		if st.structure {
+			continue
+		}
+		want := strings.TrimSpace(st.flag()+" "+st.placeholder) + " " + st.help + " default " + st.show(defaults) + "; " + st.variable()
+		if !strings.Contains(help, want) {
+			t.Errorf("got no %q in the help", want)
+		}
+	}
+	for _, line := range strings.Split(runApp(t, nil, "--help").stdout, "\n") {
+		if len(line) > 120 {
+			t.Errorf("got a line of %d characters: %s", len(line), line)
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	r := runApp(t, nil, "--version")
+	if r.code != exitOK || !strings.HasPrefix(r.stdout, "whsentry "+version+" (commit ") || !strings.Contains(r.stdout, "go1.") {
+		t.Errorf("got %+v; want version, commit and Go version", r)
+	}
+}
+
+// TestCommandLineErrors checks that a command line that cannot be understood is one message, and exit code 1.
+func TestCommandLineErrors(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"unknown flag", []string{"--conect-timeout", "5s"}, `"--conect-timeout": unknown flag; did you mean --connect-timeout?`},
+		{"unknown flag like no other", []string{"--zzz"}, `"--zzz": unknown flag; want one that whsentry --help lists`},
+		{"unknown flag of a command", []string{"check", "--confg=x"}, `"--confg": unknown flag; did you mean --config?`},
+		{"one hyphen", []string{"-config", "x"}, `"-config": unknown flag; did you mean --config?`},
+		{"three hyphens", []string{"---config", "x"}, `"---config": unknown flag; did you mean --config?`},
+		{"flag of line breaks", []string{"--\n\x00=\n"}, `unknown flag; want one`},
+		{"no value", []string{"--connect-timeout"}, `--connect-timeout: no value; want a duration such as 10s`},
+		{"flag for a value", []string{"--connect-timeout", "--read-timeout", "1s"}, `--connect-timeout: no value; want a duration`},
+		{"no file", []string{"--config"}, `--config: no value; want the name of a file`},
+		{"empty file", []string{"--config="}, `--config: "": no name; want the name of a file`},
+		{"value for help", []string{"--help=yes"}, `--help: "yes": a value; want none`},
+		{"structure", []string{"--listeners", "x"}, `--listeners: not a flag; want listeners in a configuration file`},
+		{"bad value", []string{"--connect-timeout", "5"}, `--connect-timeout: connectTimeout: "5": a number without a unit; want a duration`},
+		{"negative value", []string{"--connect-timeout", "-5s"}, `--connect-timeout: connectTimeout: "-5s": not above 0; want a duration`},
+		{"value of a boolean", []string{"--insecure-skip-cidr-deny-list=perhaps"}, `insecureSkipCidrDenyList: "perhaps": not a boolean; want true or false`},
+		{"stray argument", []string{"chekc"}, `"chekc" is not a command; want one of check, explain, or none to run the proxy`},
+		{"stray argument after --", []string{"--", "--help"}, `"--help" is not a command; want one of`},
+		{"stray argument of check", []string{"check", "now"}, `stray argument "now"; want whsentry check [flags]`},
+		{"value beside a boolean", []string{"check", "--listener-reuse-port", "true"}, `stray argument "true"; want whsentry check [flags]`},
+		{"explain nothing", []string{"explain"}, `URL is missing; want whsentry explain [flags] URL`},
+		{"explain too much", []string{"explain", "http://a/", "http://b/"}, `stray argument "http://b/"; want whsentry explain [flags] URL`},
+		{"explain with bad settings", []string{"explain", "http://127.0.0.1/", "--read-timeout", "x"}, `--read-timeout: readTimeout: "x": not a duration`},
+		{"missing file", []string{"--config", "no.yaml"}, `--config: "no.yaml": no such file or directory; want`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := runApp(t, nil, tt.args...)
+			if r.code != exitFailed || r.stdout != "" {
+				t.Errorf("got exit code %d and %q; want 1 and nothing", r.code, r.stdout)
+			}
+			if !strings.HasPrefix(r.stderr, "whsentry: error: ") || !strings.Contains(r.stderr, tt.want) || strings.Count(r.stderr, "\n") != 1 {
+				t.Errorf("got  %swant %s", r.stderr, tt.want)
+			}
+		})
+	}
+}
+
+func TestExplain(t *testing.T) {
+	noServer := []string{"--dns-servers", "127.0.0.1:9", "--connect-timeout", "2s"} // nothing listens there
+	for _, tt := range []struct {
+		name string
+		args []string
+		code int
+		want []string
+	}{
+		{"public address", []string{"https://1.1.1.1/hook"}, exitOK, []string{"1.1.1.1  allowed  global unicast", "let through: 1 of 1 addresses, port 443, over TLS"}},
+		{"own port", []string{"http://1.1.1.1:8080/hook"}, exitOK, []string{"port 8080, over TCP"}},
+		{"loopback", []string{"http://127.0.0.1/"}, exitRefused, []string{"127.0.0.1  refused  127.0.0.0/8 Loopback", "refused: IP 127.0.0.1 is blocked (reason 1000"}},
+		{"flag behind the URL", []string{"http://127.0.0.1/", "--cidr-allow-list", "127.0.0.0/8"}, exitOK, []string{"127.0.0.1  allowed  127.0.0.0/8 cidrAllowList"}},
+		{"flag before the command", []string{"--config", os.DevNull, "explain", "http://1.1.1.1/"}, exitOK, []string{"let through"}},
+		{"own deny list", []string{"http://1.1.1.1/", "--cidr-deny-list", "1.0.0.0/8"}, exitRefused, []string{"1.0.0.0/8 cidrDenyList"}},
+		{"mapped address", []string{"http://[::ffff:127.0.0.1]/"}, exitRefused, []string{"refused: IP ::ffff:127.0.0.1 is blocked"}},
+		{"port", []string{"http://1.1.1.1:25/"}, exitRefused, []string{"refused: port 25 is blocked by portDenyList (reason 1013"}},
+		{"port that is allowed", []string{"http://1.1.1.1:25/", "--port-deny-list", ""}, exitOK, []string{"let through"}},
+		{"scheme", []string{"ftp://1.1.1.1/"}, exitRefused, []string{"refused: ", "reason 1003"}},
+		{"no URL", []string{"example.com"}, exitRefused, []string{"refused: ", "reason 1002"}},
+		{"number for a host", []string{"http://2130706433/"}, exitRefused, []string{"refused: ", "reason 1002"}},
+		{"user information", []string{"http://a@1.1.1.1/"}, exitRefused, []string{"refused: ", "reason 1002"}},
+		{"control characters", []string{"http://1.1.1.1/\x1b[31m\n"}, exitRefused, []string{"refused: ", "reason 1002"}},
+		{"empty", []string{""}, exitRefused, []string{"refused: ", "reason 1002"}},
+		{"no such name", append([]string{"http://whsentry.invalid/"}, noServer...), exitUnresolved, []string{"unresolved: ", "whsentry.invalid", "reason 1001"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			args := tt.args
+			if args[0] != "--config" {
+				args = append([]string{"explain"}, args...)
+			}
+			r := runApp(t, nil, args...)
+			if r.code != tt.code || r.stderr != "" {
+				t.Errorf("got exit code %d and %q; want %d and nothing", r.code, r.stderr, tt.code)
+			}
+			for _, part := range tt.want {
+				if !strings.Contains(r.stdout, part) {
+					t.Errorf("got  %q\nwant %q in it", r.stdout, part)
+				}
+			}
+			if strings.ContainsRune(r.stdout, 0x1b) {
+				t.Errorf("got a control character: %q", r.stdout)
+			}
+		})
+	}
+}
+
+// quiet are the flags by which a test's proxy opens no fixed port, asks nobody for roots and writes to no cache.
+func quiet(args ...string) []string {
+	return append([]string{"--listener-address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0",
+		"--ca-bundle-url", "", "--ca-bundle-file", "", "--proxy-log-type", "json"}, args...)
+}
+
+func TestCheck(t *testing.T) {
+	garbage := writeFile(t, "no certificate")
+	directory := t.TempDir()
+	for _, tt := range []struct {
+		name string
+		args []string
+		code int
+		want string
+	}{
+		{"defaults", nil, exitOK, "configuration is valid\n"},
+		{"example", []string{"--config", absolute(t, "config.example.yaml")}, exitOK, "configuration is valid\n"},
+		{"missing certificate", []string{"--client-cert-file", "none.pem", "--client-key-file", "none.key"}, exitFailed, "--client-cert-file: clientCertFile: "},
+		{"missing roots", []string{"--ca-bundle-extra-file", "none.pem"}, exitFailed, "--ca-bundle-extra-file: caBundle.extraFile: "},
+		{"garbage for roots", []string{"--ca-bundle-extra-file", garbage}, exitFailed, "--ca-bundle-extra-file: caBundle.extraFile: "},
+		{"missing issuer", []string{"--mitm-issuer-cert-file", "none.pem", "--mitm-issuer-key-file", "none.key"}, exitFailed, "mitmIssuerCertFile: "},
+		{"missing listener's certificate", []string{"--listener-type", "https", "--listener-cert-file", "none.pem", "--listener-key-file", "none.key"},
+			exitFailed, "--listener-cert-file: listener.certFile: "},
+		{"garbage for a listener's certificate", []string{"--listener-type", "https", "--listener-cert-file", garbage, "--listener-key-file", garbage},
+			exitFailed, "--listener-cert-file: listener.certFile: "},
+		{"access log in no folder", []string{"--access-log-file", "none/access.log"}, exitFailed,
+			`--access-log-file: accessLog.file: "none/access.log": no such file or directory; want a file that can be appended to`},
+		{"folder for a log", []string{"--proxy-log-file", directory}, exitFailed, "is a directory; want a file that can be appended to"},
+		{"new log", []string{"--proxy-log-file", "new.log", "--access-log-file", filepath.Join(directory, "access.log")}, exitOK, "configuration is valid\n"},
+		{"log that is there", []string{"--access-log-file", garbage}, exitOK, "configuration is valid\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := runApp(t, nil, append([]string{"check"}, tt.args...)...)
+			if got := r.stdout + r.stderr; r.code != tt.code || !strings.Contains(got, tt.want) || strings.Count(got, "\n") != 1 {
+				t.Errorf("got exit code %d and %q; want %d and %q", r.code, got, tt.code, tt.want)
+			}
+			if entries, err := os.ReadDir("."); err != nil || len(entries) > 0 {
+				t.Errorf("got %v (%v) in the working directory; want nothing left behind", entries, err)
+			}
+		})
+	}
+}
+
+// absolute returns the name of a file of this package for use in another working directory.
+func absolute(t *testing.T, name string) string {
+	t.Helper()
+	path, err := filepath.Abs(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// logLines collects the lines of a JSON log and lets a test wait for one.
+type logLines struct {
+	mu    sync.Mutex // guards the following
+	lines []map[string]any
+	news  chan struct{} // closed and replaced at each line
+}
+
+func newLogLines() *logLines { return &logLines{news: make(chan struct{})} }
+
+func (l *logLines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var line map[string]any
+	if err := json.Unmarshal(p, &line); err != nil {
+		line = map[string]any{"message": string(p)}
+	}
+	l.lines = append(l.lines, line)
+	close(l.news)
+	l.news = make(chan struct{})
+	return len(p), nil
+}
+
+// wait returns the first line with the message after the first skip lines, and how many lines there are up to it.
+func (l *logLines) wait(t *testing.T, skip int, message string) (map[string]any, int) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	for {
+		l.mu.Lock()
+		lines, news := l.lines, l.news
+		l.mu.Unlock()
+		for i := skip; i < len(lines); i++ {
+			if lines[i]["message"] == message {
+				return lines[i], i + 1
+			}
+		}
+		select {
+		case <-news:
+		case <-deadline:
+			t.Fatalf("got %v; want a line with %q", lines, message)
+		}
+	}
+}
+
+// daemon is a proxy that runs within the test.
+type daemon struct {
+	log     *logLines
+	signals chan<- os.Signal
+	done    chan result
+}
+
+// startDaemon runs the program until its end, which the test brings about.
+func startDaemon(t *testing.T, args ...string) *daemon {
+	t.Helper()
+	d := &daemon{log: newLogLines(), done: make(chan result, 1)}
+	notified := make(chan chan<- os.Signal, 1)
+	var stderr bytes.Buffer
+	a := &app{getenv: noEnvironment, stdout: d.log, stderr: &stderr, notify: func(c chan<- os.Signal) { notified <- c }}
+	go func() { // ends with the program; stop waits for it
+		code := a.run(args)
+		d.done <- result{code: code, stderr: stderr.String()}
+	}()
+	d.signals = <-notified
+	return d
+}
+
+func (d *daemon) stop(t *testing.T, sig os.Signal) result {
+	t.Helper()
+	d.signals <- sig
+	select {
+	case r := <-d.done:
+		return r
+	case <-time.After(20 * time.Second):
+		t.Fatal("the proxy did not stop")
+		return result{}
+	}
+}
+
+func TestRunAndStop(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, sig := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		d := startDaemon(t, quiet("--insecure-skip-cidr-deny-list", "--insecure-skip-cert-verification")...)
+		started, n := d.log.wait(t, 0, "started")
+		if listening, _ := started["listening"].([]any); len(listening) != 1 || !strings.HasPrefix(listening[0].(string), "127.0.0.1:") {
+			t.Errorf("got %v; want the address that is listened on", started)
+		}
+		_, n = d.log.wait(t, n, "insecureSkipCidrDenyList is set: every address is let through, those of this network included")
+		d.log.wait(t, n, "insecureSkipCertVerification is set: any certificate of a destination is accepted")
+		if r := d.stop(t, sig); r.code != exitOK || r.stderr != "" {
+			t.Errorf("%v: got %+v; want exit code 0 and nothing printed", sig, r)
+		}
+		d.log.wait(t, 0, "stopped")
+	}
+}
+
+// TestSecondSignal stops a proxy that has a request under way, which would take ten minutes.
+func TestSecondSignal(t *testing.T) {
+	t.Chdir(t.TempDir())
+	destination, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer destination.Close()
+	d := startDaemon(t, quiet("--cidr-allow-list", "127.0.0.1", "--shutdown-timeout", "10m", "--read-timeout", "10m", "--connection-lifetime", "10m")...)
+	line, n := d.log.wait(t, 0, "started")
+	client, err := net.Dial("tcp", line["listening"].([]any)[0].(string))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	address := destination.Addr().String()
+	if _, err := fmt.Fprintf(client, "GET http://%s/ HTTP/1.1\r\nHost: %s\r\n\r\n", address, address); err != nil {
+		t.Fatal(err)
+	}
+	silent, err := destination.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	d.signals <- syscall.SIGTERM
+	_, n = d.log.wait(t, n, "stopping")
+	if r := d.stop(t, syscall.SIGTERM); r.code != exitOK {
+		t.Errorf("got %+v; want exit code 0", r)
+	}
+	d.log.wait(t, n, "stopping at once")
+}
+
+func TestReload(t *testing.T) {
+	t.Chdir(t.TempDir())
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(defaultConfigFile, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const base = "listener: {address: \"127.0.0.1:0\"}\nmetrics: {address: \"\"}\ncaBundle: {url: \"\", file: \"\"}\n"
+	write(base + "proxyLog: {type: json}\n")
+	d := startDaemon(t)
+	_, n := d.log.wait(t, 0, "started")
+
+	d.signals <- syscall.SIGHUP
+	_, n = d.log.wait(t, n, "reloaded")
+
+	write(base + "conectTimeout: 1s\n")
+	d.signals <- syscall.SIGHUP
+	line, n := d.log.wait(t, n, "not reloaded; the settings stay as they were")
+	if got, want := line["error"], `config.yaml:4: conectTimeout: "1s": unknown key; did you mean connectTimeout?`; got != want {
+		t.Errorf("got %v; want %s", got, want)
+	}
+
+	write("listener: {address: \"127.0.0.1:1\"}\nmetrics: {address: \":0\"}\ncaBundle: {url: \"\", file: \"\"}\naccessLog: {type: json}\n" +
+		"proxyLog: {type: text, level: warn}\n")
+	d.signals <- syscall.SIGHUP
+	for _, key := range []string{"listeners", "metrics.address", "accessLog.type", "proxyLog.type"} {
+		line, n = d.log.wait(t, n, "cannot change without a restart; it stays as it was")
+		if line["key"] != key {
+			t.Errorf("got %v; want a line about %s", line, key)
+		}
+	}
+
+	// The new level keeps "reloaded" out of the log, so the next thing to be seen is the next warning.
+	write(base + "proxyLog: {type: json, file: new.log}\ninsecureSkipCidrDenyList: true\n")
+	d.signals <- syscall.SIGHUP
+	if r := d.stop(t, syscall.SIGTERM); r.code != exitOK {
+		t.Errorf("got %+v; want exit code 0", r)
+	}
+	data, err := os.ReadFile("new.log")
+	if err != nil || !bytes.Contains(data, []byte(`"message":"stopped"`)) || !bytes.Contains(data, []byte("insecureSkipCidrDenyList is set")) {
+		t.Errorf("got %s (%v); want the log to go on in new.log", data, err)
+	}
+}
+
+// TestStartErrors checks that what keeps the proxy from starting is one message too.
+func TestStartErrors(t *testing.T) {
+	d := startDaemon(t, quiet("--proxy-log-file", t.TempDir())...)
+	if r := <-d.done; r.code != exitFailed || !strings.Contains(r.stderr, "--proxy-log-file: proxyLog.file: ") || !strings.Contains(r.stderr, "is a directory") {
+		t.Errorf("got %+v; want the log file's error", r)
+	}
+
+	running := startDaemon(t, quiet()...)
+	line, _ := running.log.wait(t, 0, "started")
+	taken := line["listening"].([]any)[0].(string)
+	d = startDaemon(t, append(quiet(), "--listener-address", taken)...)
+	r := <-d.done
+	if r.code != exitFailed || !strings.Contains(r.stderr, "--listener-address: listener.address: ") || !strings.Contains(r.stderr, taken) ||
+		!strings.Contains(r.stderr, "address already in use") || !strings.Contains(r.stderr, "\nwhsentry: hint: ") {
+		t.Errorf("got %+v; want the address in use and a hint", r)
+	}
+	running.stop(t, syscall.SIGTERM)
+}

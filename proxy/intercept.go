@@ -1,0 +1,127 @@
+package proxy
+
+import (
+	"bytes"
+	"crypto/tls"
+	"net"
+)
+
+// interception is what a CONNECT that is intercepted has fixed for the requests inside.
+type interception struct {
+	authority []byte // host:port as the client wrote it
+	host      authority
+	address   address
+	alias     string // X-WhSentry-ClientCert of the CONNECT: for the requests that name none
+}
+
+// intercept answers a CONNECT by speaking TLS with the client in the destination's place. From here on the client's
+// connection carries requests to that destination alone, and each is handled like one with X-WhSentry-TLS. The
+// CONNECT itself leaves no line in the log.
+func (ex *exchange) intercept(refused *failure) *failure {
+	if refused == nil {
+		refused = ex.judge()
+	}
+	if refused != nil {
+		return refused
+	}
+	c := ex.client
+	cfg, err := ex.run.ca.IssuerConfig(ex.address.name())
+	if err != nil {
+		return failf(reasonInternal, "internal error: make a certificate for %s: %v", ex.address.name(), err)
+	}
+	if c.write([]byte("HTTP/1.1 200 Connection established\r\n\r\n")) != nil {
+		return clientGone()
+	}
+	within := &interception{authority: bytes.Clone(ex.authority), alias: ex.alias}
+	within.host, _ = parseAuthority(within.authority)
+	within.address.set(&within.host, true)
+	early := bytes.Clone(ex.in.unused())
+	ex.in.clear()
+	if !c.startTLS(cfg, early) {
+		ex.keep = false
+		return nil
+	}
+	c.within = within
+	ex.keep = true // whatever the CONNECT said of the connection is about the tunnel
+	return nil
+}
+
+// startTLS speaks TLS with the client, who may have sent some of it already, within clientTimeout.
+func (c *client) startTLS(cfg *tls.Config, early []byte) bool {
+	c.limit(c.proxy.run.Load().cfg.ClientTimeout)
+	var under net.Conn = c.conn
+	if under == net.Conn(c.tcp) {
+		under = &wire{TCPConn: c.tcp, write: c.writeTCP}
+	}
+	conn := tls.Server(&prefixed{Conn: under, early: early}, cfg)
+	if err := conn.Handshake(); err != nil {
+		c.proxy.log().Debug().Str("client", c.addr).Err(err).Msg("TLS handshake with a client failed")
+		return false
+	}
+	c.conn = conn
+	return true
+}
+
+// prefixed is a connection of which some bytes have been read already.
+type prefixed struct {
+	net.Conn
+	early []byte
+}
+
+func (p *prefixed) Read(b []byte) (int, error) {
+	if len(p.early) > 0 {
+		n := copy(b, p.early)
+		p.early = p.early[n:]
+		return n, nil
+	}
+	return p.Conn.Read(b)
+}
+
+// routeWithin is route for a request inside an intercepted tunnel, which is for the CONNECT's host and port and for
+// no other: a different one in Host or in an absolute URI would be a way around what was judged and certified.
+func (ex *exchange) routeWithin(within *interception) *failure {
+	h := &ex.head
+	if string(ex.method()) == "CONNECT" {
+		return failf(reasonConnect, "CONNECT is not allowed inside a tunnel")
+	}
+	ex.tls = true
+	ex.authority = within.authority
+	raw := h.target.of(h.raw)
+	switch {
+	case raw[0] == '/':
+		ex.path = raw
+	case string(raw) == "*" && string(ex.method()) == "OPTIONS":
+	default:
+		t, f := parseTarget(raw)
+		if f != nil {
+			return f
+		}
+		if !t.https || !within.matches(&t.authority) {
+			return failf(reasonMalformed, "malformed request: its URI is not for %s", within.authority)
+		}
+		ex.authority, ex.path = t.authority.raw, t.path
+	}
+	if f := h.checkHost(); f != nil {
+		return f
+	}
+	if host := h.host.of(h.raw); len(host) > 0 {
+		a, _ := parseAuthority(host)
+		if !within.matches(&a) {
+			return failf(reasonMalformed, "malformed request: its Host is not %s", within.authority)
+		}
+		ex.authority = host
+	}
+	ex.address.copy(&within.address)
+	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
+		return connectFailure(err, "", 0)
+	}
+	ex.alias = within.alias
+	return ex.chooseCertificate()
+}
+
+// matches reports whether a is the CONNECT's host and port, whose default is that of https.
+func (w *interception) matches(a *authority) bool {
+	var other address
+	other.set(a, true)
+	return bytes.Equal(other.key, w.address.key)
+}
