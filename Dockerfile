@@ -3,7 +3,12 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-RUN CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o /out/whsentry . && mkdir /out/cache
+# Both default to what the checkout says of itself.
+ARG VERSION=
+ARG COMMIT=
+RUN CGO_ENABLED=0 go build -trimpath -o /out/whsentry \
+      -ldflags="-s -w ${VERSION:+-X main.version=$VERSION} ${COMMIT:+-X main.commit=$COMMIT}" . \
+    && mkdir /out/cache
 
 # Static, with its roots built in: it needs nothing else.
 FROM scratch

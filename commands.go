@@ -12,6 +12,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
 	"whsentry/ca"
@@ -19,86 +20,73 @@ import (
 	"whsentry/proxy"
 )
 
-// The exit codes.
-const (
-	exitOK         = 0
-	exitFailed     = 1 // bad settings, a bad command line, or the proxy could not run
-	exitRefused    = 3 // explain: the proxy would refuse the URL
-	exitUnresolved = 4 // explain: the URL's name does not resolve
-)
-
-// command is one thing that whsentry can be told to do.
-type command struct {
-	name      string // one or more words; "" runs the proxy
-	arguments string // for the help, one word each
-	help      string
-	run       func(a *app, c *commandLine) (exitCode int, err error)
-}
-
-// commands returns all of them, in the order of the help.
-func commands() []command {
-	return []command{
-		{"", "", "run the proxy until SIGTERM or SIGINT", runProxy},
-		{"check", "", "load the configuration and every file that it names, and say what is wrong", runCheck},
-		{"explain", "URL", "say whether the proxy would forward to URL, and why; connects to nothing", runExplain},
+// commands returns what whsentry can be told to do beside running the proxy, in the order of the help.
+func (a *app) commands() []*cli.Command {
+	all := []*cli.Command{
+		{Name: "check", Action: a.check,
+			Usage: "load the configuration and every file that it names, and say what is wrong"},
+		{Name: "explain", ArgsUsage: "URL", Action: a.explain,
+			Usage: "say whether the proxy would forward to URL, and why; connects to nothing"},
 	}
+	for _, c := range all {
+		c.SkipFlagParsing = true // the flags are the parser's
+		c.HideHelp = true
+		c.Before = checkArguments
+	}
+	return all
 }
 
-// usage returns the command as it is typed.
-func (c *command) usage() string {
-	return strings.Join(strings.Fields("whsentry "+c.name+" [flags] "+c.arguments), " ")
+// usage returns a command as it is typed.
+func usage(name, arguments string) string {
+	return strings.Join(strings.Fields("whsentry "+name+" [flags] "+arguments), " ")
 }
 
-// findCommand returns the command that words begin with, and the words that are left for it.
-func findCommand(words []string) (*command, []string, error) {
-	var found *command
-	var names []string
-	all := commands()
-	for i := range all {
-		c := &all[i]
-		name := strings.Fields(c.name)
-		if len(name) <= len(words) && strings.Join(words[:len(name)], " ") == c.name {
-			found = c
+// checkArguments holds the words after a command to those that it wants.
+func checkArguments(c *cli.Context) error {
+	name, arguments := c.Command.Name, c.Command.ArgsUsage
+	wanted, got := strings.Fields(arguments), c.Args().Slice()
+	switch {
+	case len(got) > len(wanted):
+		return fmt.Errorf("stray argument %s; want %s", quote(got[len(wanted)]), usage(name, arguments))
+	case len(got) < len(wanted):
+		return fmt.Errorf("%s is missing; want %s", wanted[len(got)], usage(name, arguments))
+	}
+	return nil
+}
+
+// runProxy runs the proxy until a signal ends it. Words that name no command end up here too.
+func (a *app) runProxy(c *cli.Context) error {
+	if c.Args().Present() {
+		var names []string
+		for _, known := range c.App.Commands {
+			names = append(names, known.Name)
 		}
-		if c.name != "" {
-			names = append(names, c.name)
-		}
+		return fmt.Errorf("%s is not a command; want one of %s, or none to run the proxy",
+			quote(c.Args().First()), strings.Join(names, ", "))
 	}
-	arguments := words[len(strings.Fields(found.name)):]
-	if found.name == "" && len(words) > 0 {
-		return nil, nil, fmt.Errorf("%s is not a command; want one of %s, or none to run the proxy",
-			quote(words[0]), strings.Join(names, ", "))
-	}
-	wanted := strings.Fields(found.arguments)
-	if len(arguments) > len(wanted) {
-		return nil, nil, fmt.Errorf("stray argument %s; want %s", quote(arguments[len(wanted)]), found.usage())
-	}
-	if len(arguments) < len(wanted) {
-		return nil, nil, fmt.Errorf("%s is missing; want %s", wanted[len(arguments)], found.usage())
-	}
-	return found, arguments, nil
+	return a.serve(func() (*settings, error) { return a.load(c) })
 }
 
-// runCheck loads what runProxy would, and opens no port.
-func runCheck(a *app, c *commandLine) (int, error) {
-	s, err := c.load(a.getenv)
+// check loads what runProxy would, and opens no port.
+func (a *app) check(c *cli.Context) error {
+	s, err := a.load(c)
 	if err != nil {
-		return exitFailed, err
+		return err
 	}
 	store, err := ca.New(s.ca, ca.Hooks{Warn: a.warn})
 	if err != nil {
-		return exitFailed, s.locate(err)
+		return s.locate(err)
 	}
 	defer store.Close()
 	if _, err := guard.New(s.guard, guard.Hooks{}); err != nil {
-		return exitFailed, s.locate(err)
+		return s.locate(err)
 	}
 	for i, l := range s.proxy.Listeners {
 		if l.Type != proxy.ListenerHTTPS {
 			continue
 		}
 		if _, err := store.ServerConfig(l.CertFile, l.KeyFile, l.ClientCAFile); err != nil {
-			return exitFailed, s.locate(fmt.Errorf("listeners[%d].%w", i, err))
+			return s.locate(fmt.Errorf("listeners[%d].%w", i, err))
 		}
 	}
 	for _, log := range []struct{ key, file string }{
@@ -106,11 +94,11 @@ func runCheck(a *app, c *commandLine) (int, error) {
 		{"proxyLog.file", s.log.File},
 	} {
 		if err := checkAppendable(log.file); err != nil {
-			return exitFailed, s.locate(fmt.Errorf("%s: %s: %w; want a file that can be appended to", log.key, quote(log.file), err))
+			return s.locate(fmt.Errorf("%s: %s: %w; want a file that can be appended to", log.key, quote(log.file), err))
 		}
 	}
 	fmt.Fprintln(a.stdout, "configuration is valid")
-	return exitOK, nil
+	return nil
 }
 
 // checkAppendable reports why a log file could not be appended to. It asks and does not try: a check must leave no
@@ -131,31 +119,31 @@ func checkAppendable(file string) error {
 	return unix.Access(file, unix.W_OK)
 }
 
-// runExplain judges a URL in the order of the proxy's refusals: the URL itself, its port, its name, its addresses.
-func runExplain(a *app, c *commandLine) (int, error) {
-	s, err := c.load(a.getenv)
+// explain judges a URL in the order of the proxy's refusals: the URL itself, its port, its name, its addresses.
+func (a *app) explain(c *cli.Context) error {
+	s, err := a.load(c)
 	if err != nil {
-		return exitFailed, err
+		return err
 	}
 	g, err := guard.New(s.guard, guard.Hooks{})
 	if err != nil {
-		return exitFailed, s.locate(err)
+		return s.locate(err)
 	}
-	dest, err := proxy.ParseURL(c.arguments[0])
+	dest, err := proxy.ParseURL(c.Args().First())
 	if err != nil {
 		fmt.Fprintf(a.stdout, "refused: %s\n", printable(err.Error()))
-		return exitRefused, nil
+		return cli.Exit("", exitRefused)
 	}
 	if err := g.CheckPort(dest.Port); err != nil {
 		fmt.Fprintf(a.stdout, "refused: %v by portDenyList (reason 1013, status 403)\n", err)
-		return exitRefused, nil
+		return cli.Exit("", exitRefused)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.proxy.ConnectTimeout)
 	defer cancel()
 	addrs, err := guard.NewDialer(g).Resolve(ctx, dest.Host)
 	if err != nil {
 		fmt.Fprintf(a.stdout, "unresolved: %s (reason 1001, status 502)\n", printable(err.Error()))
-		return exitUnresolved, nil
+		return cli.Exit("", exitUnresolved)
 	}
 	allowed := 0
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
@@ -170,14 +158,14 @@ func runExplain(a *app, c *commandLine) (int, error) {
 	w.Flush()
 	if allowed == 0 {
 		fmt.Fprintf(a.stdout, "refused: %v (reason 1000, status 403)\n", &guard.BlockedError{Addr: addrs[0].WithZone("")})
-		return exitRefused, nil
+		return cli.Exit("", exitRefused)
 	}
 	over := "TCP"
 	if dest.TLS {
 		over = "TLS"
 	}
 	fmt.Fprintf(a.stdout, "let through: %d of %d addresses, port %d, over %s\n", allowed, len(addrs), dest.Port, over)
-	return exitOK, nil
+	return nil
 }
 
 // version and commit are set by the linker where the build has them; else the commit is what the go command noted.
@@ -215,6 +203,74 @@ func printable(text string) string {
 	}, text)
 }
 
-func printVersion(w io.Writer, goVersion string) {
-	fmt.Fprintf(w, "whsentry %s (commit %s, %s)\n", version, buildCommit(), goVersion)
+const helpIntroduction = `whsentry forwards webhooks to servers that nobody vouches for, and to nothing inside your network.
+
+Examples:
+  whsentry                                  # proxy on :9090, metrics and health on :2112
+  curl -x http://127.0.0.1:9090 -H 'X-WhSentry-TLS: true' http://example.com/hook -d '{}'
+  whsentry explain https://example.com/hook
+  whsentry check --config config.yaml
+  whsentry --cidr-allow-list 10.8.0.0/16 --connect-timeout 5s
+
+Commands:
+`
+
+const helpFlags = `
+Settings come from flags, then the environment, then the file, then defaults: the first that has one counts.
+A list has commas between its items, and a flag for one that is given twice adds to it. Flags may stand on either
+side of a command and its argument.
+
+Flags:
+`
+
+// printHelp lists the commands, and every flag with its default and environment variable.
+func printHelp(w io.Writer, commands []*cli.Command) {
+	fmt.Fprint(w, helpIntroduction)
+	printUsage := func(line, help string) { fmt.Fprintf(w, "  %-32s  %s\n", line, help) }
+	printUsage(usage("", ""), "run the proxy until SIGTERM or SIGINT")
+	for _, c := range commands {
+		printUsage(usage(c.Name, c.ArgsUsage), c.Usage)
+	}
+	fmt.Fprint(w, helpFlags)
+	defaults := defaultSettings()
+	for _, st := range flags() {
+		fmt.Fprintln(w, "  "+strings.TrimSpace(st.flag()+" "+st.placeholder))
+		printWrapped(w, st.help)
+		if st.get != nil {
+			printWrapped(w, "default "+st.show(defaults)+"; "+st.variable())
+		}
+	}
+	var fileOnly []string
+	for i := range table {
+		if table[i].structure {
+			fileOnly = append(fileOnly, table[i].key)
+		}
+	}
+	fmt.Fprintf(w, "\nOnly in the file: %s\n", strings.Join(fileOnly, ", "))
+}
+
+// show returns a setting's value for people: the items of a list, and "none" where there is none.
+func (st *setting) show(s *settings) string {
+	values := st.get(s)
+	if text := strings.Join(values, ", "); text != "" {
+		return text
+	}
+	return "none"
+}
+
+// printWrapped prints text below a flag, in lines that fit a terminal.
+func printWrapped(w io.Writer, text string) {
+	const indent, width = "        ", 100
+	line := indent
+	for word := range strings.FieldsSeq(text) {
+		if len(line)+1+len(word) > width && line != indent {
+			fmt.Fprintln(w, line)
+			line = indent
+		}
+		if line != indent {
+			line += " "
+		}
+		line += word
+	}
+	fmt.Fprintln(w, line)
 }

@@ -1,139 +1,17 @@
 package main
 
 import (
-	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/lexer"
-	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 
 	"whsentry/ca"
 	"whsentry/proxy"
 )
-
-// maxNesting is how deep lists and mappings may lie in each other. No key needs more than 4 levels, and the
-// parser's time grows with the square of them.
-const maxNesting = 32
-
-// loadYAML takes settings from the text of a configuration file. It walks the syntax tree itself, key by key
-// against the table, where a decoder would know neither the line nor the key of half of the errors, would let an
-// empty file wipe out the defaults and would ignore a second document. A key without a value is not set.
-func (s *settings) loadYAML(file string, data []byte) error {
-	data = bytes.TrimPrefix(data, []byte("\ufeff"))
-	data = bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n")) // of which the parser counts some as two lines
-	if err := checkEncoding(file, data); err != nil {
-		return err
-	}
-	tokens := lexer.Tokenize(string(data))
-	if err := checkNesting(file, tokens); err != nil {
-		return err
-	}
-	tree, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
-	if err != nil {
-		return syntaxError(file, err)
-	}
-	body, err := onlyDocument(file, tokens, tree)
-	if err != nil {
-		return err
-	}
-	r := &yamlReader{file: file, origin: s.origin, anchors: make(map[string]ast.Node)}
-	return r.document(s, body)
-}
-
-// onlyDocument returns the content of the one document in tree. The parser takes an empty document that another one
-// follows for none at all, and a directive for a document.
-func onlyDocument(file string, tokens token.Tokens, tree *ast.File) (body ast.Node, err error) {
-	second := errors.New("a second document; want one, with no --- below its first key")
-	headers := 0
-	for _, t := range tokens {
-		if t.Type == token.DocumentHeaderType {
-			if headers++; headers > 1 {
-				return nil, fmt.Errorf("%s: %w", position(file, t), second)
-			}
-		}
-	}
-	var first *ast.DocumentNode
-	for _, doc := range tree.Docs {
-		if _, directive := doc.Body.(*ast.DirectiveNode); directive {
-			continue
-		}
-		if first != nil {
-			return nil, fmt.Errorf("%s: %w", position(file, cmp.Or(doc.Start, first.End)), second)
-		}
-		first, body = doc, doc.Body
-	}
-	return body, nil
-}
-
-// checkEncoding refuses what is not text in UTF-8: the parser would take it for text and go on.
-func checkEncoding(file string, data []byte) error {
-	for line, rest := 1, data; len(rest) > 0; {
-		c, size := utf8.DecodeRune(rest)
-		switch {
-		case c == utf8.RuneError && size == 1:
-			return fmt.Errorf("%s:%d: byte 0x%02x is not UTF-8; want a YAML file in UTF-8", file, line, rest[0])
-		case c == '\n':
-			line++
-		case unicode.IsControl(c) && c != '\t':
-			return fmt.Errorf("%s:%d: control character %U; want a YAML file, which has none", file, line, c)
-		}
-		rest = rest[size:]
-	}
-	return nil
-}
-
-// checkNesting counts the open brackets, and the hyphens and question marks on a line, which nest likewise.
-// Nesting by indentation alone takes so many bytes that the file's size bounds it.
-func checkNesting(file string, tokens token.Tokens) error {
-	brackets, line, marks := 0, 0, 0
-	for _, t := range tokens {
-		if t.Position.Line != line {
-			line, marks = t.Position.Line, 0
-		}
-		switch t.Type {
-		case token.SequenceStartType, token.MappingStartType:
-			brackets++
-		case token.SequenceEndType, token.MappingEndType:
-			brackets--
-		case token.SequenceEntryType, token.MappingKeyType:
-			marks++
-		}
-		if brackets > maxNesting || marks > maxNesting {
-			return fmt.Errorf("%s: nested more than %d deep; want the keys that whsentry --help lists", position(file, t), maxNesting)
-		}
-	}
-	return nil
-}
-
-func syntaxError(file string, err error) error {
-	const want = "want YAML such as connectTimeout: 10s"
-	var syntax *yaml.SyntaxError
-	if !errors.As(err, &syntax) {
-		return fmt.Errorf("%s: %w; %s", file, err, want)
-	}
-	message := strings.ReplaceAll(syntax.Message, "\t", `\t`)
-	if syntax.Token == nil {
-		return fmt.Errorf("%s: %s; %s", file, message, want)
-	}
-	return fmt.Errorf("%s: %s: %s; %s", position(file, syntax.Token), quote(syntax.Token.Value), message, want)
-}
-
-func position(file string, t *token.Token) string {
-	if t == nil {
-		return file
-	}
-	return file + ":" + strconv.Itoa(t.Position.Line)
-}
 
 // yamlReader takes one document apart.
 type yamlReader struct {
@@ -396,3 +274,103 @@ func (m members) names() []string {
 }
 
 func (m members) String() string { return strings.Join(m.names(), ", ") }
+
+// resolve looks through anchors, aliases and the tags of YAML's own types. What it returns is nil, a scalar, a list,
+// a mapping, or a tag that makes text of a scalar.
+func (r *yamlReader) resolve(node ast.Node) (ast.Node, error) {
+	const farthest = 16 // an anchor may stand for an alias of itself
+	for range farthest {
+		switch n := node.(type) {
+		case *ast.AnchorNode:
+			r.anchors[n.Name.GetToken().Value] = n.Value
+			node = n.Value
+		case *ast.AliasNode:
+			name := n.Value.GetToken().Value
+			target, known := r.anchors[name]
+			if !known {
+				return nil, fmt.Errorf("an alias, but no anchor &%s stands before it", name)
+			}
+			node = target
+		case *ast.TagNode:
+			tag := n.Start.Value
+			if !strings.HasPrefix(tag, "!!") {
+				return nil, fmt.Errorf("the tag %s is not taken", tag)
+			}
+			if tag == "!!str" {
+				return n, nil
+			}
+			node = n.Value
+		default:
+			return node, nil
+		}
+	}
+	return nil, errors.New("an alias of itself")
+}
+
+// at returns where node stands, or fallback where it does not say.
+func (r *yamlReader) at(node ast.Node, fallback string) string {
+	if node == nil || node.GetToken() == nil {
+		return fallback
+	}
+	return position(r.file, node.GetToken())
+}
+
+func isNull(node ast.Node) bool {
+	_, null := node.(*ast.NullNode)
+	return null || node == nil
+}
+
+// scalarText returns a scalar as it is written, and what YAML takes it for.
+func scalarText(node ast.Node) (text string, form form, ok bool) {
+	switch n := node.(type) {
+	case *ast.StringNode:
+		if n.Token.Type == token.SingleQuoteType || n.Token.Type == token.DoubleQuoteType {
+			return n.Value, quotedForm, true
+		}
+		return n.Value, textForm, true
+	case *ast.LiteralNode:
+		return n.Value.Value, quotedForm, true
+	case *ast.BoolNode:
+		return n.Token.Value, booleanForm, true
+	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
+		return n.GetToken().Value, numberForm, true
+	case *ast.TagNode: // !!str
+		text, _, ok = scalarText(n.Value)
+		return text, quotedForm, ok || isNull(n.Value)
+	}
+	return "", 0, false
+}
+
+// describe names the type of a node for an error.
+func describe(node ast.Node) string {
+	switch node.(type) {
+	case *ast.SequenceNode:
+		return "a list"
+	case ast.MapNode:
+		return "a mapping"
+	}
+	if _, form, ok := scalarText(node); ok {
+		return form.String()
+	}
+	return "empty"
+}
+
+// excerpt shows a node for an error: in full where it is a scalar or a list of them.
+func excerpt(node ast.Node) string {
+	switch n := node.(type) {
+	case *ast.SequenceNode:
+		var items []string
+		for _, item := range n.Values {
+			text, _, ok := scalarText(item)
+			if !ok {
+				text = "..."
+			}
+			items = append(items, text)
+		}
+		return "[" + strings.Join(items, ", ") + "]"
+	case ast.MapNode:
+		return "{...}"
+	}
+	text, _, _ := scalarText(node)
+	return text
+}

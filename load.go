@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -8,7 +10,16 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 
 	"whsentry/proxy"
 )
@@ -104,6 +115,120 @@ func readConfigFile(name string) ([]byte, error) {
 	return data, err
 }
 
+// maxNesting is how deep lists and mappings may lie in each other. No key needs more than 4 levels, and the
+// parser's time grows with the square of them.
+const maxNesting = 32
+
+// loadYAML takes settings from the text of a configuration file. It walks the syntax tree itself, key by key
+// against the table, where a decoder would know neither the line nor the key of half of the errors, would let an
+// empty file wipe out the defaults and would ignore a second document. A key without a value is not set.
+func (s *settings) loadYAML(file string, data []byte) error {
+	data = bytes.TrimPrefix(data, []byte("\ufeff"))
+	data = bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n")) // of which the parser counts some as two lines
+	if err := checkEncoding(file, data); err != nil {
+		return err
+	}
+	tokens := lexer.Tokenize(string(data))
+	if err := checkNesting(file, tokens); err != nil {
+		return err
+	}
+	tree, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
+	if err != nil {
+		return syntaxError(file, err)
+	}
+	body, err := onlyDocument(file, tokens, tree)
+	if err != nil {
+		return err
+	}
+	r := &yamlReader{file: file, origin: s.origin, anchors: make(map[string]ast.Node)}
+	return r.document(s, body)
+}
+
+// onlyDocument returns the content of the one document in tree. The parser takes an empty document that another one
+// follows for none at all, and a directive for a document.
+func onlyDocument(file string, tokens token.Tokens, tree *ast.File) (body ast.Node, err error) {
+	second := errors.New("a second document; want one, with no --- below its first key")
+	headers := 0
+	for _, t := range tokens {
+		if t.Type == token.DocumentHeaderType {
+			if headers++; headers > 1 {
+				return nil, fmt.Errorf("%s: %w", position(file, t), second)
+			}
+		}
+	}
+	var first *ast.DocumentNode
+	for _, doc := range tree.Docs {
+		if _, directive := doc.Body.(*ast.DirectiveNode); directive {
+			continue
+		}
+		if first != nil {
+			return nil, fmt.Errorf("%s: %w", position(file, cmp.Or(doc.Start, first.End)), second)
+		}
+		first, body = doc, doc.Body
+	}
+	return body, nil
+}
+
+// checkEncoding refuses what is not text in UTF-8: the parser would take it for text and go on.
+func checkEncoding(file string, data []byte) error {
+	for line, rest := 1, data; len(rest) > 0; {
+		c, size := utf8.DecodeRune(rest)
+		switch {
+		case c == utf8.RuneError && size == 1:
+			return fmt.Errorf("%s:%d: byte 0x%02x is not UTF-8; want a YAML file in UTF-8", file, line, rest[0])
+		case c == '\n':
+			line++
+		case unicode.IsControl(c) && c != '\t':
+			return fmt.Errorf("%s:%d: control character %U; want a YAML file, which has none", file, line, c)
+		}
+		rest = rest[size:]
+	}
+	return nil
+}
+
+// checkNesting counts the open brackets, and the hyphens and question marks on a line, which nest likewise.
+// Nesting by indentation alone takes so many bytes that the file's size bounds it.
+func checkNesting(file string, tokens token.Tokens) error {
+	brackets, line, marks := 0, 0, 0
+	for _, t := range tokens {
+		if t.Position.Line != line {
+			line, marks = t.Position.Line, 0
+		}
+		switch t.Type {
+		case token.SequenceStartType, token.MappingStartType:
+			brackets++
+		case token.SequenceEndType, token.MappingEndType:
+			brackets--
+		case token.SequenceEntryType, token.MappingKeyType:
+			marks++
+		}
+		if brackets > maxNesting || marks > maxNesting {
+			return fmt.Errorf("%s: nested more than %d deep; want the keys that whsentry --help lists", position(file, t), maxNesting)
+		}
+	}
+	return nil
+}
+
+func syntaxError(file string, err error) error {
+	const want = "want YAML such as connectTimeout: 10s"
+	var syntax *yaml.SyntaxError
+	if !errors.As(err, &syntax) {
+		return fmt.Errorf("%s: %w; %s", file, err, want)
+	}
+	message := strings.ReplaceAll(syntax.Message, "\t", `\t`)
+	if syntax.Token == nil {
+		return fmt.Errorf("%s: %s; %s", file, message, want)
+	}
+	return fmt.Errorf("%s: %s: %s; %s", position(file, syntax.Token), quote(syntax.Token.Value), message, want)
+}
+
+func position(file string, t *token.Token) string {
+	if t == nil {
+		return file
+	}
+	return file + ":" + strconv.Itoa(t.Position.Line)
+}
+
 // loadVariable takes a key from the environment, where an empty variable is no setting. Variables of no key are
 // nobody's mistake: Kubernetes sets WHSENTRY_PORT and others for a service of this name.
 func (src sources) loadVariable(s *settings, st *setting) error {
@@ -171,34 +296,40 @@ func (s *settings) validate() error {
 	return nil
 }
 
-// locatedError is an error with another text.
-type locatedError struct {
-	text  string
-	cause error
-}
-
-func (e *locatedError) Error() string { return e.text }
-func (e *locatedError) Unwrap() error { return e.cause }
-
-// locate puts in front of a package's error, which begins with a key, where that key was set. Where that is
-// nowhere, the error is about something that lacks, and another key in its text is what called for it.
+// locate puts in front of a package's error, which begins with a key, where that key was set, and behind it what is
+// accepted where it does not say so itself: of a file that cannot be opened. Where the key was set nowhere, the error
+// is about something that lacks, and another key in its text is what called for it.
 func (s *settings) locate(err error) error {
 	text := err.Error()
 	if _, several := s.origin["listeners"]; !several {
 		text = strings.ReplaceAll(text, "listeners[0]", "listener")
 	}
 	key, rest, _ := strings.Cut(text, ":")
+	if want := accepted(key); want != "" && !strings.Contains(rest, "want ") {
+		text += "; want " + want
+	}
 	for path := key; path != ""; path = parent(path) {
 		if origin, set := s.origin[path]; set {
-			return &locatedError{origin + ": " + text, err}
+			return errors.New(origin + ": " + text)
 		}
 	}
 	for word := range strings.FieldsSeq(rest) {
 		if origin, set := s.origin[strings.Trim(word, ",;:")]; set {
-			return &locatedError{origin + ": " + text, err}
+			return errors.New(origin + ": " + text)
 		}
 	}
-	return &locatedError{text, err}
+	return errors.New(text)
+}
+
+// accepted returns what the key path accepts. One within a structure accepts what its like in listener does.
+func accepted(path string) string {
+	name := path[strings.LastIndex(path, ".")+1:]
+	for _, key := range []string{path, "listener." + name} {
+		if i := slices.IndexFunc(table, func(st setting) bool { return st.key == key }); i >= 0 {
+			return table[i].want
+		}
+	}
+	return ""
 }
 
 // parent returns the path without its last part: listeners[1] of listeners[1].address.

@@ -7,12 +7,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/urfave/cli/v2"
 	"go.uber.org/goleak"
 )
 
@@ -35,7 +37,8 @@ func runApp(t *testing.T, env map[string]string, args ...string) result {
 }
 
 func TestHelp(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"-h"}, {"check", "--help"}, {"explain", "-h"}, {"--connect-timeout", "5s", "--help"}} {
+	for _, args := range [][]string{{"--help"}, {"-h"}, {"check", "--help"}, {"explain", "-h"}, {"--connect-timeout", "5s", "--help"},
+		{"-h", "--help"}, {"--help", "--version"}, {"chekc", "--help"}, {"explain", "http://a/", "b", "--help"}} {
 		r := runApp(t, nil, args...)
 		if r.code != exitOK || r.stderr != "" {
 			t.Errorf("%v: got exit code %d and %q; want 0 and nothing", args, r.code, r.stderr)
@@ -70,7 +73,13 @@ func TestHelpListsEverySetting(t *testing.T) {
 }
 
 func TestVersion(t *testing.T) {
-	r := runApp(t, nil, "--version")
+	for _, args := range [][]string{{"--version"}, {"check", "--version"}, {"--version", "--connect-timeout", "no duration"}} {
+		testVersion(t, runApp(t, nil, args...))
+	}
+}
+
+func testVersion(t *testing.T, r result) {
+	t.Helper()
 	if r.code != exitOK || !strings.HasPrefix(r.stdout, "whsentry "+version+" (commit ") || !strings.Contains(r.stdout, "go1.") {
 		t.Errorf("got %+v; want version, commit and Go version", r)
 	}
@@ -87,6 +96,7 @@ func TestCommandLineErrors(t *testing.T) {
 		{"unknown flag like no other", []string{"--zzz"}, `"--zzz": unknown flag; want one that whsentry --help lists`},
 		{"unknown flag of a command", []string{"check", "--confg=x"}, `"--confg": unknown flag; did you mean --config?`},
 		{"one hyphen", []string{"-config", "x"}, `"-config": unknown flag; did you mean --config?`},
+		{"one letter", []string{"-v"}, `"-v": unknown flag; want one that whsentry --help lists`},
 		{"three hyphens", []string{"---config", "x"}, `"---config": unknown flag; did you mean --config?`},
 		{"flag of line breaks", []string{"--\n\x00=\n"}, `unknown flag; want one`},
 		{"no value", []string{"--connect-timeout"}, `--connect-timeout: no value; want a duration such as 10s`},
@@ -94,6 +104,9 @@ func TestCommandLineErrors(t *testing.T) {
 		{"no file", []string{"--config"}, `--config: no value; want the name of a file`},
 		{"empty file", []string{"--config="}, `--config: "": no name; want the name of a file`},
 		{"value for help", []string{"--help=yes"}, `--help: "yes": a value; want none`},
+		{"value for the short help", []string{"-h=yes"}, `-h: "yes": a value; want none`},
+		{"long word", []string{strings.Repeat("x", 1000)}, `xxx"... is not a command; want one of check, explain`},
+		{"no name", []string{"--=x"}, `"--": unknown flag; want one that whsentry --help lists`},
 		{"structure", []string{"--listeners", "x"}, `--listeners: not a flag; want listeners in a configuration file`},
 		{"bad value", []string{"--connect-timeout", "5"}, `--connect-timeout: connectTimeout: "5": a number without a unit; want a duration`},
 		{"negative value", []string{"--connect-timeout", "-5s"}, `--connect-timeout: connectTimeout: "-5s": not above 0; want a duration`},
@@ -102,6 +115,13 @@ func TestCommandLineErrors(t *testing.T) {
 		{"stray argument after --", []string{"--", "--help"}, `"--help" is not a command; want one of`},
 		{"stray argument of check", []string{"check", "now"}, `stray argument "now"; want whsentry check [flags]`},
 		{"value beside a boolean", []string{"check", "--listener-reuse-port", "true"}, `stray argument "true"; want whsentry check [flags]`},
+		{"help for a command", []string{"help"}, `"help" is not a command; want one of check, explain`},
+		{"help for an argument", []string{"check", "help"}, `stray argument "help"; want whsentry check [flags]`},
+		{"empty word", []string{""}, `"" is not a command; want one of`},
+		{"command after --", []string{"--", "--", "check"}, `"--" is not a command; want one of`},
+		{"flag after --", []string{"check", "--", "--connect-timeout"}, `stray argument "--connect-timeout"; want whsentry check [flags]`},
+		{"last of two", []string{"--connect-timeout", "x", "check", "--connect-timeout=y"}, `connectTimeout: "y": not a duration`},
+		{"name of a flag for a command", []string{"read-timeout", "--read-timeout", "1s"}, `"read-timeout" is not a command`},
 		{"explain nothing", []string{"explain"}, `URL is missing; want whsentry explain [flags] URL`},
 		{"explain too much", []string{"explain", "http://a/", "http://b/"}, `stray argument "http://b/"; want whsentry explain [flags] URL`},
 		{"explain with bad settings", []string{"explain", "http://127.0.0.1/", "--read-timeout", "x"}, `--read-timeout: readTimeout: "x": not a duration`},
@@ -132,6 +152,11 @@ func TestExplain(t *testing.T) {
 		{"loopback", []string{"http://127.0.0.1/"}, exitRefused, []string{"127.0.0.1  refused  127.0.0.0/8 Loopback", "refused: IP 127.0.0.1 is blocked (reason 1000"}},
 		{"flag behind the URL", []string{"http://127.0.0.1/", "--cidr-allow-list", "127.0.0.0/8"}, exitOK, []string{"127.0.0.1  allowed  127.0.0.0/8 cidrAllowList"}},
 		{"flag before the command", []string{"--config", os.DevNull, "explain", "http://1.1.1.1/"}, exitOK, []string{"let through"}},
+		{"flags on all sides", []string{"--cidr-allow-list", "127.0.0.1", "explain", "--listener-reuse-port", "http://127.0.0.2/", "--cidr-allow-list=127.0.0.2"},
+			exitOK, []string{"127.0.0.2  allowed  127.0.0.2/32 cidrAllowList"}},
+		{"boolean before the URL", []string{"--insecure-skip-cidr-deny-list", "http://127.0.0.1/"}, exitOK, []string{"127.0.0.1  allowed"}},
+		{"boolean that is false", []string{"--insecure-skip-cidr-deny-list", "--insecure-skip-cidr-deny-list=false", "http://127.0.0.1/"}, exitRefused, []string{"refused: IP 127.0.0.1"}},
+		{"URL after --", []string{"--", "-http://1.1.1.1/"}, exitRefused, []string{"refused: ", "reason 100"}},
 		{"own deny list", []string{"http://1.1.1.1/", "--cidr-deny-list", "1.0.0.0/8"}, exitRefused, []string{"1.0.0.0/8 cidrDenyList"}},
 		{"mapped address", []string{"http://[::ffff:127.0.0.1]/"}, exitRefused, []string{"refused: IP ::ffff:127.0.0.1 is blocked"}},
 		{"port", []string{"http://1.1.1.1:25/"}, exitRefused, []string{"refused: port 25 is blocked by portDenyList (reason 1013"}},
@@ -146,7 +171,7 @@ func TestExplain(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			args := tt.args
-			if args[0] != "--config" {
+			if !slices.Contains(args, "explain") {
 				args = append([]string{"explain"}, args...)
 			}
 			r := runApp(t, nil, args...)
@@ -165,6 +190,52 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+// FuzzCommandLine checks that every command line ends in one of an error, something printed, or one thing being done.
+// Its words have NUL between them, the one byte that no word can have.
+func FuzzCommandLine(f *testing.F) {
+	for _, words := range []string{
+		"", "--help", "-h\x00--help", "--version\x00check", "check\x00--config=x", "explain\x00http://a/\x00--read-timeout\x001s", "explain\x00--\x00-x",
+		"--\x00--", "-", "--=", "---", "-=-", "--help=", "--config", "help\x00help", "--insecure-skip-cidr-deny-list\x00true", "--port-deny-list\x00\x00check",
+		"--cidr-deny-list=10.0.0.0/8,,\x00--cidr-deny-list\x00\x00", "--user-agent\x00-\x00\n", "--listeners", "--generate-bash-completion", "chekc\x00--help",
+	} {
+		f.Add(words)
+	}
+	f.Fuzz(func(t *testing.T, line string) {
+		var stdout, stderr bytes.Buffer
+		a := &app{getenv: noEnvironment, stdout: &stdout, stderr: &stderr}
+		words, err := flagsFirst(strings.Split(line, "\x00"))
+		done := 0
+		if err == nil {
+			parser := a.parser()
+			load := func(c *cli.Context) error {
+				done++
+				if len(c.Generic("config").(*given).texts) > 0 {
+					return nil // what may lie anywhere
+				}
+				_, err := a.load(c)
+				return err
+			}
+			parser.Action = func(c *cli.Context) error {
+				if c.Args().Present() {
+					return a.runProxy(c) // which refuses them
+				}
+				return load(c)
+			}
+			for _, command := range parser.Commands {
+				command.Action = load
+			}
+			err = parser.Run(words)
+		}
+		printed := stdout.Len() > 0
+		if stderr.Len() > 0 || done > 1 || done == 0 && printed == (err != nil) || done == 1 && printed {
+			t.Errorf("%q: got done %d times, error %v, printed %q and %q", line, done, err, &stdout, &stderr)
+		}
+		if err != nil && err.Error() == "" {
+			t.Errorf("%q: got an error without a text", line)
+		}
+	})
+}
+
 // quiet are the flags by which a test's proxy opens no fixed port, asks nobody for roots and writes to no cache.
 func quiet(args ...string) []string {
 	return append([]string{"--listener-address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0",
@@ -173,6 +244,7 @@ func quiet(args ...string) []string {
 
 func TestCheck(t *testing.T) {
 	garbage := writeFile(t, "no certificate")
+	aliases := writeFile(t, "clientCerts:\n  acme: {certFile: none.pem, keyFile: none.key}\n")
 	directory := t.TempDir()
 	for _, tt := range []struct {
 		name string
@@ -182,8 +254,11 @@ func TestCheck(t *testing.T) {
 	}{
 		{"defaults", nil, exitOK, "configuration is valid\n"},
 		{"example", []string{"--config", absolute(t, "config.example.yaml")}, exitOK, "configuration is valid\n"},
-		{"missing certificate", []string{"--client-cert-file", "none.pem", "--client-key-file", "none.key"}, exitFailed, "--client-cert-file: clientCertFile: "},
+		{"missing certificate", []string{"--client-cert-file", "none.pem", "--client-key-file", "none.key"}, exitFailed,
+			"--client-cert-file: clientCertFile: open none.pem: no such file or directory; want the name of a file that can be read"},
+		{"missing certificate of an alias", []string{"--config", aliases}, exitFailed, ":2: clientCerts.acme.certFile: open none.pem: no such file or directory; want the name of a file that can be read"},
 		{"missing roots", []string{"--ca-bundle-extra-file", "none.pem"}, exitFailed, "--ca-bundle-extra-file: caBundle.extraFile: "},
+		{"line break in a name", []string{"--ca-bundle-extra-file", "no\nne"}, exitFailed, "open no?ne: no such file or directory; want"},
 		{"garbage for roots", []string{"--ca-bundle-extra-file", garbage}, exitFailed, "--ca-bundle-extra-file: caBundle.extraFile: "},
 		{"missing issuer", []string{"--mitm-issuer-cert-file", "none.pem", "--mitm-issuer-key-file", "none.key"}, exitFailed, "mitmIssuerCertFile: "},
 		{"missing listener's certificate", []string{"--listener-type", "https", "--listener-cert-file", "none.pem", "--listener-key-file", "none.key"},
@@ -205,6 +280,14 @@ func TestCheck(t *testing.T) {
 				t.Errorf("got %v (%v) in the working directory; want nothing left behind", entries, err)
 			}
 		})
+	}
+}
+
+// TestCheckWarns checks that a downloaded bundle that cannot be read stops nothing, for the built-in one is there.
+func TestCheckWarns(t *testing.T) {
+	r := runApp(t, nil, "check", "--ca-bundle-file", writeFile(t, "no certificate"))
+	if r.code != exitOK || r.stdout != "configuration is valid\n" || !strings.HasPrefix(r.stderr, "whsentry: warning: caBundle.file: ") {
+		t.Errorf("got %+v; want a valid configuration with a warning", r)
 	}
 }
 
@@ -402,8 +485,8 @@ func TestStartErrors(t *testing.T) {
 	d = startDaemon(t, append(quiet(), "--listener-address", taken)...)
 	r := <-d.done
 	if r.code != exitFailed || !strings.Contains(r.stderr, "--listener-address: listener.address: ") || !strings.Contains(r.stderr, taken) ||
-		!strings.Contains(r.stderr, "address already in use") || !strings.Contains(r.stderr, "\nwhsentry: hint: ") {
-		t.Errorf("got %+v; want the address in use and a hint", r)
+		!strings.Contains(r.stderr, "address already in use; want ") || strings.Count(r.stderr, "\n") != 1 {
+		t.Errorf("got %+v; want one message about the address in use", r)
 	}
 	running.stop(t, syscall.SIGTERM)
 }

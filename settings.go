@@ -73,6 +73,48 @@ func kebab(key string) string {
 	return b.String()
 }
 
+// nearest returns the one of names that name was most likely meant to be, or "" where none is like it.
+func nearest(name string, names []string) string {
+	const longest = 64 // of a key or flag, with room for a slip
+	if len(name) > longest {
+		return ""
+	}
+	plain := func(s string) string {
+		return strings.ToLower(strings.NewReplacer("-", "", "_", "", ".", "").Replace(s))
+	}
+	best, least := "", max(len(name)/4, 1)+1
+	for _, candidate := range names {
+		if d := distance(plain(name), plain(candidate)); d < least {
+			best, least = candidate, d
+		}
+	}
+	return best
+}
+
+// distance counts the letters to add, drop, replace or swap with the next to make b of a.
+func distance(a, b string) int {
+	before, above := make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range above {
+		above[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		row := make([]int, len(b)+1)
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			row[j] = min(above[j]+1, row[j-1]+1, above[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+		before, above = above, row
+	}
+	return above[len(b)]
+}
+
 // one is the row of a key with one value.
 func one[T any](key string, f format[T], field func(*settings) *T, help string) setting {
 	return setting{
@@ -117,7 +159,8 @@ func many[T any](key string, f format[T], field func(*settings) *[]T, help strin
 
 // The formats of texts, by what they name. The packages' Validate hold them to it.
 var (
-	files       = texts("FILE", "the name of a file, as text")
+	files       = texts("FILE", "the name of a file that can be read, as text")
+	newFiles    = texts("FILE", "the name of a file that can be written, as text")
 	listenAddrs = texts("HOST:PORT", "host:port such as :9090, as text")
 	lines       = texts("TEXT", "text (in quotes where it looks like a number)")
 	urls        = texts("URL", "an http or https URL, as text")
@@ -195,7 +238,7 @@ var table = []setting{
 		"PEM certificate of the CA that signs certificates for intercepted tunnels"),
 	one("mitmIssuerKeyFile", files, func(s *settings) *string { return &s.ca.MITMIssuer.KeyFile },
 		"PEM private key of mitmIssuerCertFile"),
-	one("caBundle.file", files, func(s *settings) *string { return &s.ca.Bundle.File },
+	one("caBundle.file", newFiles, func(s *settings) *string { return &s.ca.Bundle.File },
 		"where the newest downloaded bundle of roots is kept; empty keeps none"),
 	one("caBundle.url", urls, func(s *settings) *string { return &s.ca.Bundle.URL },
 		"where newer Mozilla bundles come from, http or https; empty never downloads"),
@@ -211,13 +254,13 @@ var table = []setting{
 		"request header whose value is the request's id in the logs; generated where absent"),
 	one("accessLog.type", logTypes, func(s *settings) *string { return &s.proxy.AccessLog.Type },
 		"how requests are logged"),
-	one("accessLog.file", files, func(s *settings) *string { return &s.proxy.AccessLog.File },
+	one("accessLog.file", newFiles, func(s *settings) *string { return &s.proxy.AccessLog.File },
 		"where requests are logged, appended to; empty is standard output"),
 	one("accessLog.url", texts("full|path|host", "full, path or host"), func(s *settings) *string { return &s.proxy.AccessLog.URL },
 		"how much of a URL is logged; path leaves the query out"),
 	one("proxyLog.type", logTypes, func(s *settings) *string { return &s.log.Type },
 		"how the proxy logs what it does itself"),
-	one("proxyLog.file", files, func(s *settings) *string { return &s.log.File },
+	one("proxyLog.file", newFiles, func(s *settings) *string { return &s.log.File },
 		"where it logs that, appended to; empty is standard output"),
 	one("proxyLog.level", texts("debug|info|warn|error", "debug, info, warn or error"), func(s *settings) *string { return &s.log.Level },
 		"the least level that it logs"),

@@ -103,38 +103,49 @@ func (l *accessLog) logJSON(ex *exchange, at time.Time, took time.Duration) {
 // password, so it is left out of what was refused for having it.
 func (ex *exchange) appendURL(dst []byte) []byte {
 	mode := ex.run.cfg.AccessLog.URL
-	if ex.authority == nil {
-		return appendRawTarget(dst, ex.head.target.of(ex.head.raw), mode)
+	authority, path, https := ex.authority, ex.path, ex.tls
+	if authority == nil {
+		raw := ex.head.target.of(ex.head.raw)
+		t, f := parseTarget(raw)
+		if f != nil {
+			return appendRawTarget(dst, raw, mode)
+		}
+		authority, path, https = t.authority.raw, t.path, t.https
 	}
 	if ex.connect {
-		return append(dst, ex.authority...)
+		return append(dst, authority...)
 	}
 	dst = append(dst, "http"...)
-	if ex.tls {
+	if https {
 		dst = append(dst, 's')
 	}
-	dst = append(append(dst, "://"...), ex.authority...)
-	return append(dst, visiblePath(ex.path, mode)...)
+	dst = append(append(dst, "://"...), authority...)
+	return append(dst, visiblePath(path, mode)...)
 }
 
-// appendRawTarget appends a target that could not be taken apart.
+// appendRawTarget appends a target that could not be taken apart, without what is, or was meant to be, user
+// information: a password may hold a slash or a question mark that was not escaped.
 func appendRawTarget(dst, target []byte, mode string) []byte {
 	if mode == URLHost {
 		return dst
 	}
-	target = visiblePath(target, mode)
-	if slashes := bytes.Index(target, []byte("//")); slashes >= 0 {
-		end := len(target)
-		if i := bytes.IndexAny(target[slashes+2:], "/?#"); i >= 0 {
-			end = slashes + 2 + i
-		}
-		if at := bytes.LastIndexByte(target[slashes:end], '@'); at >= 0 {
-			return append(append(dst, target[:slashes+2]...), target[slashes+at+1:]...)
-		}
-	} else if at := bytes.IndexByte(target, '@'); at >= 0 && bytes.IndexByte(target[:at], '/') < 0 {
-		return append(dst, target[at+1:]...)
+	rest, scheme := target, schemeEnd(target)+1
+	absolute := bytes.HasPrefix(target[scheme:], []byte("//"))
+	if absolute {
+		dst, rest = append(dst, target[:scheme+2]...), target[scheme+2:]
+	} else if bytes.HasPrefix(target, []byte("/")) {
+		return append(dst, visiblePath(target, mode)...)
 	}
-	return append(dst, target...)
+	end := bytes.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	_, reject := parseAuthority(rest[:end])
+	at := bytes.LastIndexByte(rest[:end], '@')
+	if at < 0 && (!absolute || reject != "") {
+		at = bytes.LastIndexByte(rest, '@')
+	}
+	return append(dst, visiblePath(rest[at+1:], mode)...)
 }
 
 // visiblePath cuts off what mode keeps out of the log.

@@ -34,6 +34,7 @@ func newAdmin(address string, m *Metrics, stopping *atomic.Bool) (*admin, error)
 		// The server's clean-up goroutine outlives Shutdown by this long.
 		MaxIdleWorkerDuration: 100 * time.Millisecond,
 		MaxRequestBodySize:    1,
+		NoDefaultDate:         true, // it would start a goroutine that nobody can end
 		CloseOnShutdown:       true,
 		Logger:                silent{},
 	}

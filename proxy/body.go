@@ -14,7 +14,7 @@ type budget struct {
 
 // take adds n bytes to what *held says is held, unless that would pass the limit.
 func (b *budget) take(held *int64, n int64) bool {
-	if b.used.Add(n) > b.limit.Load() {
+	if sum := b.used.Add(n); sum > b.limit.Load() || sum < 0 { // a limit next to the largest number makes it overflow
 		b.used.Add(-n)
 		return false
 	}

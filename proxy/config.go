@@ -67,7 +67,7 @@ type ListenerConfig struct {
 	ClientCAFile string // PEM; where set, a client must present a certificate from this CA
 	// ReusePort lets a second process listen on the same address (SO_REUSEPORT).
 	ReusePort bool
-	// ProxyProtocol takes PROXY protocol v1 and v2 from the peers in ProxyProtocolFrom.
+	// ProxyProtocol takes PROXY protocol v1 and v2 from the peers in ProxyProtocolFrom, and from nobody else.
 	ProxyProtocol     bool
 	ProxyProtocolFrom []netip.Prefix
 }
@@ -200,13 +200,7 @@ func (l *ListenerConfig) validate(key string) error {
 
 func (l *ListenerConfig) validateProxyProtocol(key string) error {
 	key += ".proxyProtocolFrom"
-	if l.ProxyProtocol && len(l.ProxyProtocolFrom) == 0 {
-		return invalid(key, "", "empty where proxyProtocol is true", "the prefixes of the balancers that speak it")
-	}
 	for _, p := range l.ProxyProtocolFrom {
-		if !l.ProxyProtocol {
-			return invalid(key, p.String(), "of no use where proxyProtocol is false", "proxyProtocol: true, or no prefixes")
-		}
 		if !p.IsValid() || p != p.Masked() || p.Addr().Is4In6() {
 			return invalid(key, p.String(), "not a network's prefix", "a CIDR prefix without host bits, such as 10.0.0.0/8")
 		}

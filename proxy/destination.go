@@ -77,6 +77,9 @@ func parseTarget(raw []byte) (t target, f *failure) {
 	if end < 0 {
 		end = len(rest)
 	}
+	if end == 0 && !known { // only http and https URIs must name a host: file:///a need not
+		return t, schemeFailure(scheme)
+	}
 	var reject string
 	if t.authority, reject = parseAuthority(rest[:end]); reject != "" {
 		return t, failf(reasonMalformed, "malformed request: its URI %s", reject)

@@ -258,7 +258,7 @@ func (ex *exchange) receiveHead() *failure {
 		if f != nil {
 			return f
 		}
-		if n+ex.interims > limit || n == 0 && ex.up.len()+ex.interims >= limit {
+		if ex.headSize(n) > limit {
 			return failf(reasonBadResponse, "response head larger than %d bytes", limit)
 		}
 		if n > 0 {
@@ -276,6 +276,18 @@ func (ex *exchange) receiveHead() *failure {
 			return f
 		}
 	}
+}
+
+// headSize is how much of maxHeaderSize is used up by a head of n bytes, or, where n is 0, by one that has not ended
+// yet. Interim responses count together.
+func (ex *exchange) headSize(n int) int {
+	if n == 0 {
+		n = ex.up.len() + 1
+	}
+	if ex.resp.status > 0 && ex.resp.interim() {
+		n += ex.interims
+	}
+	return n
 }
 
 // passInterim passes a 1xx response on to a client that knows of them (RFC 9110 section 15.2). 100 is the proxy's
@@ -303,7 +315,7 @@ func (ex *exchange) moreResponse() *failure {
 		}
 	}
 	if len(ex.up.free()) == 0 {
-		ex.up.grow(ex.up.len() + 1)
+		ex.up.grow(2 * ex.up.len())
 	}
 	n, err := ex.read(ex.up.free())
 	ex.up.added(n)

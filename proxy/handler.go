@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"runtime/debug"
@@ -16,7 +15,9 @@ func (c *client) handle(ex *exchange) (goesOn bool) {
 	defer func() {
 		if r := recover(); r != nil {
 			c.proxy.log().Error().Str("client", c.addr).Interface("panic", r).Bytes("stack", debug.Stack()).Msg("a bug ended a request")
-			goesOn = ex.finish(failf(reasonInternal, "internal error")) && false
+			f := failf(reasonInternal, "internal error")
+			f.fatal = true
+			goesOn = ex.finish(f)
 		}
 	}()
 	f := ex.readHead()
@@ -58,7 +59,7 @@ func (ex *exchange) readHead() *failure {
 			return nil
 		}
 		if len(ex.in.free()) == 0 {
-			ex.in.grow(ex.in.len() + 1)
+			ex.in.grow(2 * ex.in.len())
 		}
 		if err := c.fill(ex); err != nil {
 			return asFailure(err)
@@ -79,8 +80,10 @@ func (ex *exchange) route() *failure {
 		return ex.routeConnect()
 	}
 	t, f := parseTarget(h.target.of(h.raw))
-	if f == nil {
-		f = h.checkHost()
+	if f == nil || f.reason == reasonScheme {
+		if reject := h.checkHost(); reject != nil {
+			f = reject
+		}
 	}
 	if f != nil {
 		return f
@@ -173,7 +176,7 @@ func (ex *exchange) readBody(refused *failure) *failure {
 	if f == nil {
 		f = ex.takeBody()
 	}
-	if f != nil && refused != nil && f.status != statusClientGone {
+	if f != nil && refused != nil && f.status != statusClientGone && f.reason != reasonMalformed {
 		refused.fatal = true
 		return refused
 	}
@@ -264,8 +267,13 @@ func (ex *exchange) fail(f *failure) {
 	if f.status == statusClientGone {
 		return
 	}
-	head := bytes.Equal(ex.method(), []byte("HEAD"))
-	answer, body := appendAnswer(ex.out[:0], f, time.Now(), ex.connect, head, !ex.keep)
+	connection := ""
+	if !ex.keep {
+		connection = "close"
+	} else if ex.head.http10 {
+		connection = "keep-alive"
+	}
+	answer, body := appendAnswer(ex.out[:0], f, time.Now(), string(ex.method()), connection)
 	ex.out = answer
 	if c.write(answer) != nil {
 		ex.keep = false

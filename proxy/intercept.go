@@ -88,6 +88,8 @@ func (ex *exchange) routeWithin(within *interception) *failure {
 	ex.authority = within.authority
 	raw := h.target.of(h.raw)
 	switch {
+	case bytes.IndexByte(raw, '#') >= 0:
+		return failf(reasonMalformed, "malformed request: its URI has a fragment")
 	case raw[0] == '/':
 		ex.path = raw
 	case string(raw) == "*" && string(ex.method()) == "OPTIONS":

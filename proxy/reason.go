@@ -196,14 +196,15 @@ func appendHexByte(dst []byte, b byte) []byte {
 // retryAfter is how soon a client that was told 503 may try again, in seconds.
 const retryAfter = 1
 
-// appendAnswer appends the proxy's own answer: a head, and a body unless the request was a HEAD. connect puts
-// the reason into the status line, which is what clients show of a CONNECT that was refused.
-func appendAnswer(dst []byte, f *failure, at time.Time, connect, head, closing bool) (answer []byte, body int) {
+// appendAnswer appends the proxy's own answer to a request with that method, "" where it is not known: a head, and
+// a body unless the request was a HEAD. To a CONNECT the reason stands in the status line too, which is what clients
+// show of it. connection is the value of Connection, "" for none.
+func appendAnswer(dst []byte, f *failure, at time.Time, method, connection string) (answer []byte, body int) {
 	text := appendReasonText(nil, f.text)
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = strconv.AppendInt(dst, int64(f.status), 10)
 	dst = append(dst, ' ')
-	if connect {
+	if method == "CONNECT" {
 		dst = append(dst, text...)
 	} else {
 		dst = append(dst, http.StatusText(f.status)...)
@@ -220,11 +221,11 @@ func appendAnswer(dst []byte, f *failure, at time.Time, connect, head, closing b
 		dst = append(dst, "\r\nRetry-After: "...)
 		dst = strconv.AppendInt(dst, retryAfter, 10)
 	}
-	if closing {
-		dst = append(dst, "\r\nConnection: close"...)
+	if connection != "" {
+		dst = append(append(dst, "\r\nConnection: "...), connection...)
 	}
 	dst = append(dst, "\r\n\r\n"...)
-	if head {
+	if method == "HEAD" {
 		return dst, 0
 	}
 	dst = append(dst, text...)

@@ -126,7 +126,8 @@ func newBench(ctx context.Context, o options) (*bench, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.plain, b.secure = plain.Addr().String(), secure.Addr().String()
+	// By name, for https-proxy-agent checks a certificate for an IP address against localhost.
+	b.plain, b.secure = plain.Addr().String(), fmt.Sprintf("localhost:%d", secure.Addr().(*net.TCPAddr).Port)
 	b.origin.listen(plain)
 	b.origin.listen(secure)
 

@@ -78,7 +78,11 @@ func far(ctx context.Context, o options) *report {
 	for _, network := range []string{"udp", "tcp"} {
 		started := make(chan struct{})
 		s := &dns.Server{Addr: far4 + ":53", Net: network, Handler: names, NotifyStartedFunc: func() { close(started) }}
-		go func() { r.check("far/name server", s.ListenAndServe()) }()
+		go func() { // until Shutdown
+			if err := s.ListenAndServe(); err != nil {
+				r.check("far/name server", err)
+			}
+		}()
 		defer s.Shutdown()
 		<-started
 	}
@@ -96,7 +100,7 @@ func far(ctx context.Context, o options) *report {
 	return nil
 }
 
-// answerQuery answers names of the form KIND-ADDRESS-ADDRESS...[-rNUMBER].test, each address in hex:
+// answerQuery answers names of the form KIND.ADDRESS.ADDRESS...[.rNUMBER].test, each address in hex:
 // all (every address, TTL 30), zero (the same, TTL 0), flip (one of them at a time, TTL 0), cname (an alias of all),
 // mute4 and mute6 (all, but A or AAAA is never answered). No other name exists.
 func answerQuery(w dns.ResponseWriter, query *dns.Msg, queries *tally) {
@@ -104,7 +108,7 @@ func answerQuery(w dns.ResponseWriter, query *dns.Msg, queries *tally) {
 	reply.RecursionAvailable = true
 	q := query.Question[0]
 	name := strings.ToLower(q.Name)
-	kind, rest, _ := strings.Cut(strings.TrimSuffix(name, ".test."), "-")
+	kind, rest, _ := strings.Cut(strings.TrimSuffix(name, ".test."), ".")
 	nth := queries.add(name + " " + dns.TypeToString[q.Qtype])
 	addresses := addressesIn(rest, q.Qtype)
 	header := dns.RR_Header{Name: q.Name, Class: dns.ClassINET, Rrtype: q.Qtype, Ttl: 30}
@@ -116,7 +120,7 @@ func answerQuery(w dns.ResponseWriter, query *dns.Msg, queries *tally) {
 	case "cname":
 		alias := header
 		alias.Rrtype = dns.TypeCNAME
-		header.Name = "all-" + rest + ".test."
+		header.Name = "all." + rest + ".test."
 		reply.Answer = append(reply.Answer, &dns.CNAME{Hdr: alias, Target: header.Name})
 	case "flip":
 		header.Ttl = 0
@@ -145,7 +149,7 @@ func answerQuery(w dns.ResponseWriter, query *dns.Msg, queries *tally) {
 // addressesIn are the addresses of one type that a name's hex parts stand for.
 func addressesIn(parts string, qtype uint16) (found []netip.Addr) {
 	size := map[uint16]int{dns.TypeA: 4, dns.TypeAAAA: 16}[qtype]
-	for part := range strings.SplitSeq(parts, "-") {
+	for part := range strings.SplitSeq(parts, ".") {
 		if raw, err := hex.DecodeString(part); err == nil && size > 0 && len(raw) == size {
 			a, _ := netip.AddrFromSlice(raw)
 			found = append(found, a)
@@ -157,9 +161,9 @@ func addressesIn(parts string, qtype uint16) (found []netip.Addr) {
 // nameFor is a name of the given kind for some addresses; number makes it one that was not asked for before.
 func nameFor(kind string, number int, addresses ...string) string {
 	for _, a := range addresses {
-		kind += "-" + hex.EncodeToString(netip.MustParseAddr(a).AsSlice())
+		kind += "." + hex.EncodeToString(netip.MustParseAddr(a).AsSlice())
 	}
-	return kind + "-r" + strconv.Itoa(number) + ".test"
+	return kind + ".r" + strconv.Itoa(number) + ".test"
 }
 
 // counts asks the far side.

@@ -60,7 +60,7 @@ func tunnelled(l *loadTest, id int) string {
 }
 
 // private is 10.0.0.1 as a name (see answerQuery).
-const private = "all-0a000001-rID.test"
+const private = "all.0a000001.rID.test"
 
 // kinds are the outcomes that the load mixes; what is left of 1000 are more posts.
 var kinds = []kind{

@@ -67,7 +67,12 @@ func load(ctx context.Context, o options) *report {
 	}))
 	counted, err := l.counted(ctx)
 	r.check("load/metrics are there", err)
+	r.check("load/every promised metric is there", l.promised())
 	r.check("load/nothing is left open", l.settled(ctx))
+	if samples, err := l.s.scrape(); err == nil {
+		fmt.Printf("whsentry used %.0f us of CPU a request, and holds %.0f MiB\n",
+			samples["process_cpu_seconds_total"]*1e6/float64(o.requests), samples["process_resident_memory_bytes"]/(1<<20))
+	}
 	r.check("load/exits 0", l.s.stop(stopLimit))
 	logged, err := l.logged(log)
 	r.check("load/log lines are valid, one a request, with the client's outcome", err)
@@ -256,6 +261,28 @@ func (l *loadTest) counted(ctx context.Context) (map[string]int, error) {
 	return counted, err
 }
 
+// promised holds /metrics to the names that dashboards rely on.
+func (l *loadTest) promised() error {
+	samples, err := l.s.scrape()
+	if err != nil {
+		return err
+	}
+	var missing []string
+	for _, name := range promisedMetrics {
+		found := false
+		for sample := range samples {
+			found = found || sample == name || strings.HasPrefix(sample, name+"{")
+		}
+		if !found {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("not there: %s", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
 // settled waits for the gauges of what is open to be back at 0.
 func (l *loadTest) settled(ctx context.Context) error {
 	return eventually(ctx, 5*time.Second, func() error {
@@ -299,6 +326,9 @@ func (l *loadTest) logged(file string) (map[string]int, error) {
 			outcome = fmt.Sprintf("%d/%v", entry.Code, entry.Reason)
 		}
 		logged[outcome]++
+		if problem := keysOf(raw, entry.Code); problem != "" {
+			wrong.add(problem)
+		}
 		if entry.Time.IsZero() || entry.Client == "" {
 			wrong.add(fmt.Sprintf("a line without time or client_addr: %q", raw))
 		}

@@ -127,21 +127,57 @@ func (t *stage) reloadBad(s *sentry) error {
 	return errors.Join(errs...)
 }
 
-// reloadAddress changes what can't change by SIGHUP.
-func (t *stage) reloadAddress(s *sentry) error {
+// unchangeable reloads settings with a change that can't be made this way: that is logged, by its key.
+func (t *stage) unchangeable(s *sentry, config, key string) error {
 	l := t.traffic(s)
 	before := s.output()
 	err := errors.Join(
-		reload(s, strings.Replace(allowed, "type: json", "type: text", 1)+"maxConnections: 1000\n"), // the flags fix the addresses
+		reload(s, config),
 		eventually(t.ctx, 5*time.Second, func() error {
-			if after := strings.TrimPrefix(s.output(), before); !strings.Contains(after, "accessLog") {
-				return fmt.Errorf("nothing is logged of accessLog.type: %q", after)
+			if after := strings.TrimPrefix(s.output(), before); !strings.Contains(after, key) {
+				return fmt.Errorf("nothing is logged of %s: %q", key, after)
 			}
 			return nil
 		}),
 		t.verdictOf(s, "http://"+t.destination+"/", "200/0"),
 	)
 	return errors.Join(err, l.stop())
+}
+
+func (t *stage) reloadLogType(s *sentry) error {
+	if err := t.unchangeable(s, strings.Replace(allowed, "type: json", "type: text", 1), "accessLog.type"); err != nil {
+		return err
+	}
+	return eventually(t.ctx, 1500*time.Millisecond, func() error {
+		last, err := lastLine(filepath.Join(s.dir, "access.log"))
+		if err == nil && !strings.HasPrefix(last, "{") {
+			err = fmt.Errorf("the last line of the log is %q; want JSON", last)
+		}
+		return err
+	})
+}
+
+// reloadAddress names another address to listen on: the old one stays, and the new one is not opened.
+func (t *stage) reloadAddress() error {
+	settings := func(address, metrics string) string {
+		return allowed + "listener: {address: \"" + address + "\"}\nmetrics: {address: \"" + metrics + "\"}\n"
+	}
+	address, metrics, other := freeAddress(), freeAddress(), freeAddress()
+	s, err := launch(t.o, filepath.Join(t.o.scratch, "reload-address"), settings(address, metrics))
+	if err != nil {
+		return err
+	}
+	defer s.kill()
+	s.address, s.metrics = address, metrics
+	if err := s.ready(t.ctx); err != nil {
+		return err
+	}
+	err = errors.Join(t.unchangeable(s, settings(other, metrics), "listener"), t.unchangeable(s, settings(address, other), "metrics.address"))
+	if conn, dialErr := net.Dial("tcp", other); dialErr == nil {
+		conn.Close()
+		err = errors.Join(err, errors.New("it listens on the new address"))
+	}
+	return err
 }
 
 // reopen moves the log files away: what comes after SIGHUP is in new ones, and no line is lost in between.

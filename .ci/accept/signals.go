@@ -52,17 +52,23 @@ func signals(ctx context.Context, o options) *report {
 		{"stop/a second signal stops at once", allowed, t.secondSignal},
 		{"stop/shutdownTimeout is the limit", allowed + "shutdownTimeout: 1s\n", t.shutdownTimeout},
 		{"stop/under load no answered request is lost", allowed, t.stopUnderLoad},
+		{"stop/idle connections do not hold it up", allowed, t.idleConnections},
+		{"stop/an open tunnel has until shutdownTimeout", allowed + "shutdownTimeout: 1s\n", t.openTunnel},
+		{"stop/a tunnel that ends is not waited for", allowed + "shutdownTimeout: 20s\n", t.tunnelEnds},
+		{"reload/many times, amid a request and a tunnel", allowed, t.reloadAmid},
 		{"reload/good settings", allowed, t.reloadGood},
 		{"reload/bad settings", allowed, t.reloadBad},
-		{"reload/another address to listen on", allowed, t.reloadAddress},
+		{"reload/another log type", allowed, t.reloadLogType},
 		{"reload/log file moved", allowed + "proxyLog: {file: proxy.log}\n", t.reopen},
 		{"disk/the access log is full from the start", strings.Replace(allowed, "access.log", "/dev/full", 1), t.fullDevice},
 		{"disk/the proxy log is full too", strings.Replace(allowed, "access.log", "/dev/full", 1) + "proxyLog: {file: /dev/full}\n", t.fullBoth},
 	} {
 		t.r.check(c.name, t.with(c.name, c.config, nil, c.try))
 	}
+	t.r.check("reload/another address to listen on", t.reloadAddress())
 	t.certificates()
 	t.r.check("disk/a full disk that gets room again", t.fullDisk())
+	t.r.check("start/a second instance shares the port", t.secondInstance())
 	t.r.check("start/address in use", t.addressInUse("--listener-address", "--metrics-address"))
 	t.r.check("start/metrics address in use", t.addressInUse("--metrics-address", "--listener-address"))
 	return t.r
@@ -252,11 +258,21 @@ func (l *traffic) some(keep bool) error {
 	return nil
 }
 
-// stop ends the traffic; it is an error if a request failed, or if there were none.
+// stop lets some more requests through and ends the traffic; it is an error if a request failed.
 func (l *traffic) stop() error {
+	enough := l.ok.Load() + 20
+	stuck := eventually(l.t.ctx, 10*time.Second, func() error {
+		if l.ok.Load() < enough {
+			return errors.New("the traffic stands still")
+		}
+		return nil
+	})
 	close(l.quit)
 	l.wg.Wait()
-	if failed := l.failed.all(); len(failed) > 0 || l.ok.Load() == 0 {
+	if stuck != nil {
+		return stuck
+	}
+	if failed := l.failed.all(); len(failed) > 0 {
 		return fmt.Errorf("of the requests sent meanwhile %d succeeded and these failed: %v", l.ok.Load(), failed)
 	}
 	return nil

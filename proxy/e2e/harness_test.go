@@ -5,6 +5,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -25,7 +26,10 @@ import (
 	"whsentry/proxy"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	flag.Set("test.parallel", "16") // most of the time the tests wait; the command line's -parallel wins
+	goleak.VerifyTestMain(m)
+}
 
 // patience bounds every wait of a test; nothing waits that long unless it fails.
 const patience = 20 * time.Second
@@ -37,6 +41,7 @@ type sentry struct {
 	deps    proxy.Dependencies
 	cfg     proxy.Config
 	guard   guard.Config
+	trust   func(cfg *ca.Config) // changes the defaults of what is trusted and presented; nil: nothing
 	addr    string
 	metrics string
 	logFile string
@@ -46,7 +51,13 @@ type sentry struct {
 // start starts a proxy with the defaults, as changed by change, and stops it when the test ends.
 func start(t *testing.T, change func(cfg *proxy.Config, g *guard.Config)) *sentry {
 	t.Helper()
-	s := &sentry{t: t, cfg: proxy.DefaultConfig(), guard: guard.DefaultConfig(), logFile: filepath.Join(t.TempDir(), "access.log")}
+	return startTrusting(t, nil, change)
+}
+
+// startTrusting is start with other certificates than the defaults.
+func startTrusting(t *testing.T, trust func(cfg *ca.Config), change func(cfg *proxy.Config, g *guard.Config)) *sentry {
+	t.Helper()
+	s := &sentry{t: t, cfg: proxy.DefaultConfig(), guard: guard.DefaultConfig(), trust: trust, logFile: filepath.Join(t.TempDir(), "access.log")}
 	s.cfg.Listeners[0].Address = "127.0.0.1:0"
 	s.cfg.MetricsAddress = "127.0.0.1:0"
 	s.cfg.AccessLog.File = s.logFile
@@ -84,6 +95,9 @@ func (s *sentry) dependencies(m *proxy.Metrics) proxy.Dependencies {
 	}
 	caConfig := ca.DefaultConfig()
 	caConfig.Bundle.URL, caConfig.Bundle.File = "", ""
+	if s.trust != nil {
+		s.trust(&caConfig)
+	}
 	store, err := ca.New(caConfig, ca.Hooks{})
 	if err != nil {
 		s.t.Fatalf("make the trust store: %v", err)
