@@ -6,11 +6,15 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"text/tabwriter"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
@@ -27,13 +31,42 @@ func (a *app) commands() []*cli.Command {
 			Usage: "load the configuration and every file that it names, and say what is wrong"},
 		{Name: "explain", ArgsUsage: "URL", Action: a.explain,
 			Usage: "say whether the proxy would forward to URL, and why; connects to nothing"},
+		{Name: "ca", Subcommands: a.caCommands()},
 	}
-	for _, c := range all {
+	for name, c := range commandTree(all) {
 		c.SkipFlagParsing = true // the flags are the parser's
 		c.HideHelp = true
-		c.Before = checkArguments
+		c.Before = checkArguments(name)
+		if len(c.Subcommands) > 0 {
+			c.Before = checkSubcommand
+		}
 	}
 	return all
+}
+
+// commandTree goes through commands and what is below them, with their names as they are typed: ca list.
+func commandTree(commands []*cli.Command) iter.Seq2[string, *cli.Command] {
+	return func(yield func(string, *cli.Command) bool) {
+		for _, c := range commands {
+			if !yield(c.Name, c) {
+				return
+			}
+			for name, below := range commandTree(c.Subcommands) {
+				if !yield(c.Name+" "+name, below) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// names lists commands as they are typed after what is above them.
+func names(commands []*cli.Command) string {
+	var list []string
+	for _, c := range commands {
+		list = append(list, c.Name)
+	}
+	return strings.Join(list, ", ")
 }
 
 // usage returns a command as it is typed.
@@ -41,15 +74,29 @@ func usage(name, arguments string) string {
 	return strings.Join(strings.Fields("whsentry "+name+" [flags] "+arguments), " ")
 }
 
-// checkArguments holds the words after a command to those that it wants.
-func checkArguments(c *cli.Context) error {
-	name, arguments := c.Command.Name, c.Command.ArgsUsage
-	wanted, got := strings.Fields(arguments), c.Args().Slice()
-	switch {
-	case len(got) > len(wanted):
-		return fmt.Errorf("stray argument %s; want %s", quote(got[len(wanted)]), usage(name, arguments))
-	case len(got) < len(wanted):
-		return fmt.Errorf("%s is missing; want %s", wanted[len(got)], usage(name, arguments))
+// checkArguments returns what holds the words after a command to those that it wants.
+func checkArguments(name string) cli.BeforeFunc {
+	return func(c *cli.Context) error {
+		arguments := c.Command.ArgsUsage
+		wanted, got := strings.Fields(arguments), c.Args().Slice()
+		switch {
+		case len(got) > len(wanted):
+			return fmt.Errorf("stray argument %s; want %s", quote(got[len(wanted)]), usage(name, arguments))
+		case len(got) < len(wanted):
+			return fmt.Errorf("%s is missing; want %s", wanted[len(got)], usage(name, arguments))
+		}
+		return nil
+	}
+}
+
+// checkSubcommand holds the word after a command of commands to their names.
+func checkSubcommand(c *cli.Context) error {
+	known := c.Command.Subcommands
+	switch word := c.Args().First(); {
+	case !c.Args().Present():
+		return fmt.Errorf("the command of %s is missing; want one of %s", c.Command.Name, names(known))
+	case c.Command.Command(word) == nil:
+		return fmt.Errorf("%s is not a command of %s; want one of %s", quote(word), c.Command.Name, names(known))
 	}
 	return nil
 }
@@ -57,12 +104,8 @@ func checkArguments(c *cli.Context) error {
 // runProxy runs the proxy until a signal ends it. Words that name no command end up here too.
 func (a *app) runProxy(c *cli.Context) error {
 	if c.Args().Present() {
-		var names []string
-		for _, known := range c.App.Commands {
-			names = append(names, known.Name)
-		}
 		return fmt.Errorf("%s is not a command; want one of %s, or none to run the proxy",
-			quote(c.Args().First()), strings.Join(names, ", "))
+			quote(c.Args().First()), names(c.App.Commands))
 	}
 	return a.serve(func() (*settings, error) { return a.load(c) })
 }
@@ -131,19 +174,16 @@ func (a *app) explain(c *cli.Context) error {
 	}
 	dest, err := proxy.ParseURL(c.Args().First())
 	if err != nil {
-		fmt.Fprintf(a.stdout, "refused: %s\n", printable(err.Error()))
-		return cli.Exit("", exitRefused)
+		return a.conclude(err, exitUnresolved)
 	}
 	if err := g.CheckPort(dest.Port); err != nil {
-		fmt.Fprintf(a.stdout, "refused: %v by portDenyList (reason 1013, status 403)\n", err)
-		return cli.Exit("", exitRefused)
+		return a.conclude(err, exitUnresolved)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.proxy.ConnectTimeout)
 	defer cancel()
 	addrs, err := guard.NewDialer(g).Resolve(ctx, dest.Host)
 	if err != nil {
-		fmt.Fprintf(a.stdout, "unresolved: %s (reason 1001, status 502)\n", printable(err.Error()))
-		return cli.Exit("", exitUnresolved)
+		return a.conclude(err, exitUnresolved)
 	}
 	allowed := 0
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
@@ -157,8 +197,7 @@ func (a *app) explain(c *cli.Context) error {
 	}
 	w.Flush()
 	if allowed == 0 {
-		fmt.Fprintf(a.stdout, "refused: %v (reason 1000, status 403)\n", &guard.BlockedError{Addr: addrs[0].WithZone("")})
-		return cli.Exit("", exitRefused)
+		return a.conclude(&guard.BlockedError{Addr: addrs[0].WithZone("")}, exitUnresolved)
 	}
 	over := "TCP"
 	if dest.TLS {
@@ -166,6 +205,37 @@ func (a *app) explain(c *cli.Context) error {
 	}
 	fmt.Fprintf(a.stdout, "let through: %d of %d addresses, port %d, over %s\n", allowed, len(addrs), dest.Port, over)
 	return nil
+}
+
+// conclude prints why the proxy would have no connection to a destination, and returns the exit code: exitRefused,
+// unresolved where its name does not resolve, else exitFailed. An error that is no such reason is returned as it is.
+func (a *app) conclude(err error, unresolved int) error {
+	var (
+		target  *proxy.TargetError
+		port    *guard.PortError
+		blocked *guard.BlockedError
+		resolve *guard.ResolveError
+		connect *guard.ConnectError
+	)
+	verdict, code := "", exitRefused
+	switch {
+	case errors.As(err, &target):
+		verdict = "refused: " + target.Error()
+	case errors.As(err, &port):
+		verdict = fmt.Sprintf("refused: %v by portDenyList (reason 1013, status 403)", port)
+	case errors.As(err, &blocked):
+		verdict = fmt.Sprintf("refused: %v (reason 1000, status 403)", blocked)
+	case errors.As(err, &resolve):
+		verdict, code = fmt.Sprintf("unresolved: %v (reason 1001, status 502)", resolve), unresolved
+	case errors.As(err, &connect) && connect.Timeout():
+		verdict, code = fmt.Sprintf("unreachable: %v (reason 1004, status 502)", connect), exitFailed
+	case errors.As(err, &connect):
+		verdict, code = fmt.Sprintf("unreachable: %v (reason 1006, status 502)", connect), exitFailed
+	default:
+		return err
+	}
+	fmt.Fprintln(a.stdout, printable(verdict))
+	return cli.Exit("", code)
 }
 
 // version and commit are set by the linker where the build has them; else the commit is what the go command noted.
@@ -193,14 +263,19 @@ func buildCommit() string {
 	return revision + modified
 }
 
-// printable makes one line of text that came from outside.
+// printable makes one line of text that came from outside. What cannot be printed is written as in Go: \n, \x1b, \u202e.
 func printable(text string) string {
-	return strings.Map(func(c rune) rune {
-		if c < ' ' || c == 0x7f {
-			return '?'
+	var b strings.Builder
+	for len(text) > 0 {
+		c, size := utf8.DecodeRuneInString(text)
+		char := text[:size]
+		if text = text[size:]; !unicode.IsPrint(c) || c == utf8.RuneError && size == 1 {
+			quoted := strconv.Quote(char)
+			char = quoted[1 : len(quoted)-1]
 		}
-		return c
-	}, text)
+		b.WriteString(char)
+	}
+	return b.String()
 }
 
 const helpIntroduction = `whsentry forwards webhooks to servers that nobody vouches for, and to nothing inside your network.
@@ -209,6 +284,7 @@ Examples:
   whsentry                                  # proxy on :9090, metrics and health on :2112
   curl -x http://127.0.0.1:9090 -H 'X-WhSentry-TLS: true' http://example.com/hook -d '{}'
   whsentry explain https://example.com/hook
+  whsentry ca check example.com
   whsentry check --config config.yaml
   whsentry --cidr-allow-list 10.8.0.0/16 --connect-timeout 5s
 
@@ -228,8 +304,10 @@ func printHelp(w io.Writer, commands []*cli.Command) {
 	fmt.Fprint(w, helpIntroduction)
 	printUsage := func(line, help string) { fmt.Fprintf(w, "  %-32s  %s\n", line, help) }
 	printUsage(usage("", ""), "run the proxy until SIGTERM or SIGINT")
-	for _, c := range commands {
-		printUsage(usage(c.Name, c.ArgsUsage), c.Usage)
+	for name, c := range commandTree(commands) {
+		if len(c.Subcommands) == 0 {
+			printUsage(usage(name, c.ArgsUsage), c.Usage)
+		}
 	}
 	fmt.Fprint(w, helpFlags)
 	defaults := defaultSettings()

@@ -1,11 +1,11 @@
 // Command whsentry is an HTTP forward proxy for webhooks: it connects to what its clients name, but never to what
 // lies inside the network that it runs in.
 //
-// This package is the command line and the settings. main.go takes the words of the command line apart and
-// commands.go has what they can ask for; service.go starts, reloads and stops the parts: the guard (which addresses
-// may be connected to), ca (whom we trust and who we are) and the proxy itself, each of which has a package comment
-// that is its manual. settings.go has the table of all settings and values.go how they are written; load.go fills
-// them in, the configuration file's by way of configfile.go.
+// This package is the command line and the settings. main.go takes the words of the command line apart; commands.go and
+// ca.go have what they can ask for. service.go starts, reloads and stops the parts: the guard (which addresses may be
+// connected to), ca (whom we trust and who we are) and the proxy itself, each of which has a package comment that is its
+// manual. settings.go has the table of all settings and values.go how they are written; load.go fills them in, the
+// configuration file's by way of configfile.go.
 package main
 
 import (
@@ -25,8 +25,8 @@ import (
 // The exit codes.
 const (
 	exitOK         = 0
-	exitFailed     = 1 // bad settings, a bad command line, or the proxy could not run
-	exitRefused    = 3 // explain: the proxy would refuse the URL
+	exitFailed     = 1 // bad settings, a bad command line, or what was asked for could not be done; ca check: not trusted
+	exitRefused    = 3 // explain, ca check: the proxy would refuse the URL
 	exitUnresolved = 4 // explain: the URL's name does not resolve
 )
 

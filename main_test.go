@@ -38,12 +38,12 @@ func runApp(t *testing.T, env map[string]string, args ...string) result {
 
 func TestHelp(t *testing.T) {
 	for _, args := range [][]string{{"--help"}, {"-h"}, {"check", "--help"}, {"explain", "-h"}, {"--connect-timeout", "5s", "--help"},
-		{"-h", "--help"}, {"--help", "--version"}, {"chekc", "--help"}, {"explain", "http://a/", "b", "--help"}} {
+		{"-h", "--help"}, {"--help", "--version"}, {"chekc", "--help"}, {"ca", "--help"}, {"ca", "check", "-h"}, {"ca", "lst", "--help"}, {"explain", "http://a/", "b", "--help"}} {
 		r := runApp(t, nil, args...)
 		if r.code != exitOK || r.stderr != "" {
 			t.Errorf("%v: got exit code %d and %q; want 0 and nothing", args, r.code, r.stderr)
 		}
-		for _, part := range []string{"--config FILE", "WHSENTRY_CONFIG", "--version", "whsentry explain [flags] URL", "whsentry check [flags]", "Only in the file: listeners, clientCerts"} {
+		for _, part := range []string{"--config FILE", "WHSENTRY_CONFIG", "--version", "whsentry explain [flags] URL", "whsentry check [flags]", "whsentry ca list [flags]", "whsentry ca update [flags]", "whsentry ca check [flags] URL", "Only in the file: listeners, clientCerts"} {
 			if !strings.Contains(r.stdout, part) {
 				t.Errorf("%v: got no %q in it", args, part)
 			}
@@ -111,7 +111,7 @@ func TestCommandLineErrors(t *testing.T) {
 		{"bad value", []string{"--connect-timeout", "5"}, `--connect-timeout: connectTimeout: "5": a number without a unit; want a duration`},
 		{"negative value", []string{"--connect-timeout", "-5s"}, `--connect-timeout: connectTimeout: "-5s": not above 0; want a duration`},
 		{"value of a boolean", []string{"--insecure-skip-cidr-deny-list=perhaps"}, `insecureSkipCidrDenyList: "perhaps": not a boolean; want true or false`},
-		{"stray argument", []string{"chekc"}, `"chekc" is not a command; want one of check, explain, or none to run the proxy`},
+		{"stray argument", []string{"chekc"}, `"chekc" is not a command; want one of check, explain, ca, or none to run the proxy`},
 		{"stray argument after --", []string{"--", "--help"}, `"--help" is not a command; want one of`},
 		{"stray argument of check", []string{"check", "now"}, `stray argument "now"; want whsentry check [flags]`},
 		{"value beside a boolean", []string{"check", "--listener-reuse-port", "true"}, `stray argument "true"; want whsentry check [flags]`},
@@ -125,6 +125,19 @@ func TestCommandLineErrors(t *testing.T) {
 		{"explain nothing", []string{"explain"}, `URL is missing; want whsentry explain [flags] URL`},
 		{"explain too much", []string{"explain", "http://a/", "http://b/"}, `stray argument "http://b/"; want whsentry explain [flags] URL`},
 		{"explain with bad settings", []string{"explain", "http://127.0.0.1/", "--read-timeout", "x"}, `--read-timeout: readTimeout: "x": not a duration`},
+		{"ca alone", []string{"ca"}, `the command of ca is missing; want one of list, update, check`},
+		{"ca with flags alone", []string{"--read-timeout", "1s", "ca", "--connect-timeout=1s"}, `the command of ca is missing`},
+		{"unknown command of ca", []string{"ca", "lst"}, `"lst" is not a command of ca; want one of list, update, check`},
+		{"empty command of ca", []string{"ca", ""}, `"" is not a command of ca`},
+		{"help of ca for a command", []string{"ca", "help"}, `"help" is not a command of ca`},
+		{"name of a flag for a command of ca", []string{"ca", "read-timeout", "--read-timeout", "1s"}, `"read-timeout" is not a command of ca`},
+		{"ca list with an argument", []string{"ca", "list", "x"}, `stray argument "x"; want whsentry ca list [flags]`},
+		{"ca check nothing", []string{"ca", "check"}, `URL is missing; want whsentry ca check [flags] URL`},
+		{"ca check too much", []string{"ca", "check", "a", "b"}, `stray argument "b"; want whsentry ca check [flags] URL`},
+		{"ca check over http", []string{"ca", "check", "HTTP://a/"}, `"HTTP://a/": http is without TLS, so there is no certificate; want an https URL, a host or host:port`},
+		{"ca check with bad settings", []string{"ca", "check", "127.0.0.1", "--connect-timeout", "x"}, `--connect-timeout: connectTimeout: "x": not a duration`},
+		{"ca list without its file", []string{"ca", "--ca-bundle-extra-file", "none.pem", "list"}, `--ca-bundle-extra-file: caBundle.extraFile: open none.pem`},
+		{"ca update from nowhere", []string{"ca", "update", "--ca-bundle-url="}, `--ca-bundle-url: caBundle.url: "": newer bundles are never downloaded; want an http or https URL`},
 		{"missing file", []string{"--config", "no.yaml"}, `--config: "no.yaml": no such file or directory; want`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -197,6 +210,7 @@ func FuzzCommandLine(f *testing.F) {
 		"", "--help", "-h\x00--help", "--version\x00check", "check\x00--config=x", "explain\x00http://a/\x00--read-timeout\x001s", "explain\x00--\x00-x",
 		"--\x00--", "-", "--=", "---", "-=-", "--help=", "--config", "help\x00help", "--insecure-skip-cidr-deny-list\x00true", "--port-deny-list\x00\x00check",
 		"--cidr-deny-list=10.0.0.0/8,,\x00--cidr-deny-list\x00\x00", "--user-agent\x00-\x00\n", "--listeners", "--generate-bash-completion", "chekc\x00--help",
+		"ca", "ca\x00--help", "ca\x00list\x00--\x00", "--\x00ca\x00check\x00--", "ca\x00help", "ca\x00--user-agent\x00x\x00update", "ca\x00ca\x00list",
 	} {
 		f.Add(words)
 	}
@@ -221,7 +235,7 @@ func FuzzCommandLine(f *testing.F) {
 				}
 				return load(c)
 			}
-			for _, command := range parser.Commands {
+			for _, command := range commandTree(parser.Commands) {
 				command.Action = load
 			}
 			err = parser.Run(words)
@@ -258,7 +272,7 @@ func TestCheck(t *testing.T) {
 			"--client-cert-file: clientCertFile: open none.pem: no such file or directory; want the name of a file that can be read"},
 		{"missing certificate of an alias", []string{"--config", aliases}, exitFailed, ":2: clientCerts.acme.certFile: open none.pem: no such file or directory; want the name of a file that can be read"},
 		{"missing roots", []string{"--ca-bundle-extra-file", "none.pem"}, exitFailed, "--ca-bundle-extra-file: caBundle.extraFile: "},
-		{"line break in a name", []string{"--ca-bundle-extra-file", "no\nne"}, exitFailed, "open no?ne: no such file or directory; want"},
+		{"line break in a name", []string{"--ca-bundle-extra-file", "no\nne"}, exitFailed, `open no\nne: no such file or directory; want`},
 		{"garbage for roots", []string{"--ca-bundle-extra-file", garbage}, exitFailed, "--ca-bundle-extra-file: caBundle.extraFile: "},
 		{"missing issuer", []string{"--mitm-issuer-cert-file", "none.pem", "--mitm-issuer-key-file", "none.key"}, exitFailed, "mitmIssuerCertFile: "},
 		{"missing listener's certificate", []string{"--listener-type", "https", "--listener-cert-file", "none.pem", "--listener-key-file", "none.key"},

@@ -227,6 +227,12 @@ func remoteAlert(err error) (tls.AlertError, bool) {
 	return tls.AlertError(v.Uint()), true
 }
 
+// IsAlert reports whether err is an alert that the server has sent, which DescribeError puts into words.
+func IsAlert(err error) bool {
+	_, is := remoteAlert(err)
+	return is
+}
+
 func describeAlert(code tls.AlertError, host string) string {
 	name := trimPackage(code)
 	switch code {

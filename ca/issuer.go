@@ -94,6 +94,8 @@ func (i *issuer) config(host string, now time.Time) (*tls.Config, error) {
 		MinVersion:   tls.VersionTLS12,
 		NextProtos:   []string{"http/1.1"},
 		Certificates: []tls.Certificate{leaf},
+		// As in ServerConfig.
+		DynamicRecordSizingDisabled: true,
 	}}
 	i.issued[host] = i.recent.PushFront(c)
 	if i.recent.Len() > maxIssued {

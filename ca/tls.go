@@ -191,6 +191,8 @@ func (s *Store) ServerConfig(certFile, keyFile, clientCAFile string) (*tls.Confi
 		MinVersion:   tls.VersionTLS12,
 		NextProtos:   []string{"http/1.1"},
 		Certificates: []tls.Certificate{*pair},
+		// An answer is one write, and should be one record where it fits.
+		DynamicRecordSizingDisabled: true,
 	}
 	if clientCAFile != "" {
 		cfg.ClientAuth = tls.RequireAndVerifyClientCert

@@ -55,12 +55,13 @@ func (a *admin) shutdown() {
 
 func adminHandler(m *Metrics, stopping *atomic.Bool) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
+		ctx.SetContentType("text/plain; charset=utf-8")
 		if !ctx.IsGet() && !ctx.IsHead() {
 			ctx.Response.Header.Set("Allow", "GET, HEAD")
-			ctx.Error("method not allowed\n", fasthttp.StatusMethodNotAllowed)
+			ctx.SetStatusCode(fasthttp.StatusMethodNotAllowed)
+			ctx.SetBodyString("method not allowed\n")
 			return
 		}
-		ctx.SetContentType("text/plain; charset=utf-8")
 		switch string(ctx.Path()) {
 		case "/metrics":
 			ctx.SetContentType("text/plain; version=0.0.4; charset=utf-8")
@@ -75,7 +76,8 @@ func adminHandler(m *Metrics, stopping *atomic.Bool) fasthttp.RequestHandler {
 			}
 			ctx.SetBodyString("ok\n")
 		default:
-			ctx.Error("not found: there are /metrics, /healthz and /readyz\n", fasthttp.StatusNotFound)
+			ctx.SetStatusCode(fasthttp.StatusNotFound)
+			ctx.SetBodyString("not found: there are /metrics, /healthz and /readyz\n")
 		}
 	}
 }

@@ -28,9 +28,10 @@ type client struct {
 
 	within *interception // set once a CONNECT of this client is intercepted
 
-	deadline deadline
-	state    atomic.Uint32 // a clientState
-	finSeen  tick          // since when the client's FIN has been seen; the sweeper's own
+	deadline  deadline
+	state     atomic.Uint32 // a clientState
+	encrypted atomic.Bool   // TLS is spoken: conn is above tcp
+	finSeen   tick          // since when the client's FIN has been seen; the sweeper's own
 
 	// What awaitRequest's callback leaves behind.
 	ready   func(fd uintptr) bool
@@ -76,13 +77,21 @@ func (c *client) serve() {
 			c.proxy.log().Error().Str("client", c.addr).Interface("panic", r).Bytes("stack", debug.Stack()).Msg("a bug ended a connection")
 		}
 	}()
-	if c.listener.tls != nil && !c.startTLS(c.listener.tls.Load(), nil) {
-		return
-	}
-	for c.awaitRequest() {
-		if !c.handle(c.ex) {
+	if c.listener.tls != nil {
+		if err := c.startTLS(c.listener.tls.Load(), nil); err != nil {
+			c.refuseTLS(err)
 			return
 		}
+	}
+	for c.awaitRequest() && c.handle(c.ex) {
+	}
+	c.farewell()
+}
+
+// farewell ends TLS, without which a client could take what it got for cut.
+func (c *client) farewell() {
+	if conn, ok := c.conn.(*tls.Conn); ok {
+		conn.CloseWrite()
 	}
 }
 
@@ -280,7 +289,11 @@ func (c *client) sweep(at tick) {
 		c.finSeen = 0
 		return
 	}
-	switch c.prober.probe() {
+	found := c.prober.probe()
+	if found == probeEnding && c.encrypted.Load() {
+		found = probeClosed // what comes before the FIN is TLS' farewell; without TLS it is another request
+	}
+	switch found {
 	case probeClosed:
 		if c.finSeen == 0 {
 			c.finSeen = at
@@ -303,9 +316,7 @@ const (
 // linger closes the sending side and takes what still comes, so that the client can read its answer.
 func (c *client) linger() {
 	c.enter(clientBusy)
-	if conn, ok := c.conn.(*tls.Conn); ok {
-		conn.CloseWrite()
-	}
+	c.farewell()
 	if c.tcp.CloseWrite() != nil {
 		return
 	}
@@ -317,6 +328,17 @@ func (c *client) linger() {
 			return
 		}
 	}
+}
+
+// hasInput reports whether the client has sent what has not been read. It looks with a prober of its own, for the
+// sweeper may be using the other.
+func (c *client) hasInput() bool {
+	p, err := newProber(c.tcp)
+	if err != nil {
+		return false
+	}
+	found := p.probe()
+	return found == probeData || found == probeEnding
 }
 
 // reset closes the connection so that the client cannot take what it got for a whole message.

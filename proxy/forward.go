@@ -5,9 +5,11 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"syscall"
 	"time"
 
+	"whsentry/ca"
 	"whsentry/guard"
 )
 
@@ -29,9 +31,9 @@ func (ex *exchange) exchangeHeads() *failure {
 		}
 		ex.beginWait(ex.held, nil)
 		sent, f := ex.send()
-		if f == nil || sent > 0 {
+		if f == nil || sent > 0 || !ex.reused {
 			// After a write that failed, the destination's answer may be there all the same.
-			if early := ex.receiveHead(); early == nil || f == nil {
+			if early := ex.receiveHead(); early == nil || f == nil || early.reason == reasonHandshake {
 				f = early
 			}
 		}
@@ -152,7 +154,7 @@ func (ex *exchange) startTLS(u *upstream) *failure {
 	defer ex.endWait()
 	ex.remote = u.remote
 	began := now()
-	u.wire = &wire{TCPConn: u.tcp}
+	u.wire = &wire{TCPConn: u.tcp, raw: u.prober.raw}
 	u.tcp.SetDeadline(time.Now().Add(limit))
 	conn, err := ex.run.ca.Handshake(u.wire, u.route.alias, host, ex.address.port)
 	u.tcp.SetDeadline(time.Time{})
@@ -177,7 +179,7 @@ func (ex *exchange) send() (sent int, f *failure) {
 	head, body := ex.appendRequestHead(ex.out[:0], len(ex.body)), ex.body
 	ex.resp.reset()
 	ex.up.clear()
-	ex.interims, ex.rest = 0, nil
+	ex.interims, ex.rest, ex.sentAt = 0, nil, now()
 	if len(body) <= copyLimit {
 		head, body = append(head, body...), nil
 	}
@@ -229,7 +231,28 @@ func (ex *exchange) writeUpstream(head, piece []byte) (n int, err error) {
 		n = int(n64)
 	}
 	u.endSending()
+	if u.wire != nil && err == nil {
+		err = ex.sendHeld(u)
+	}
 	return n, err
+}
+
+// sendHeld sends what is left of a write above TLS that the sweeper has interrupted, unless an answer has come. What
+// the sweeper saw may have been no more than a session ticket.
+func (ex *exchange) sendHeld(u *upstream) error {
+	for len(u.wire.held) > 0 {
+		if n, quiet := u.glance(ex.up.free()); !quiet {
+			ex.received(n)
+			return os.ErrDeadlineExceeded
+		}
+		u.beginSending()
+		err := u.wire.flush()
+		u.endSending()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // read reads from the destination, which has readTimeout for its next byte.
@@ -302,30 +325,50 @@ func (ex *exchange) passInterim(n int) *failure {
 	}
 	ex.up.skip(n)
 	ex.up.restart()
+	untidy := ex.resp.untidy
 	ex.resp.reset()
+	ex.resp.untidy = untidy // it is about the connection too
 	return nil
 }
 
 // moreResponse reads more of the response into the buffer. As long as nothing of it is there, what is left of the
 // request is written first.
 func (ex *exchange) moreResponse() *failure {
-	if len(ex.rest) > 0 && !ex.broken && ex.held.prober.probe() == probeQuiet {
-		if ex.sendRest() == nil {
-			return nil
-		}
-	}
 	if len(ex.up.free()) == 0 {
 		ex.up.grow(2 * ex.up.len())
 	}
-	n, err := ex.read(ex.up.free())
-	ex.up.added(n)
-	if err != nil {
-		return badResponsef("%s closed the connection before it answered", ex.held.remote)
+	if len(ex.rest) > 0 && !ex.broken {
+		before := ex.up.len()
+		n, quiet := ex.held.glance(ex.up.free())
+		ex.received(n)
+		if quiet && ex.sendRest() == nil || ex.up.len() > before {
+			return nil
+		}
 	}
-	if ex.phases[phaseFirstByte] < 0 {
+	n, err := ex.read(ex.up.free())
+	if err != nil {
+		return ex.noAnswer(err)
+	}
+	ex.received(n)
+	return nil
+}
+
+// received notes n bytes of the response more in the buffer.
+func (ex *exchange) received(n int) {
+	ex.up.added(n)
+	if n > 0 && ex.phases[phaseFirstByte] < 0 {
 		ex.phases[phaseFirstByte] = time.Duration(now() - ex.sentAt)
 	}
-	return nil
+}
+
+// noAnswer is the end of a connection before the response's head. A TLS 1.3 server says only now that it wants a
+// client certificate, or refuses the one that it got: for the client the handshake was over before (RFC 8446 section
+// 4.4.2.4).
+func (ex *exchange) noAnswer(err error) *failure {
+	if ex.held.wire != nil && !ex.reused && ex.up.len() == 0 && ca.IsAlert(err) {
+		return handshakeFailure(err, ex.address.name(), ex.run.cfg.ConnectTimeout)
+	}
+	return badResponsef("%s closed the connection before it answered", ex.held.remote)
 }
 
 // upstreamFailure is f, or what the failure of the connection really was: the sweeper or the client's leaving has

@@ -100,10 +100,12 @@ func (ex *exchange) route() *failure {
 // chooseCertificate finds the client certificate that the request asks for, which matters over TLS only.
 func (ex *exchange) chooseCertificate() *failure {
 	h := &ex.head
-	if !ex.tls && !ex.connect || h.aliases == 0 {
+	if !ex.tls && !ex.connect || h.aliases == 0 && ex.alias == "" {
 		return nil
 	}
-	ex.alias = string(h.alias.of(h.raw))
+	if h.aliases > 0 {
+		ex.alias = string(h.alias.of(h.raw))
+	}
 	if h.aliases > 1 {
 		return failf(reasonUnknownAlias, "more than one X-WhSentry-ClientCert")
 	}
@@ -240,13 +242,25 @@ func (ex *exchange) finish(f *failure) bool {
 		ex.record()
 	}
 	goesOn := ex.keep && !c.proxy.stopping.Load()
-	lingers := f != nil && f.fatal && f.status != statusClientGone && !ex.begun
+	lingers := !goesOn && ex.lingers(f)
 	ex.clear()
 	if lingers {
 		c.dropExchange()
 		c.linger()
 	}
 	return goesOn
+}
+
+// lingers reports whether the connection, which is to be closed, has input that is not read: closing it at once would
+// reset it, and the answer with it.
+func (ex *exchange) lingers(f *failure) bool {
+	switch {
+	case f == nil:
+		return !ex.connect && (ex.in.len() > 0 || ex.client.hasInput())
+	case ex.begun || f.status == statusClientGone:
+		return false
+	}
+	return f.fatal || ex.client.hasInput()
 }
 
 // fail answers the client for the destination, unless the destination's answer has begun: then it is cut.
@@ -256,6 +270,9 @@ func (ex *exchange) fail(f *failure) {
 		return // it sent nothing
 	}
 	ex.reason, ex.reasonText = f.reason, f.text
+	if ex.connect && ex.in.len() > 0 {
+		f.fatal = true // what has come was meant for the tunnel, and must not be taken for a request
+	}
 	ex.keep = ex.keep && !f.fatal && !ex.begun && !c.proxy.stopping.Load()
 	if ex.begun {
 		if f.status == statusClientGone {

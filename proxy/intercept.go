@@ -3,7 +3,10 @@ package proxy
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
+	"io"
 	"net"
+	"os"
 )
 
 // interception is what a CONNECT that is intercepted has fixed for the requests inside.
@@ -37,7 +40,7 @@ func (ex *exchange) intercept(refused *failure) *failure {
 	within.address.set(&within.host, true)
 	early := bytes.Clone(ex.in.unused())
 	ex.in.clear()
-	if !c.startTLS(cfg, early) {
+	if c.startTLS(cfg, early) != nil {
 		ex.keep = false
 		return nil
 	}
@@ -47,7 +50,7 @@ func (ex *exchange) intercept(refused *failure) *failure {
 }
 
 // startTLS speaks TLS with the client, who may have sent some of it already, within clientTimeout.
-func (c *client) startTLS(cfg *tls.Config, early []byte) bool {
+func (c *client) startTLS(cfg *tls.Config, early []byte) error {
 	c.limit(c.proxy.run.Load().cfg.ClientTimeout)
 	var under net.Conn = c.conn
 	if under == net.Conn(c.tcp) {
@@ -56,9 +59,45 @@ func (c *client) startTLS(cfg *tls.Config, early []byte) bool {
 	conn := tls.Server(&prefixed{Conn: under, early: early}, cfg)
 	if err := conn.Handshake(); err != nil {
 		c.proxy.log().Debug().Str("client", c.addr).Err(err).Msg("TLS handshake with a client failed")
-		return false
+		return err
 	}
 	c.conn = conn
+	c.encrypted.Store(true)
+	return nil
+}
+
+// refuseTLS counts and logs a client of an https listener that did not get as far as a request. One that speaks plain
+// HTTP is told why; one that just left, as those do that only look whether the port is open, is of no interest.
+func (c *client) refuseTLS(err error) {
+	var record tls.RecordHeaderError
+	var f *failure
+	plain := false
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		f = failf(reasonSlowClient, "the client was too slow in the TLS handshake")
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), isReset(err):
+		return
+	case errors.As(err, &record) && isMethod(record.RecordHeader[:3]):
+		plain = true
+		f = malformedf("it is plain HTTP, and this listener speaks HTTPS")
+	default:
+		f = malformedf("its TLS handshake failed: %v", err)
+	}
+	c.ex = acquireExchange()
+	c.ex.begin(c)
+	if !plain { // it could not read an answer
+		c.ex.begun, c.ex.status = true, f.status
+	}
+	c.ex.finish(f)
+}
+
+// isMethod reports whether b is how the method of a request begins, and TLS does not.
+func isMethod(b []byte) bool {
+	for _, c := range b {
+		if c < 'A' || c > 'Z' {
+			return false
+		}
+	}
 	return true
 }
 

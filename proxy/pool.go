@@ -2,9 +2,11 @@ package proxy
 
 import (
 	"crypto/tls"
+	"errors"
 	"hash/maphash"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -180,19 +182,24 @@ func (p *pool) unfit(u *upstream, rested tick, limits lifetimes) closeReason {
 // quiet reports whether nothing has come from the destination since its last response. Whatever has (the end of the
 // connection, or bytes that answer no request) makes the connection unfit.
 func (u *upstream) quiet() bool {
-	if u.prober.probe() != probeQuiet {
-		return false
-	}
 	if u.wire == nil {
-		return true
+		return u.prober.probe() == probeQuiet
 	}
-	// A close_notify that came in one packet with the last response is in the TLS layer already.
-	u.wire.probing = true
-	var b [1]byte
-	n, err := u.Conn.Read(b[:])
-	u.wire.probing = false
-	timeout, ok := err.(net.Error)
-	return n == 0 && ok && timeout.Timeout()
+	n, quiet := u.glance(make([]byte, 1))
+	return n == 0 && quiet
+}
+
+// glance looks for an answer without waiting for one; quiet says that there is none, and no end either. TLS has to be
+// read to know, into p: what has come may be a session ticket, or lie in the TLS layer already, as a close_notify does
+// that came in one packet with the last response.
+func (u *upstream) glance(p []byte) (n int, quiet bool) {
+	if u.wire == nil {
+		return 0, u.prober.probe() == probeQuiet
+	}
+	u.wire.glancing = true
+	n, err := u.Conn.Read(p)
+	u.wire.glancing = false
+	return n, n == 0 && errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // add registers a new connection in use, on the place that reserve took.
@@ -291,11 +298,17 @@ func (u *upstream) beginSending() {
 		u.early = &prober{raw: u.prober.raw}
 		u.early.look = u.early.peek
 	}
+	if u.wire != nil {
+		u.wire.holding = true
+	}
 	u.sending.Store(sending)
 }
 
 // endSending ends what beginSending began.
 func (u *upstream) endSending() {
+	if u.wire != nil {
+		u.wire.holding = false
+	}
 	if u.sending.CompareAndSwap(sending, notSending) {
 		return
 	}

@@ -88,6 +88,8 @@ func (h *requestHead) scanRequestLine(start, stop int) *failure {
 	if first < 0 || !isToken(line[:first]) {
 		return malformedf("its first line is not a request line")
 	}
+	// What is known of a request that is refused is of use to the answer and to the log.
+	h.method = span{int32(start), int32(start + first)}
 	if first == last {
 		return malformedf("its request line has no HTTP version")
 	}
@@ -100,6 +102,7 @@ func (h *requestHead) scanRequestLine(start, stop int) *failure {
 	if len(target) == 0 {
 		return malformedf("its request line has no target")
 	}
+	h.target = span{int32(start + first + 1), int32(start + last)}
 	switch string(version) {
 	case "HTTP/1.1":
 	case "HTTP/1.0":
@@ -107,8 +110,6 @@ func (h *requestHead) scanRequestLine(start, stop int) *failure {
 	default:
 		return malformedf("its HTTP version is neither 1.0 nor 1.1")
 	}
-	h.method = span{int32(start), int32(start + first)}
-	h.target = span{int32(start + first + 1), int32(start + last)}
 	return nil
 }
 

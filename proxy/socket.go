@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -63,6 +64,7 @@ type probe uint8
 const (
 	probeQuiet  probe = iota // nothing there
 	probeData                // bytes are there
+	probeEnding              // bytes are there, and the peer has sent FIN behind them
 	probeClosed              // the peer has sent FIN
 	probeFailed              // the connection is broken
 )
@@ -94,6 +96,8 @@ func (p *prober) peek(fd uintptr) {
 		p.result = probeFailed
 	case n == 0:
 		p.result = probeClosed
+	case hungUp(fd):
+		p.result = probeEnding
 	default:
 		p.result = probeData
 	}
@@ -109,17 +113,23 @@ func (p *prober) probe() probe {
 
 // wire is a TCP connection with TLS above it. It notes how the bytes ended, which TLS does not tell: a FIN without
 // a close_notify before it may have been sent by anybody on the way.
+//
+// It also lets TLS be interrupted, which it takes for the end otherwise: a read that finds nothing may return, and what
+// a write was not able to send is kept for flush.
 type wire struct {
 	*net.TCPConn
-	sawFIN  bool
-	probing bool
+	sawFIN   bool
+	glancing bool            // Read takes what is there and does not wait
+	raw      syscall.RawConn // for glancing
+	holding  bool            // Write keeps what it was not able to send before its deadline
+	held     []byte
 	// write, where it is set, stands in for TCPConn.Write: it is how a slow client's progress is seen below TLS.
 	write func([]byte) (int, error)
 }
 
 func (w *wire) Read(p []byte) (int, error) {
-	if w.probing {
-		return 0, os.ErrDeadlineExceeded
+	if w.glancing {
+		return w.readNow(p)
 	}
 	n, err := w.TCPConn.Read(p)
 	if err == io.EOF {
@@ -128,9 +138,50 @@ func (w *wire) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (w *wire) Write(p []byte) (int, error) {
-	if w.write != nil {
-		return w.write(p)
+// readNow reads what the socket holds. That there is nothing is a deadline that has passed, which TLS survives.
+func (w *wire) readNow(p []byte) (n int, err error) {
+	if rawErr := w.raw.Read(func(fd uintptr) bool {
+		n, err = syscall.Read(int(fd), p)
+		return true
+	}); rawErr != nil {
+		return 0, rawErr
 	}
-	return w.TCPConn.Write(p)
+	switch {
+	case err == syscall.EAGAIN || err == syscall.EINTR:
+		return 0, os.ErrDeadlineExceeded
+	case err != nil:
+		return 0, err
+	case n == 0:
+		w.sawFIN = true
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+func (w *wire) Write(p []byte) (int, error) {
+	switch {
+	case w.write != nil:
+		return w.write(p)
+	case len(w.held) > 0:
+		w.held = append(w.held, p...)
+		return len(p), nil
+	}
+	n, err := w.TCPConn.Write(p)
+	if w.holding && errors.Is(err, os.ErrDeadlineExceeded) {
+		w.held = append(w.held, p[n:]...)
+		return len(p), nil
+	}
+	return n, err
+}
+
+// flush sends what Write has kept. Where it is interrupted too, the rest stays.
+func (w *wire) flush() error {
+	n, err := w.TCPConn.Write(w.held)
+	if w.held = w.held[n:]; len(w.held) == 0 {
+		w.held = nil // it is large, and the connection may soon be at rest
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil
+	}
+	return err
 }

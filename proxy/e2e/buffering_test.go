@@ -20,7 +20,9 @@ func TestBodiesThatGoWrong(t *testing.T) {
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.Type = proxy.LogJSON })
 	small, whole, large := pattern(100), pattern(wholeSize), pattern(wholeSize+1)
 	const length, coding = "HTTP/1.1 200 OK\r\nContent-Length: ", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-	chunk := func(body string) string { return strings.TrimSuffix(strings.TrimPrefix(chunked(body, 1<<20), coding), "0\r\n\r\n") }
+	chunk := func(body string) string {
+		return strings.TrimSuffix(strings.TrimPrefix(chunked(body, 1<<20), coding), "0\r\n\r\n")
+	}
 	tests := []struct {
 		name, answer string
 		cut          bool // the answer has begun before it goes wrong

@@ -1,13 +1,19 @@
 package e2e
 
 import (
+	"bufio"
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
+	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
+	"whsentry/ca"
+	"whsentry/ca/catest"
 	"whsentry/guard"
 	"whsentry/proxy"
 )
@@ -327,6 +333,8 @@ var versionRows = []requestRow{
 	{"1.0 that stays, refused", "GET http://127.0.0.2/ HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", 403, "1000", false, ""},
 	{"1.0 with Proxy-Connection", "GET http://{o}/ HTTP/1.0\r\nProxy-Connection: keep-alive\r\n\r\n", 200, "", true, "GET~UA~\r\n"},
 	{"1.0 with Expect", "POST http://{o}/ HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx", 200, "", true, "POST~Content-Length: 1\r\nUA~\r\nx"},
+	{"HEAD, refused", "HEAD http://127.0.0.2/ HTTP/1.1\r\nHost: {o}\r\n\r\n", 403, "1000", false, ""},
+	{"HEAD, malformed", "HEAD http://127.0.0.1/ HTTP/1.1\r\nHost : {o}\r\n\r\n", 400, "1002", true, ""},
 	{"1.0, refused", "GET http://127.0.0.2/ HTTP/1.0\r\n\r\n", 403, "1000", true, ""},
 	{"0.9", "GET http://{o}/\r\n\r\n", 400, "1002", true, ""},
 	{"0.9 with a version", "GET http://{o}/ HTTP/0.9\r\n\r\n", 400, "1002", true, ""},
@@ -356,10 +364,34 @@ func TestRequestFraming(t *testing.T) {
 				{"byte by byte", func(c *rawConn, raw, _ string) { c.dribble(raw) }},
 				{"pipelined", func(c *rawConn, raw, behind string) { c.send(raw + behind) }},
 			} {
+				if how.name == "pipelined" && strings.HasPrefix(row.raw, "CONNECT ") {
+					continue // what follows is for the tunnel: TestBytesBehindARefusedConnect
+				}
 				row.run(t, s, next, how.name, how.send)
 			}
 		})
 	}
+}
+
+// unjudging is an origin that answers every request with okResponse and does not mind what its target is.
+func unjudging(t *testing.T) *origin {
+	t.Helper()
+	return newOrigin(t, func(c *originConn) {
+		for {
+			length := 0
+			for line := ""; line != "\r\n"; {
+				var err error
+				if line, err = c.r.ReadString('\n'); err != nil {
+					return
+				}
+				fmt.Sscanf(strings.ToLower(line), "content-length: %d\r\n", &length)
+			}
+			if _, err := io.CopyN(io.Discard, c.r, int64(length)); err != nil {
+				return
+			}
+			io.WriteString(c, okResponse)
+		}
+	})
 }
 
 // dribble sends raw a byte at a time, as far as the other side takes it.
@@ -373,10 +405,11 @@ func (c *rawConn) dribble(raw string) {
 
 func (row requestRow) run(t *testing.T, s *sentry, next *origin, how string, send func(c *rawConn, raw, behind string)) {
 	t.Helper()
-	o := answering(t, okResponse)
+	o := unjudging(t)
 	before := next.connections()
 	address := strings.NewReplacer("{o}", o.addr)
 	c := s.dial()
+	c.t = t
 	defer c.Close()
 	send(c, address.Replace(row.raw), get(next, "/behind"))
 	method, _, _ := strings.Cut(row.raw, " ")
@@ -426,8 +459,8 @@ func (c *rawConn) receiveRefusable(method string) *response {
 	return c.receive(method)
 }
 
-// TestPipelining sends several requests in one write: each is answered in its turn, and none twice.
-func TestPipelining(t *testing.T) {
+// TestManyInOneWrite sends several requests in one write: each is answered in its turn, and none twice.
+func TestManyInOneWrite(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
 	echo := responding(t, func(c *originConn, body string) bool {
@@ -778,6 +811,7 @@ func (row responseRow) run(t *testing.T, s *sentry, dribbled bool) {
 		method = "POST"
 	}
 	c := s.dial()
+	c.t = t
 	defer c.Close()
 	c.send(method + " http://" + o.addr + "/ HTTP/1.1\r\nHost: a\r\n\r\n")
 	if row.want == "" {
@@ -847,6 +881,112 @@ func TestOldClients(t *testing.T) {
 				t.Errorf("got %d bytes %.80q, %v; want %d %.80q", len(got), got, err, len(tt.want), tt.want)
 			}
 		})
+	}
+}
+
+// TestTheEndOverTLS holds that a client of an https listener is told by TLS, too, that the connection ends: without that
+// a body that ends with it looks cut.
+func TestTheEndOverTLS(t *testing.T) {
+	t.Parallel()
+	root := catest.Root(t, "root")
+	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
+		httpsListener(t, cfg, root.Leaf(t, "proxy.test"))
+	})
+	large := pattern(200_000)
+	for _, tt := range []struct{ name, answer, request, want string }{
+		{"a body that ends with the connection", chunked(large, 1000), " HTTP/1.0\r\n\r\n", "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + large},
+		{"Connection: close", okResponse, " HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			o := answering(t, tt.answer)
+			plain := s.dial()
+			var wire bytes.Buffer
+			plain.r = bufio.NewReader(io.TeeReader(plain.Conn, &wire))
+			c := plain.secure(only(clientConfig(root, "proxy.test"), tls.VersionTLS12))
+			c.send("GET http://" + o.addr + "/" + tt.request)
+			got, err := io.ReadAll(c.r)
+			if err != nil || string(got) != tt.want {
+				t.Errorf("got %d bytes %.80q, %v; want %d %.80q", len(got), got, err, len(tt.want), tt.want)
+			}
+			const alert = 21
+			if types := records(wire.String()); types[len(types)-1] != alert {
+				t.Errorf("got a record of type %d last; want an alert, the close_notify", types[len(types)-1])
+			}
+		})
+	}
+}
+
+// TestCutRequests holds that a request that is not there in full reaches nobody.
+func TestCutRequests(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	o := answering(t, okResponse)
+	whole := []string{post(o, "/", "hello"), postChunked(o, "/", "hello", 2)}
+	cuts := 0
+	for _, raw := range whole {
+		for cut := 1; cut < len(raw); cut += 5 {
+			c := s.dial()
+			c.send(raw[:cut])
+			c.halfClose()
+			if got, _ := io.ReadAll(c.r); len(got) != 0 {
+				t.Errorf("%q: got %q; want nothing", raw[:cut], got)
+			}
+			c.Close()
+			cuts++
+		}
+	}
+	for _, line := range s.logLines(cuts) {
+		if !strings.Contains(line, " 499 ") {
+			t.Errorf("got %q; want a 499", line)
+		}
+	}
+	if got := o.connections(); got != 0 {
+		t.Errorf("got %d connections at the destination; want none", got)
+	}
+}
+
+// TestIPv6Destination is about an address in brackets.
+func TestIPv6Destination(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		t.Skipf("no IPv6: %v", err)
+	}
+	defer ln.Close()
+	got := make(chan string, 1)
+	go func() { // ends with the one connection, or with the listener
+		conn, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		head := newRawConn(t, conn).readHead()
+		io.WriteString(conn, okResponse)
+		got <- head
+	}()
+	s := start(t, func(_ *proxy.Config, g *guard.Config) { g.AllowList = []netip.Prefix{netip.MustParsePrefix("::1/128")} })
+	c := s.dial()
+	c.send("GET http://" + ln.Addr().String() + "/ HTTP/1.1\r\nHost: a\r\n\r\n")
+	if r := c.receive("GET"); r.code() != 200 {
+		t.Fatalf("got %s, %s; want 200", r.status, r.body)
+	}
+	if head, want := <-got, "GET / HTTP/1.1\r\nHost: "+ln.Addr().String()+"\r\n"+ua+"\r\n"; head != want {
+		t.Errorf("got %q at the destination; want %q", head, want)
+	}
+}
+
+// TestBytesBehindARefusedConnect holds that what was meant for a tunnel is not taken for another request.
+func TestBytesBehindARefusedConnect(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	o := answering(t, okResponse)
+	c := s.dial()
+	c.send("CONNECT 127.0.0.2:80 HTTP/1.1\r\nHost: a\r\n\r\n" + get(o, "/inside"))
+	if r := c.receive("GET"); r.code() != 403 || r.reason() != "1000" || !r.closing {
+		t.Errorf("got %s, %s, closing %v; want 403, 1000, true", r.status, r.reason(), r.closing)
+	}
+	if !c.ended() || o.connections() != 0 {
+		t.Errorf("got the connection going on, %d to the destination; want it closed, and none", o.connections())
 	}
 }
 
@@ -1046,7 +1186,7 @@ func TestLateBytes(t *testing.T) {
 	}
 }
 
-// TestRefusedConnectDropsWhatFollows holds that bytes that were meant for a tunnel are not taken for requests.
+// TestReasonInTheStatusLine is about what most clients show of a CONNECT that was refused.
 func TestReasonInTheStatusLine(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
@@ -1062,6 +1202,76 @@ func TestReasonInTheStatusLine(t *testing.T) {
 			c.send(tt.raw)
 			if got := c.readHead(); !strings.HasPrefix(got, tt.want) {
 				t.Errorf("got %q; want it to begin with %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestFramingInsideATunnel holds that a request inside an intercepted tunnel is judged as strictly as any, and that it
+// goes to the tunnel's host and port or nowhere.
+func TestFramingInsideATunnel(t *testing.T) {
+	t.Parallel()
+	root, issuer := catest.Root(t, "root"), catest.Root(t, "issuer")
+	s := startTLS(t, root, func(cfg *ca.Config) {
+		cfg.MITMIssuer.CertFile, cfg.MITMIssuer.KeyFile = issuer.Files(t)
+	}, func(cfg *proxy.Config, _ *guard.Config) { cfg.ConnectMode = proxy.ConnectMITM })
+	o := answeringTLS(t, serving(root.Leaf(t, hooksHost)), okResponse)
+	authority := o.to(hooksHost)
+	const line = " HTTP/1.1\r\nHost: {o}\r\n\r\n"
+	rows := []requestRow{
+		{"origin form", "GET /a/../b?c" + line, 200, "", false, "GET /a/../b?c HTTP/1.1\r\nHost: {o}\r\n" + ua + "\r\n"},
+		{"path of slashes", "GET //evil.test/" + line, 200, "", false, "GET //evil.test/ HTTP/1.1\r\nHost: {o}\r\n" + ua + "\r\n"},
+		{"absolute form", "GET https://{o}/a" + line, 200, "", false, "GET /a HTTP/1.1\r\nHost: {o}\r\n" + ua + "\r\n"},
+		{"of the server", "OPTIONS *" + line, 200, "", false, "OPTIONS * HTTP/1.1\r\nHost: {o}\r\n" + ua + "\r\n"},
+		{"fragment", "GET /a#b" + line, 400, "1002", false, ""},
+		{"fragment alone", "GET #" + line, 400, "1002", false, ""},
+		{"another host", "GET https://other.test/" + line, 400, "1002", false, ""},
+		{"another port", "GET https://" + hooksHost + ":1/" + line, 400, "1002", false, ""},
+		{"another port by default", "GET https://" + hooksHost + "/" + line, 400, "1002", false, ""},
+		{"http", "GET http://{o}/" + line, 400, "1002", false, ""},
+		{"another Host", "GET / HTTP/1.1\r\nHost: other.test\r\n\r\n", 400, "1002", false, ""},
+		{"an address for a Host", "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 400, "1002", false, ""},
+		{"another port in Host", "GET / HTTP/1.1\r\nHost: " + hooksHost + ":1\r\n\r\n", 400, "1002", false, ""},
+		{"no Host", "GET / HTTP/1.1\r\n\r\n", 400, "1002", false, ""},
+		{"two Hosts", "GET / HTTP/1.1\r\nHost: {o}\r\nHost: {o}\r\n\r\n", 400, "1002", true, ""},
+		{"asterisk of a GET", "GET *" + line, 400, "1002", false, ""},
+		{"CONNECT", "CONNECT {o}" + line, 405, "1015", false, ""},
+	}
+	for _, table := range [][]requestRow{refusedHeadRows, refusedFramingRows, refusedBodyRows} {
+		for _, row := range table {
+			if strings.Contains(row.raw, "~") {
+				row.raw = strings.Replace(row.raw, "~", " / HTTP/1.1\r\nHost: {o}\r\n", 1)
+				rows = append(rows, row)
+			}
+		}
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			before := len(o.decrypted())
+			outer := s.dial()
+			outer.t = t
+			outer.send("CONNECT " + authority + " HTTP/1.1\r\nHost: a\r\n\r\n")
+			if head := outer.readHead(); !strings.HasPrefix(head, "HTTP/1.1 200 ") {
+				t.Fatalf("got %q; want a 200", head)
+			}
+			c := outer.secure(clientConfig(issuer, hooksHost))
+			c.send(strings.ReplaceAll(row.raw, "{o}", authority))
+			r := c.receive("GET")
+			if r.code() != row.status || r.reason() != row.reason || r.closing != row.closed {
+				t.Fatalf("got %s, %s, closing %v (%s); want %d, %s, %v", r.status, r.reason(), r.closing, r.body, row.status, row.reason, row.closed)
+			}
+			if want := strings.ReplaceAll(row.sent, "{o}", authority); o.decrypted()[before:] != want {
+				t.Errorf("got %q at the destination; want %q", o.decrypted()[before:], want)
+			}
+			if row.closed {
+				if !c.ended() {
+					t.Error("got the connection open; want it closed")
+				}
+				return
+			}
+			c.send("GET /next HTTP/1.1\r\nHost: " + authority + "\r\n\r\n")
+			if r := c.receive("GET"); r.code() != 200 {
+				t.Errorf("got %s behind it; want 200", r.status)
 			}
 		})
 	}

@@ -202,7 +202,7 @@ func TestMaxHeaderSizeOfResponses(t *testing.T) {
 	}
 	tests := []struct{ name, answer, status, reason string }{
 		{"the limit", withHead(limit), "200 OK", ""},
-		{"one more", withHead(limit+1), "502 Bad Gateway", "1011"},
+		{"one more", withHead(limit + 1), "502 Bad Gateway", "1011"},
 		{"the limit after interim responses", hint + hint + withHead(limit), "200 OK", ""},
 		{"one more after interim responses", hint + hint + withHead(limit+1), "502 Bad Gateway", "1011"},
 		{"interim responses of the limit", hints(limit) + okResponse, "200 OK", ""},

@@ -109,7 +109,7 @@ func TestJSONLogOverTLS(t *testing.T) {
 	t.Parallel()
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.Type = proxy.LogJSON })
 	o := answering(t, okResponse) // which does not speak TLS
-	s.exchange("GET https://" + o.addr + "/ HTTP/1.1\r\nHost: x\r\n\r\n").check(t, "502 Bad Gateway", "1005")
+	s.exchange("GET https://"+o.addr+"/ HTTP/1.1\r\nHost: x\r\n\r\n").check(t, "502 Bad Gateway", "1005")
 	line := s.jsonLines(1)[0]
 	if line["upstream_addr"] != o.addr || line["url"] != "https://"+o.addr+"/" || line["reason_code"] != 1005.0 {
 		t.Errorf("got the line %v; want the address, an https URL and 1005", line)

@@ -121,7 +121,7 @@ func TestLabelsComeFromNobodyElse(t *testing.T) {
 		}
 		s.exchange(get(bad, "/"))
 	}
-	s.exchange("EVILMETHOD http://" + o.addr + "/evil HTTP/1.1\r\nHost: evil.example\r\nRequest-ID: evil\r\n\r\n").check(t, "299 Evil-Label", "")
+	s.exchange("EVILMETHOD http://"+o.addr+"/evil HTTP/1.1\r\nHost: evil.example\r\nRequest-ID: evil\r\n\r\n").check(t, "299 Evil-Label", "")
 	all := s.scrape()
 	for _, evil := range []string{"evil", "EVIL", "Evil", `"777"`, `status="600"`, `status="999"`} {
 		if strings.Contains(all, evil) {

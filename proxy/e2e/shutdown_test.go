@@ -100,9 +100,9 @@ func TestShutdownEndsWhatDoesNot(t *testing.T) {
 	clients[1].send(get(streaming, "/"))
 	clients[1].readHead()
 	clients[2].connectTo(silent)
-	clients[3].send("POST http://x")                                                        // within its head
+	clients[3].send("POST http://x")                                                         // within its head
 	clients[4].send("POST http://x/ HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nbody") // within its body
-	clients[5].send("GET https://" + silent.addr + "/ HTTP/1.1\r\nHost: x\r\n\r\n")         // in the TLS handshake
+	clients[5].send("GET https://" + silent.addr + "/ HTTP/1.1\r\nHost: x\r\n\r\n")          // in the TLS handshake
 	s.waitMetric("whsentry_tunnels", "1")
 	eventually(t, "all connections", func() bool { return silent.connections() == 3 && streaming.connections() == 1 })
 	s.waitMetric("whsentry_buffered_bytes", "104")

@@ -3,7 +3,6 @@ package e2e
 import (
 	"bufio"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -182,9 +181,14 @@ type packingConn struct {
 	r      io.Reader
 	packed []byte
 	packs  bool
+	sawEOF bool
 }
 
-func (p *packingConn) Read(b []byte) (int, error) { return p.r.Read(b) }
+func (p *packingConn) Read(b []byte) (int, error) {
+	n, err := p.r.Read(b)
+	p.sawEOF = p.sawEOF || err == io.EOF
+	return n, err
+}
 
 func (p *packingConn) Write(b []byte) (int, error) {
 	if p.packs {
@@ -197,6 +201,7 @@ func (p *packingConn) Write(b []byte) (int, error) {
 // unpack sends what was held back.
 func (p *packingConn) unpack() {
 	p.packs = false
+	p.Conn.SetWriteDeadline(time.Now().Add(patience)) // CloseWrite has let it pass
 	p.Conn.Write(p.packed)
 }
 
@@ -236,11 +241,21 @@ func (c *rawConn) secure(cfg *tls.Config) *rawConn {
 	return &rawConn{t: c.t, Conn: conn, r: bufio.NewReader(conn)}
 }
 
-// open sends a CONNECT and returns the status line and, of an answer other than 200, the response.
+// open sends a CONNECT and returns its answer, which has no body where it is a 200.
 func (c *rawConn) open(authority string, fields ...string) *response {
 	c.t.Helper()
 	c.send("CONNECT " + authority + " HTTP/1.1\r\nHost: " + authority + "\r\n" + strings.Join(fields, "") + "\r\n")
-	return c.receive("CONNECT")
+	return c.receiveConnect()
+}
+
+func (c *rawConn) receiveConnect() *response {
+	c.t.Helper()
+	const established = "HTTP/1.1 200 "
+	if start, err := c.r.Peek(len(established)); err != nil || string(start) != established {
+		return c.receive("CONNECT")
+	}
+	line, _, _ := strings.Cut(c.readHead(), "\r\n")
+	return &response{status: strings.TrimPrefix(line, "HTTP/1.1 ")}
 }
 
 // intercepted opens a tunnel that is intercepted, and starts TLS in it.
@@ -305,5 +320,3 @@ func demanding(cfg *tls.Config, authority *catest.Authority) *tls.Config {
 	cfg.ClientAuth, cfg.ClientCAs = tls.RequireAndVerifyClientCert, authority.Pool()
 	return cfg
 }
-
-var _ = []any{time.Now, x509.NewCertPool} // dropped once used

@@ -214,10 +214,8 @@ func TestTLSFailures(t *testing.T) {
 	}
 	old := good.Clone()
 	old.MinVersion, old.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
-	h2 := good.Clone()
-	h2.NextProtos = []string{"h2"}
 	s := startTLS(t, root, nil, func(cfg *proxy.Config, _ *guard.Config) { cfg.ConnectTimeout = 5 * time.Second })
-	short := startTLS(t, root, nil, func(cfg *proxy.Config, _ *guard.Config) { cfg.ConnectTimeout = 300 * time.Millisecond })
+	short := startTLS(t, root, nil, func(cfg *proxy.Config, _ *guard.Config) { cfg.ConnectTimeout = time.Second })
 
 	tests := []struct {
 		name   string
@@ -237,13 +235,13 @@ func TestTLSFailures(t *testing.T) {
 		{"control bytes in a name", withCert(catest.Root(t, "Evil\r\nX-Injected: 1").Leaf(t, hooksHost)), s, "1007", `"Evil\r\nX-Injected: 1"`},
 
 		{"tls 1.1", handshaking(old), s, "1005", "the server supports neither TLS 1.2 nor TLS 1.3"},
-		{"http/2 alone", handshaking(h2), s, "1005", "the server does not speak HTTP/1.1 over TLS"},
+		{"http/2 alone", say("\x15\x03\x03\x00\x02\x02\x78"), s, "1005", "the server does not speak HTTP/1.1 over TLS"},
 		{"garbage", say("220 mail.test ESMTP\r\n"), s, "1005", "not TLS"},
 		{"closed", func(c net.Conn) { c.Read(make([]byte, 4096)) }, s, "1005", "the server closed the connection during the TLS handshake"},
 		{"reset", func(c net.Conn) { c.Read(make([]byte, 1)); c.(*net.TCPConn).SetLinger(0) }, s, "1005", "the server reset the connection"},
-		{"closed within a record", say("\x16\x03\x03\x10\x00\x02"), short, "1004", "timed out in the TLS handshake with hooks.test after 300ms"},
+		{"closed within a record", say("\x16\x03\x03\x10\x00\x02"), short, "1004", "timed out in the TLS handshake with hooks.test after 1s"},
 
-		{"stalled", func(c net.Conn) { io.Copy(io.Discard, c) }, short, "1004", "timed out in the TLS handshake with hooks.test after 300ms"},
+		{"stalled", func(c net.Conn) { io.Copy(io.Discard, c) }, short, "1004", "timed out in the TLS handshake with hooks.test after 1s"},
 		{"a byte at a time", trickling("\x16\x03\x03\x40\x00\x02\x00\x3f\xfc\x03\x03" + strings.Repeat("r", 4000)), short, "1004", "timed out in the TLS handshake"},
 	}
 	for _, test := range tests {
@@ -260,8 +258,8 @@ func TestTLSFailures(t *testing.T) {
 			if r.header.Get("X-Injected") != "" {
 				t.Errorf("a certificate forged a field: %v", r.header)
 			}
-			if test.s == short && time.Since(began) < 300*time.Millisecond {
-				t.Errorf("got the answer after %s; want at least 300ms", time.Since(began))
+			if test.s == short && time.Since(began) < time.Second {
+				t.Errorf("got the answer after %s; want at least 1s", time.Since(began))
 			}
 			if r.closing {
 				t.Errorf("the client's connection is closed; want it open, for the body was read")
@@ -376,7 +374,7 @@ func TestTLSCloseNotifyAtRest(t *testing.T) {
 		for _, packed := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s packed=%v", version.name, packed), func(t *testing.T) {
 				t.Parallel()
-				farewell := make(chan struct{})
+				leave, left := make(chan struct{}, 3), make(chan struct{}, 3)
 				o := newTLSOrigin(t, only(serving(root.Leaf(t, hooksHost)), version.version), func(c *tlsConn) {
 					if !c.request() {
 						return
@@ -384,23 +382,22 @@ func TestTLSCloseNotifyAtRest(t *testing.T) {
 					c.wire.packs = packed
 					io.WriteString(c, okResponse)
 					if !packed {
-						<-farewell
+						<-leave
 					}
 					c.CloseWrite()
 					if packed {
 						c.wire.unpack()
 					}
-					farewell <- struct{}{}
+					left <- struct{}{}
 					io.Copy(io.Discard, c.r)
 				})
+				t.Cleanup(func() { close(leave) })
 				for i := range 3 {
 					c := s.dialFor(t)
 					c.send(overTLS(o.to(hooksHost), "/", "body"))
 					c.receive("POST").check(t, "200 OK", "")
-					if !packed {
-						farewell <- struct{}{}
-					}
-					<-farewell
+					leave <- struct{}{}
+					<-left
 					if !packed {
 						time.Sleep(20 * time.Millisecond) // nothing tells that it has arrived at the proxy
 					}
@@ -422,7 +419,7 @@ func TestTLSPool(t *testing.T) {
 	for range 3 {
 		s.exchange(overTLS(o.to(hooksHost), "/", "body")).check(t, "200 OK", "")
 	}
-	s.exchange("POST HTTPS://Hooks.Test.:" + o.port + "/ HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").check(t, "200 OK", "")
+	s.exchange("POST HTTPS://Hooks.Test.:"+o.port+"/ HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").check(t, "200 OK", "")
 	if n := o.handshakes(); n != 1 {
 		t.Errorf("got %d handshakes for four requests; want 1", n)
 	}
@@ -513,7 +510,9 @@ func TestTLSLargeRequest(t *testing.T) {
 		for _, slow := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s slow=%v", version.name, slow), func(t *testing.T) {
 				t.Parallel()
-				o := newTLSOrigin(t, only(serving(root.Leaf(t, hooksHost)), version.version), func(c *tlsConn) {
+				cfg := only(serving(root.Leaf(t, hooksHost)), version.version)
+				cfg.ClientAuth = tls.RequestClientCert // so that the tickets come after the client's Finished, as most servers send them
+				o := newTLSOrigin(t, cfg, func(c *tlsConn) {
 					for {
 						if slow {
 							time.Sleep(700 * time.Millisecond) // so that the writes block for several rounds of the sweeper
@@ -549,7 +548,6 @@ func TestTLSEarlyAnswer(t *testing.T) {
 			t.Run(fmt.Sprintf("%s closes=%v", version.name, closes), func(t *testing.T) {
 				t.Parallel()
 				hold := make(chan struct{})
-				t.Cleanup(func() { close(hold) })
 				o := newTLSOrigin(t, only(serving(root.Leaf(t, hooksHost)), version.version), func(c *tlsConn) {
 					c.r.Peek(1)
 					io.WriteString(c, refusal)
@@ -559,11 +557,10 @@ func TestTLSEarlyAnswer(t *testing.T) {
 					}
 					<-hold
 				})
+				t.Cleanup(func() { close(hold) })
 				c := s.dialFor(t)
-				began := time.Now()
 				c.send(overTLS(o.to(hooksHost), "/", body))
 				c.receive("POST").check(t, "413 Too Large", "")
-				t.Logf("answered after %s", time.Since(began))
 				if n := o.connections(); n != 1 {
 					t.Errorf("got %d connections; want 1", n)
 				}

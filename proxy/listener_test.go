@@ -1,0 +1,144 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// failingListener fails with errs, one after another, and then lets the listener below accept.
+type failingListener struct {
+	net.Listener
+	errs  []error
+	calls int
+}
+
+func (l *failingListener) Accept() (net.Conn, error) {
+	l.calls++
+	if len(l.errs) > 0 {
+		err := l.errs[0]
+		l.errs = l.errs[1:]
+		return nil, err
+	}
+	return l.Listener.Accept()
+}
+
+// acceptError is an error as net returns it.
+func acceptError(errno syscall.Errno) error {
+	return &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", errno)}
+}
+
+func newListener(t *testing.T) net.Listener {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("listen: %v", err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	return ln
+}
+
+// Running out of descriptors or memory, for a moment, does not end a listener.
+func TestPatientListener(t *testing.T) {
+	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED} {
+		t.Run(errno.Error(), func(t *testing.T) {
+			t.Parallel()
+			failing := &failingListener{Listener: newListener(t), errs: []error{acceptError(errno), acceptError(errno), acceptError(errno)}}
+			l := &patientListener{Listener: failing}
+			client, err := net.Dial("tcp", failing.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			began := time.Now()
+			conn, err := l.Accept()
+			if err != nil {
+				t.Fatalf("Accept: %v", err)
+			}
+			conn.Close()
+			if failing.calls != 4 {
+				t.Errorf("got %d calls; want 4", failing.calls)
+			}
+			if took := time.Since(began); took < 7*firstPatience {
+				t.Errorf("got there after %v; want %v of waiting at least", took, 7*firstPatience)
+			}
+		})
+	}
+}
+
+func TestPatientListenerGivesUp(t *testing.T) {
+	broken := errors.New("broken")
+	for _, err := range []error{net.ErrClosed, acceptError(syscall.EBADF), acceptError(syscall.EINVAL), fmt.Errorf("accept: %w", broken)} {
+		failing := &failingListener{Listener: newListener(t), errs: []error{err}}
+		if _, got := (&patientListener{Listener: failing}).Accept(); !errors.Is(got, err) {
+			t.Errorf("got %v; want %v at once", got, err)
+		}
+	}
+}
+
+// Close ends an Accept that waits for descriptors as well as one that waits for a client.
+func TestPatientListenerCloses(t *testing.T) {
+	for _, name := range []string{"waiting for a client", "waiting for descriptors"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			failing := &failingListener{Listener: newListener(t)}
+			if name == "waiting for descriptors" {
+				for range 1000 {
+					failing.errs = append(failing.errs, acceptError(syscall.EMFILE))
+				}
+			}
+			l := &patientListener{Listener: failing}
+			ended := make(chan error, 1)
+			go func() { // awaited below
+				_, err := l.Accept()
+				ended <- err
+			}()
+			time.Sleep(20 * time.Millisecond) // so that it waits; if it does not yet, the test still holds
+			if err := l.Close(); err != nil {
+				t.Errorf("Close: %v", err)
+			}
+			if err := <-ended; !errors.Is(err, net.ErrClosed) {
+				t.Errorf("got %v; want net.ErrClosed", err)
+			}
+			if err := l.Close(); err == nil {
+				t.Errorf("got no error from a second Close")
+			}
+		})
+	}
+}
+
+func TestListenSaysWhy(t *testing.T) {
+	ln := newListener(t)
+	m := NewMetrics("test", "none")
+	if _, err := listen(ListenerConfig{Type: ListenerHTTP, Address: ln.Addr().String()}, m); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("got %v; want that the address is in use", err)
+	}
+	if _, err := listen(ListenerConfig{Type: ListenerHTTP, Address: "192.0.2.1:0"}, m); !errors.Is(err, syscall.EADDRNOTAVAIL) {
+		t.Errorf("got %v; want that it is no address of this host", err)
+	}
+}
+
+func TestReusePort(t *testing.T) {
+	m := NewMetrics("test", "none")
+	cfg := ListenerConfig{Type: ListenerHTTP, Address: "127.0.0.1:0", ReusePort: true}
+	first, err := listen(cfg, m)
+	if err != nil {
+		t.Fatalf("listen: %v", err)
+	}
+	defer first.Close()
+	cfg.Address = first.Addr().String()
+	second, err := listen(cfg, m)
+	if err != nil {
+		t.Fatalf("listen a second time: %v", err)
+	}
+	second.Close()
+	cfg.ReusePort = false
+	if third, err := listen(cfg, m); err == nil {
+		third.Close()
+		t.Errorf("got no error for one that does not share")
+	}
+}

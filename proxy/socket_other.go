@@ -1,0 +1,6 @@
+//go:build !linux
+
+package proxy
+
+// hungUp is Linux's alone.
+func hungUp(uintptr) bool { return false }
