@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"net"
 	"net/netip"
 	"strconv"
 	"unsafe"
@@ -284,6 +285,9 @@ func defaultPort(tls bool) uint16 {
 	}
 	return 80
 }
+
+// String returns host and port as they are shown: an IPv6 address in brackets.
+func (a *address) String() string { return net.JoinHostPort(a.name(), strconv.Itoa(int(a.port))) }
 
 // name returns the host as the guard takes it.
 func (a *address) name() string { return string(a.key[:a.hostLen]) }

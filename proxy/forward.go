@@ -73,7 +73,7 @@ func (ex *exchange) acquire(fresh bool) *failure {
 	p, run := ex.client.proxy, ex.run
 	d := p.pool.reserve(ex.address.key, run.cfg.MaxConnectionsPerDestination)
 	if d == nil {
-		return failf(reasonTooMany, "too many connections to %s: %d are in use", ex.address.key, run.cfg.MaxConnectionsPerDestination)
+		return failf(reasonTooMany, "too many connections to %s: %d are in use", ex.address.String(), run.cfg.MaxConnectionsPerDestination)
 	}
 	r := route{tls: ex.tls, alias: ex.alias}
 	if !fresh {

@@ -62,6 +62,10 @@ func (ex *exchange) readHead() *failure {
 			ex.in.grow(2 * ex.in.len())
 		}
 		if err := c.fill(ex); err != nil {
+			if !ex.head.hasRequestLine() && ex.head.line == ex.in.len() {
+				ex.head.raw = nil // empty lines are no request: the client rested
+				return clientGone()
+			}
 			return asFailure(err)
 		}
 	}

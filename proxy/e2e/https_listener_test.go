@@ -71,7 +71,7 @@ func TestHTTPSListenerEnd(t *testing.T) {
 	t.Parallel()
 	root := catest.Root(t, "Root")
 	s := startHTTPS(t, root, func(cfg *proxy.Config, _ *guard.Config) {
-		cfg.ClientTimeout, cfg.ClientIdleTimeout, cfg.MaxRequestBodySize = 400*time.Millisecond, 300*time.Millisecond, 1000
+		cfg.ClientTimeout, cfg.ClientIdleTimeout, cfg.MaxRequestBodySize = time.Second, time.Second, 1000
 	})
 	small, large := answering(t, okResponse), answeringOnce(t, untilClose(pattern(200<<10)))
 	cut := answeringOnce(t, strings.Replace(chunked(pattern(200<<10), 1000), "0\r\n\r\n", "", 1))
@@ -241,7 +241,7 @@ func TestHTTPSListenerSlowReader(t *testing.T) {
 	root := catest.Root(t, "Root")
 	body := pattern(12 << 20)
 	s := startHTTPS(t, root, func(cfg *proxy.Config, _ *guard.Config) {
-		cfg.ClientTimeout, cfg.ReadTimeout, cfg.MaxResponseBodySize = 500*time.Millisecond, 500*time.Millisecond, 64<<20
+		cfg.ClientTimeout, cfg.ReadTimeout, cfg.MaxResponseBodySize = time.Second, 2*time.Second, 64<<20
 	})
 	o := answering(t, withLength(body))
 	t.Run("slow", func(t *testing.T) {
@@ -256,7 +256,7 @@ func TestHTTPSListenerSlowReader(t *testing.T) {
 		var got bytes.Buffer
 		for err == nil {
 			_, err = io.CopyN(&got, resp.Body, 1<<20)
-			time.Sleep(60 * time.Millisecond) // in all longer than the limit, and than readTimeout
+			time.Sleep(100 * time.Millisecond) // in all longer than the limit
 		}
 		if got.String() != body {
 			t.Errorf("got %d bytes, %v; want %d", got.Len(), err, len(body))
