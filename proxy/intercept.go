@@ -73,6 +73,8 @@ func (c *client) refuseTLS(err error) {
 	var f *failure
 	plain := false
 	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded) && !c.deadline.passed():
+		return // the proxy is stopping
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		f = failf(reasonSlowClient, "the client was too slow in the TLS handshake")
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), isReset(err):

@@ -64,13 +64,15 @@ type upstream struct {
 	tlsVersion string
 
 	born, dies tick
-	resting    tick // since when it is idle in the pool; 0: in use
+	idle       time.Duration // readTimeout
+	resting    tick          // since when it is idle in the pool; 0: in use
 	due        atomic.Int64
 	killed     atomic.Uint32 // a closeReason, once something other than its owner has closed it
 
 	// sending is set while a part of a large body is being written; early is what the sweeper then looks with.
 	sending atomic.Uint32
 	early   *prober
+	left    int // bytes that the destination had not acknowledged when the sweeper last looked
 }
 
 // The values of upstream.sending.
@@ -206,6 +208,7 @@ func (u *upstream) glance(p []byte) (n int, quiet bool) {
 func (p *pool) add(d *destination, u *upstream, limits lifetimes) {
 	u.dest = d
 	u.dies = u.born + int64(limits.life)
+	u.idle = limits.idle
 	u.due.Store(never)
 	d.shard.mu.Lock()
 	d.shard.conns[u] = struct{}{}
@@ -318,12 +321,14 @@ func (u *upstream) endSending() {
 	u.tcp.SetWriteDeadline(time.Time{})
 }
 
-// interrupt is called by the sweeper, which holds the shard's lock.
-func (u *upstream) interrupt() {
-	if u.sending.Load() != sending || u.early.probe() == probeQuiet {
-		return
+// watchSending is called by the sweeper, which holds the shard's lock. A destination that takes the body slowly is not
+// idle, and one that has answered may not take the rest at all.
+func (u *upstream) watchSending(at tick) {
+	if left := u.early.queued(); left != u.left {
+		u.left = left
+		u.due.Store(at + int64(u.idle))
 	}
-	if u.sending.CompareAndSwap(sending, interrupted) {
+	if u.early.probe() != probeQuiet && u.sending.CompareAndSwap(sending, interrupted) {
 		u.tcp.SetWriteDeadline(aLongTimeAgo)
 	}
 }
@@ -339,6 +344,9 @@ func (s *poolShard) sweep(p *pool, at tick) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for u := range s.conns {
+		if u.sending.Load() == sending {
+			u.watchSending(at)
+		}
 		why := closeNone
 		switch {
 		case at >= u.dies:
@@ -349,7 +357,6 @@ func (s *poolShard) sweep(p *pool, at tick) {
 			why = closeRetired
 		}
 		if why == closeNone {
-			u.interrupt()
 			continue
 		}
 		u.kill(why)

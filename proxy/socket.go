@@ -86,6 +86,15 @@ func newProber(conn *net.TCPConn) (*prober, error) {
 	return p, nil
 }
 
+// queued returns how many bytes the peer has not acknowledged yet; a negative number where that is not known.
+func (p *prober) queued() int {
+	n := -1
+	if p.raw.Control(func(fd uintptr) { n = queued(fd) }) != nil {
+		return -1
+	}
+	return n
+}
+
 func (p *prober) peek(fd uintptr) {
 	var b [1]byte
 	n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)

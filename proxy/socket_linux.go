@@ -8,3 +8,12 @@ func hungUp(fd uintptr) bool {
 	n, err := unix.Poll(look, 0)
 	return err == nil && n > 0
 }
+
+// queued returns how many bytes the peer has not acknowledged yet, or -1 where that is not known.
+func queued(fd uintptr) int {
+	n, err := unix.IoctlGetInt(int(fd), unix.TIOCOUTQ)
+	if err != nil {
+		return -1
+	}
+	return n
+}

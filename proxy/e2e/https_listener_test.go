@@ -442,6 +442,59 @@ func TestHTTPSListenerLinger(t *testing.T) {
 	}
 }
 
+// TestHTTPSListenerExcess tells one client too many so, inside TLS.
+func TestHTTPSListenerExcess(t *testing.T) {
+	t.Parallel()
+	root := catest.Root(t, "Root")
+	s := startHTTPS(t, root, func(cfg *proxy.Config, _ *guard.Config) { cfg.MaxConnections = 1 })
+	o := answering(t, okResponse)
+	first := s.dialTLS(t, root)
+	second := s.dialTLS(t, root)
+	second.send(get(o, "/"))
+	r := second.receive("GET")
+	r.check(t, "503 Service Unavailable", "1014")
+	if r.header.Get("Retry-After") == "" || !second.ended() || !sawCloseNotify(second) {
+		t.Errorf("got Retry-After %q; want one, and the end in order", r.header.Get("Retry-After"))
+	}
+	first.send(get(o, "/"))
+	first.receive("GET").check(t, "200 OK", "")
+}
+
+// TestHTTPSListenerStops leaves no client of an https listener waiting, wherever it is.
+func TestHTTPSListenerStops(t *testing.T) {
+	t.Parallel()
+	root := catest.Root(t, "Root")
+	s := startHTTPS(t, root, nil)
+	release := make(chan struct{})
+	o := responding(t, func(c *originConn, _ string) bool {
+		<-release
+		io.WriteString(c, okResponse)
+		return true
+	})
+	idle, busy, shaking := s.dialTLS(t, root), s.dialTLS(t, root), s.dial()
+	shaking.send("\x16\x03")
+	busy.send(get(o, "/"))
+	eventually(t, "the request", func() bool { return o.requestCount("GET") == 1 })
+	s.waitMetric(clientGauge, "3")
+	stopped := make(chan struct{})
+	go func() { // awaited below
+		defer close(stopped)
+		s.stop(patience)
+	}()
+	if !idle.ended() || !sawCloseNotify(idle) {
+		t.Errorf("got no close_notify on an idle connection")
+	}
+	shaking.waitEnd()
+	close(release)
+	if r := busy.receive("GET"); r.code() != 200 || !r.closing || !busy.ended() || !sawCloseNotify(busy) {
+		t.Errorf("got %q, closing %v; want the answer, and the end in order", r.status, r.closing)
+	}
+	<-stopped
+	if all := s.wholeLog(); strings.Count(all, "\n") != 1 {
+		t.Errorf("got the log %q; want one line", all)
+	}
+}
+
 // TestHTTPSListenerRecords counts the records of an answer: each is a call to the system.
 func TestHTTPSListenerRecords(t *testing.T) {
 	t.Parallel()

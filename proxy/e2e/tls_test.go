@@ -569,6 +569,103 @@ func TestTLSEarlyAnswer(t *testing.T) {
 	}
 }
 
+// TestTLSAtMostOnce closes a connection that is used again after it has read the second request.
+func TestTLSAtMostOnce(t *testing.T) {
+	t.Parallel()
+	root := catest.Root(t, "Root")
+	s := startTLS(t, root, nil, nil)
+	for _, version := range tlsVersions {
+		for _, test := range []struct {
+			method, status, reason string
+			connections, requests  int
+		}{
+			{"POST", "502 Bad Gateway", "1011", 1, 2},
+			{"PATCH", "502 Bad Gateway", "1011", 1, 2},
+			{"PUT", "200 OK", "", 2, 3},
+			{"GET", "200 OK", "", 2, 3},
+		} {
+			for _, polite := range []bool{true, false} {
+				t.Run(fmt.Sprintf("%s %s polite=%v", version.name, test.method, polite), func(t *testing.T) {
+					t.Parallel()
+					o := newTLSOrigin(t, only(serving(root.Leaf(t, hooksHost)), version.version), func(c *tlsConn) {
+						for i := 0; c.request(); i++ {
+							if c.number == 0 && i == 1 {
+								if polite {
+									c.Close()
+								}
+								return
+							}
+							io.WriteString(c, okResponse)
+						}
+					})
+					c := s.dialFor(t)
+					c.send(overTLS(o.to(hooksHost), "/", "x"))
+					c.receive("POST").check(t, "200 OK", "")
+					c.send(strings.Replace(overTLS(o.to(hooksHost), "/", "x"), "POST", test.method, 1))
+					c.receive(test.method).check(t, test.status, test.reason)
+					if got := strings.Count(o.decrypted(), " / HTTP/1.1\r\n"); got != test.requests || o.connections() != test.connections {
+						t.Errorf("got %d requests on %d connections; want %d on %d", got, o.connections(), test.requests, test.connections)
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestTLSLeftover sends more than the response, in a record of its own that comes in one packet with it: it must not
+// become the answer to another request.
+func TestTLSLeftover(t *testing.T) {
+	t.Parallel()
+	root := catest.Root(t, "Root")
+	s := startTLS(t, root, nil, nil)
+	for _, version := range tlsVersions {
+		for _, extra := range []string{"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", "\n"} {
+			for _, first := range []string{okResponse, "HTTP/1.1 204 No Content\r\n\r\n", chunked("ok", 2)} {
+				t.Run(version.name, func(t *testing.T) {
+					o := newTLSOrigin(t, only(serving(root.Leaf(t, hooksHost)), version.version), func(c *tlsConn) {
+						for c.request() {
+							c.wire.packs = true
+							io.WriteString(c, first)
+							io.WriteString(c, extra)
+							c.wire.unpack()
+							c.wire.packed = nil
+						}
+					})
+					for i := range 2 {
+						if r := s.exchangeFor(t, overTLS(o.to(hooksHost), "/", "x")); r.body == "evil" || r.code() >= 300 {
+							t.Errorf("request %d: got %q, %q; want the response to it", i, r.status, r.body)
+						}
+					}
+					if n := o.connections(); n != 2 {
+						t.Errorf("got %d connections; want 2", n)
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestTLSInsecure accepts any certificate where that is asked for, and still speaks TLS.
+func TestTLSInsecure(t *testing.T) {
+	t.Parallel()
+	root := catest.Root(t, "Root")
+	s := startTLS(t, root, func(cfg *ca.Config) { cfg.InsecureSkipVerify = true }, nil)
+	for name, cert := range map[string]tls.Certificate{
+		"expired": root.Leaf(t, hooksHost, catest.Expired()), "wrong name": root.Leaf(t, "other.test"),
+		"self-signed": catest.SelfSigned(t, hooksHost), "short key": root.Leaf(t, hooksHost, catest.RSA(t, 1024)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := answeringTLS(t, serving(cert), okResponse)
+			s.exchangeFor(t, overTLS(o.to(hooksHost), "/", "x")).check(t, "200 OK", "")
+			if o.handshakes() != 1 {
+				t.Errorf("got %d handshakes; want 1", o.handshakes())
+			}
+		})
+	}
+	plain := answering(t, okResponse)
+	s.exchange(overTLS(plain.addr, "/", "x")).check(t, "502 Bad Gateway", "1005")
+}
+
 // TestTLSReload changes whom the proxy trusts while connections are pooled and sessions kept.
 func TestTLSReload(t *testing.T) {
 	t.Parallel()
