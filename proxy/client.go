@@ -276,12 +276,6 @@ func (c *client) vanished() {
 	}
 }
 
-func (c *client) hasGone() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.gone
-}
-
 // sweep enforces the client's time limits, and notices that it went away while the destination is waited for.
 func (c *client) sweep(at tick) {
 	c.deadline.expire(at, c.tcp)

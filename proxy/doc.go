@@ -5,7 +5,7 @@
 //
 // The files, in the order in which a request meets them:
 //
-//	proxy.go        Proxy: New, Serve, Reload, Shutdown; owns listeners, clients, pool, sweeper
+//	proxy.go        Proxy: New, Serve, Shutdown; owns listeners, clients, pool, sweeper (reload.go: Reload)
 //	listener.go     the sockets that clients connect to
 //	client.go       a client's connection: reading and writing under time limits, lingering, vanishing
 //	handler.go      one exchange: read the head, route it, read the body, forward it, finish: answer, count, log
@@ -18,6 +18,7 @@
 //	response.go     a response's head, scanned strictly, and tidied where it is merely untidy
 //	relay.go        pass the answer's body on within the limits, or cut it so that the client can tell
 //	pool.go         connections to destinations: reuse, lifetime, idleness, the limit per destination
+//	upstream.go     one such connection
 //	socket.go       what lies under a connection: deadlines without timers, a look at what has come
 //	tunnel.go       CONNECT as a tunnel (intercept.go: CONNECT under mitm)
 //	reason.go       the table of reasons, and the one place that makes reasons of errors

@@ -169,6 +169,26 @@ func TestLogWriterOnAFullDisk(t *testing.T) {
 	}
 }
 
+// Lines that come while a write is failing are behind those that it failed to write.
+func TestLogWriterKeepsTheOrderOfFailedLines(t *testing.T) {
+	out := &flakyWriter{full: true, most: 3, stuck: make(chan struct{})}
+	w, r := openFlaky(t, out)
+	w.Write([]byte("first\n"))
+	waitFor(t, "a write to begin", func() bool {
+		out.mu.Lock()
+		defer out.mu.Unlock()
+		return out.writes > 0
+	})
+	w.Write([]byte("second\n"))
+	close(out.stuck)
+	waitFor(t, "it to fail", func() bool { all, _ := r.counts(); return all > 0 })
+	out.setFull(false, 0)
+	w.close()
+	if got, want := out.text(), "first\nsecond\n"; got != want {
+		t.Errorf("got %q; want %q", got, want)
+	}
+}
+
 // What a full disk keeps waiting is bounded, requests go on, and it is the oldest that is given up.
 func TestLogWriterBacklogIsBounded(t *testing.T) {
 	out := &flakyWriter{full: true}
@@ -176,7 +196,7 @@ func TestLogWriterBacklogIsBounded(t *testing.T) {
 	w.Write([]byte("the oldest line\n"))
 	waitFor(t, "a report", func() bool { all, _ := r.counts(); return all > 0 })
 	line := append(bytes.Repeat([]byte("x"), 64*kiB-1), '\n')
-	for range 2 * logBacklog / len(line) {
+	for range logBacklog/len(line) + 10 {
 		w.Write(line)
 	}
 	w.Write([]byte("the newest line\n"))
@@ -217,11 +237,12 @@ func TestLogWriterWaitsForASlowReader(t *testing.T) {
 		defer w.mu.Unlock()
 		return len(w.pending) > logBacklog
 	})
-	select {
-	case <-written:
-		t.Errorf("the writers did not wait")
-	default:
+	time.Sleep(50 * time.Millisecond) // in which a writer that does not wait would go on
+	w.mu.Lock()
+	if len(w.pending) > logBacklog+size {
+		t.Errorf("got %d bytes waiting; want %d at most, and the writers waiting", len(w.pending), logBacklog+size)
 	}
+	w.mu.Unlock()
 	close(out.stuck)
 	<-written
 	w.close()

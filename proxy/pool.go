@@ -1,15 +1,9 @@
 package proxy
 
 import (
-	"crypto/tls"
-	"errors"
 	"hash/maphash"
-	"net"
-	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // pool holds the connections to destinations, those in use and those at rest, and counts the first. A destination
@@ -38,67 +32,6 @@ type destination struct {
 	inUse int
 	idle  []*upstream // the one used last comes last, and is used first
 }
-
-// route says which of a destination's connections can serve a request.
-type route struct {
-	tls   bool
-	alias string
-}
-
-// lifetimes are the limits that a connection to a destination has.
-type lifetimes struct {
-	life time.Duration // connectionLifetime
-	idle time.Duration // readTimeout
-}
-
-// upstream is a connection to a destination.
-type upstream struct {
-	net.Conn   // what is read and written: tcp, or TLS above it
-	tcp        *net.TCPConn
-	wire       *wire // nil without TLS
-	prober     *prober
-	route      route
-	dest       *destination
-	generation uint32
-	remote     netip.AddrPort
-	tlsVersion string
-
-	born, dies tick
-	idle       time.Duration // readTimeout
-	resting    tick          // since when it is idle in the pool; 0: in use
-	due        atomic.Int64
-	killed     atomic.Uint32 // a closeReason, once something other than its owner has closed it
-
-	// sending is set while a part of a large body is being written; early is what the sweeper then looks with.
-	sending atomic.Uint32
-	early   *prober
-	left    int // bytes that the destination had not acknowledged when the sweeper last looked
-}
-
-// The values of upstream.sending.
-const (
-	notSending uint32 = iota
-	sending
-	interrupted // the destination has answered before it has taken the body
-)
-
-// closeReason says why a connection to a destination was closed; it is a metric's label.
-type closeReason uint32
-
-const (
-	closeNone        closeReason = iota
-	closeIdle                    // readTimeout
-	closeLifetime                // connectionLifetime
-	closeDestination             // the destination closed it, or said that it would
-	closeError                   // what came was malformed, cut or too large
-	closeClient                  // the client went away
-	closeRetired                 // the deny list, a certificate or the trust store has changed
-	closeShutdown                // the proxy is stopping
-	closeTunnel                  // its tunnel has ended
-	closeReasons
-)
-
-var closeReasonNames = [closeReasons]string{"", "idle", "lifetime", "destination", "error", "client", "retired", "shutdown", "tunnel"}
 
 func newPool(m *Metrics) *pool {
 	p := &pool{seed: maphash.MakeSeed(), metrics: m}
@@ -179,29 +112,6 @@ func (p *pool) unfit(u *upstream, rested tick, limits lifetimes) closeReason {
 		return closeDestination
 	}
 	return closeNone
-}
-
-// quiet reports whether nothing has come from the destination since its last response. Whatever has (the end of the
-// connection, or bytes that answer no request) makes the connection unfit.
-func (u *upstream) quiet() bool {
-	if u.wire == nil {
-		return u.prober.probe() == probeQuiet
-	}
-	n, quiet := u.glance(make([]byte, 1))
-	return n == 0 && quiet
-}
-
-// glance looks for an answer without waiting for one; quiet says that there is none, and no end either. TLS has to be
-// read to know, into p: what has come may be a session ticket, or lie in the TLS layer already, as a close_notify does
-// that came in one packet with the last response.
-func (u *upstream) glance(p []byte) (n int, quiet bool) {
-	if u.wire == nil {
-		return 0, u.prober.probe() == probeQuiet
-	}
-	u.wire.glancing = true
-	n, err := u.Conn.Read(p)
-	u.wire.glancing = false
-	return n, n == 0 && errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // add registers a new connection in use, on the place that reserve took.
@@ -287,52 +197,6 @@ func (d *destination) forget() {
 	}
 }
 
-// kill closes a connection that another goroutine owns; the owner finds out by the error that it gets, and why by
-// killed. There is no TLS farewell: it could block.
-func (u *upstream) kill(why closeReason) {
-	if u.killed.CompareAndSwap(0, uint32(why)) {
-		u.tcp.Close()
-	}
-}
-
-// beginSending lets the sweeper interrupt a write that the destination does not take because it has answered already.
-func (u *upstream) beginSending() {
-	if u.early == nil {
-		u.early = &prober{raw: u.prober.raw}
-		u.early.look = u.early.peek
-	}
-	if u.wire != nil {
-		u.wire.holding = true
-	}
-	u.sending.Store(sending)
-}
-
-// endSending ends what beginSending began.
-func (u *upstream) endSending() {
-	if u.wire != nil {
-		u.wire.holding = false
-	}
-	if u.sending.CompareAndSwap(sending, notSending) {
-		return
-	}
-	u.dest.shard.mu.Lock() // until the sweeper is done with it
-	defer u.dest.shard.mu.Unlock()
-	u.sending.Store(notSending)
-	u.tcp.SetWriteDeadline(time.Time{})
-}
-
-// watchSending is called by the sweeper, which holds the shard's lock. A destination that takes the body slowly is not
-// idle, and one that has answered may not take the rest at all.
-func (u *upstream) watchSending(at tick) {
-	if left := u.early.queued(); left != u.left {
-		u.left = left
-		u.due.Store(at + int64(u.idle))
-	}
-	if u.early.probe() != probeQuiet && u.sending.CompareAndSwap(sending, interrupted) {
-		u.tcp.SetWriteDeadline(aLongTimeAgo)
-	}
-}
-
 // sweep enforces readTimeout and connectionLifetime on every connection.
 func (p *pool) sweep(at tick) {
 	for i := range p.shards {
@@ -400,12 +264,3 @@ func (p *pool) killAll(why closeReason) {
 	}
 }
 
-func tlsVersionName(version uint16) string {
-	switch version {
-	case tls.VersionTLS12:
-		return "TLSv1.2"
-	case tls.VersionTLS13:
-		return "TLSv1.3"
-	}
-	return tls.VersionName(version)
-}

@@ -2,12 +2,9 @@ package proxy
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -96,19 +93,6 @@ func New(cfg Config, deps Dependencies) (*Proxy, error) {
 	return p, nil
 }
 
-// install makes cfg and deps what the next requests are served by.
-func (p *Proxy) install(cfg Config, deps Dependencies) {
-	p.run.Store(&run{
-		cfg: &cfg, guard: deps.Guard, dialer: deps.Dialer, ca: deps.CA, log: deps.Log,
-		limits:   lifetimes{life: cfg.ConnectionLifetime, idle: cfg.ReadTimeout},
-		idHeader: strings.ToLower(cfg.RequestIDHeader),
-	})
-	p.buffered.limit.Store(cfg.MaxBufferedBytes)
-	p.interval.Store(int64(sweepInterval(cfg.ClientTimeout, cfg.ClientIdleTimeout, cfg.ReadTimeout, cfg.ConnectionLifetime)))
-	p.metrics.countRules(deps.Guard)
-	p.metrics.store.Store(deps.CA)
-}
-
 func (p *Proxy) openAll(cfg Config, store *ca.Store) error {
 	certificates, err := p.loadListeners(cfg, store)
 	if err != nil {
@@ -129,22 +113,6 @@ func (p *Proxy) openAll(cfg Config, store *ca.Store) error {
 	}
 	p.admin, err = newAdmin(cfg.MetricsAddress, p.metrics, &p.stopping)
 	return err
-}
-
-// loadListeners loads the certificates of the https listeners; a plain one's place is nil.
-func (p *Proxy) loadListeners(cfg Config, store *ca.Store) ([]*tls.Config, error) {
-	certificates := make([]*tls.Config, len(cfg.Listeners))
-	for i, l := range cfg.Listeners {
-		if l.Type != ListenerHTTPS {
-			continue
-		}
-		c, err := store.ServerConfig(l.CertFile, l.KeyFile, l.ClientCAFile)
-		if err != nil {
-			return nil, fmt.Errorf("listeners[%d].%w", i, err)
-		}
-		certificates[i] = c
-	}
-	return certificates, nil
 }
 
 func (p *Proxy) closeListeners() {
@@ -308,59 +276,6 @@ func (p *Proxy) sweep() {
 		timer.Reset(time.Duration(p.interval.Load()))
 	}
 }
-
-// Reload replaces the configuration, the guard and the certificates, and opens the access log anew. Requests in
-// flight end under what they began with. Where it fails everything stays as it was.
-func (p *Proxy) Reload(cfg Config, deps Dependencies) error {
-	if err := cfg.Validate(); err != nil {
-		return err
-	}
-	old := p.run.Load()
-	cfg.Listeners, cfg.MetricsAddress = p.keepListeners(old.cfg, cfg.Listeners), old.cfg.MetricsAddress
-	cfg.AccessLog.Type = old.cfg.AccessLog.Type
-	certificates, err := p.loadListeners(cfg, deps.CA)
-	if err != nil {
-		return err
-	}
-	if err := p.access.Load().writer.reopen(cfg.AccessLog.File); err != nil {
-		return fmt.Errorf("accessLog.file: open the access log: %w", err)
-	}
-	for i, c := range certificates {
-		if c != nil {
-			p.listeners[i].tls.Store(c)
-		}
-	}
-	p.install(cfg, deps)
-	p.pool.retire()
-	p.metrics.reloadsOK.Inc()
-	return nil
-}
-
-// keepListeners returns the listeners that there are, each with the certificate files that its address has now.
-func (p *Proxy) keepListeners(old *Config, wanted []ListenerConfig) []ListenerConfig {
-	kept := slices.Clone(old.Listeners)
-	for i := range kept {
-		for _, w := range wanted {
-			if w.Address == kept[i].Address && w.Type == kept[i].Type {
-				kept[i].CertFile, kept[i].KeyFile, kept[i].ClientCAFile = w.CertFile, w.KeyFile, w.ClientCAFile
-			}
-		}
-	}
-	return kept
-}
-
-// ReloadFailed counts a reload that failed, and opens the access log anew even so: whoever has moved it away to
-// rotate it must get a new one, whatever is wrong with the settings.
-func (p *Proxy) ReloadFailed() {
-	p.metrics.reloadsFailed.Inc()
-	if err := p.access.Load().writer.reopen(p.run.Load().cfg.AccessLog.File); err != nil {
-		p.log().Error().Err(err).Msg("the access log cannot be opened anew; the old file stays in use")
-	}
-}
-
-// Retire keeps every connection to a destination that there is from being used again, for what it was verified by
-// has changed.
-func (p *Proxy) Retire() { p.pool.retire() }
 
 // logCloseTimeout is how long Shutdown waits for a log that takes nothing.
 const logCloseTimeout = 5 * time.Second

@@ -504,20 +504,27 @@ func TestTLSRecords(t *testing.T) {
 func TestTLSLargeRequest(t *testing.T) {
 	t.Parallel()
 	root := catest.Root(t, "Root")
-	body := pattern(8 << 20)
-	s := startTLS(t, root, nil, func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = 2 * time.Second })
+	body := pattern(6 << 20)
+	s := startTLS(t, root, nil, func(cfg *proxy.Config, _ *guard.Config) {
+		cfg.ClientIdleTimeout = 2 * time.Second // so that the sweeper comes round often
+	})
 	for _, version := range tlsVersions {
 		for _, slow := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s slow=%v", version.name, slow), func(t *testing.T) {
 				t.Parallel()
 				cfg := only(serving(root.Leaf(t, hooksHost)), version.version)
-				cfg.ClientAuth = tls.RequestClientCert // so that the tickets come after the client's Finished, as most servers send them
+				pause := func() {
+					if slow { // so that the writes block for several rounds of the sweeper
+						time.Sleep(500 * time.Millisecond)
+					}
+				}
+				// The tickets come after the client's Finished, as most servers send them, and late: when a write blocks already.
+				cfg.ClientAuth = tls.RequestClientCert
+				cfg.VerifyConnection = func(tls.ConnectionState) error { pause(); return nil }
 				o := newTLSOrigin(t, cfg, func(c *tlsConn) {
+					c.tcp.SetReadBuffer(256 << 10)
 					for {
-						if slow {
-							time.Sleep(700 * time.Millisecond) // so that the writes block for several rounds of the sweeper
-						}
-						if !c.request() {
+						if pause(); !c.request() {
 							return
 						}
 						io.WriteString(c, okResponse)
@@ -540,7 +547,7 @@ func TestTLSLargeRequest(t *testing.T) {
 func TestTLSEarlyAnswer(t *testing.T) {
 	t.Parallel()
 	root := catest.Root(t, "Root")
-	body := pattern(8 << 20)
+	body := pattern(4 << 20)
 	const refusal = "HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\n\r\nmuch"
 	s := startTLS(t, root, nil, func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = 3 * time.Second })
 	for _, version := range tlsVersions {
@@ -566,6 +573,47 @@ func TestTLSEarlyAnswer(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestTLSHandshakeAbandoned is a client that leaves while the destination's handshake stalls.
+func TestTLSHandshakeAbandoned(t *testing.T) {
+	t.Parallel()
+	root := catest.Root(t, "Root")
+	s := startTLS(t, root, nil, nil)
+	ended := make(chan struct{})
+	o := newOrigin(t, func(c *originConn) {
+		io.Copy(io.Discard, c.r)
+		close(ended)
+	})
+	_, port, _ := net.SplitHostPort(o.addr)
+	c := s.dial()
+	c.send(overTLS(hooksHost+":"+port, "/abandoned", "x"))
+	eventually(t, "the ClientHello", func() bool { return len(o.bytes()) > 0 })
+	c.abort()
+	<-ended
+	if line := s.logLines(1)[0]; !strings.Contains(line, "/abandoned 499 ") {
+		t.Errorf("got the line %q; want the status 499", line)
+	}
+	s.waitMetric(busyConnections, "0")
+}
+
+// TestTLSHandshakesCount within maxConnectionsPerDestination.
+func TestTLSHandshakesCount(t *testing.T) {
+	t.Parallel()
+	root := catest.Root(t, "Root")
+	s := startTLS(t, root, nil, func(cfg *proxy.Config, _ *guard.Config) { cfg.MaxConnectionsPerDestination = 1 })
+	o := swallowing(t)
+	_, port, _ := net.SplitHostPort(o.addr)
+	first := s.dial()
+	first.send(overTLS(hooksHost+":"+port, "/", "x"))
+	eventually(t, "the ClientHello", func() bool { return len(o.bytes()) > 0 })
+	r := s.exchange(overTLS(hooksHost+":"+port, "/", "x"))
+	r.check(t, "503 Service Unavailable", "1014")
+	o.closeAll()
+	first.receive("POST").check(t, "502 Bad Gateway", "1005")
+	if n := o.connections(); n != 1 {
+		t.Errorf("got %d connections; want 1", n)
 	}
 }
 

@@ -132,8 +132,7 @@ func TestTunnelHalfClose(t *testing.T) {
 	})
 }
 
-func TestTunnelIdleTimeout(t *testing.T) {
-	t.Parallel()
+func TestTunnelIdleTimeout(t *testing.T) { // not parallel: what it times others would slow down
 	const timeout = 500 * time.Millisecond
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.ReadTimeout = timeout
@@ -189,7 +188,7 @@ func TestTunnelIdleTimeout(t *testing.T) {
 func TestTunnelLifetime(t *testing.T) {
 	t.Parallel()
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
-		cfg.ConnectionLifetime = 300 * time.Millisecond
+		cfg.ConnectionLifetime = 600 * time.Millisecond
 		cfg.AccessLog.Type = proxy.LogJSON
 	})
 	c := s.dial()
@@ -197,8 +196,8 @@ func TestTunnelLifetime(t *testing.T) {
 	go drip(c.Conn, pattern(1000), 20*time.Millisecond) // ends with the connection
 	began := time.Now()
 	c.waitEnd()
-	if took := time.Since(began); took < 200*time.Millisecond {
-		t.Errorf("closed after %v; want about 300ms", took)
+	if took := time.Since(began); took < 500*time.Millisecond {
+		t.Errorf("closed after %v; want about 600ms", took)
 	}
 	line := s.jsonLines(1)[0]
 	if line["reason_code"] != 1004.0 || !strings.Contains(line["reason"].(string), "lifetime") {
