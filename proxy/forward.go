@@ -318,6 +318,7 @@ func (ex *exchange) headSize(n int) int {
 func (ex *exchange) passInterim(n int) *failure {
 	ex.interims += n
 	if ex.resp.status != 100 && !ex.head.http10 {
+		ex.held.due.Store(never) // while the client takes it
 		ex.out = ex.appendResponseHead(ex.out[:0], &ex.resp, framingNone, 0)
 		if err := ex.client.write(ex.out); err != nil {
 			return clientGone()

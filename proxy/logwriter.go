@@ -66,7 +66,7 @@ func (w *logWriter) open(path string) error {
 // Write takes whole lines. It waits where the log is behind by logBacklog, and never fails.
 func (w *logWriter) Write(lines []byte) (int, error) {
 	w.mu.Lock()
-	for len(w.pending) > logBacklog && !w.failing {
+	for len(w.pending) > logBacklog && !w.failing || len(w.pending) > 2*logBacklog {
 		w.room.Wait()
 	}
 	w.pending = append(w.pending, lines...)

@@ -263,4 +263,3 @@ func (p *pool) killAll(why closeReason) {
 		s.mu.Unlock()
 	}
 }
-

@@ -90,6 +90,7 @@ func New(cfg Config, deps Dependencies) (*Proxy, error) {
 		return nil, fmt.Errorf("accessLog.file: open the access log: %w", err)
 	}
 	p.access.Store(access)
+	p.goers.Add(len(p.listeners)) // Serve's accept loops; counted now, for Shutdown may come before they begin
 	return p, nil
 }
 
@@ -159,7 +160,6 @@ func (p *Proxy) Serve() error {
 		go p.admin.serve() // likewise
 	}
 	for _, l := range p.listeners {
-		p.goers.Add(1)
 		go p.accept(l) // ends when Shutdown closes the listener
 	}
 	p.goers.Wait()

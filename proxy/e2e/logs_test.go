@@ -256,7 +256,7 @@ func TestLogIsReopenedOnReload(t *testing.T) {
 func TestNoLineIsLostAtShutdown(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
-	const n = 200
+	const n = 50
 	c := s.dial()
 	for range n {
 		c.send("GET http://127.0.0.2/ HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -308,17 +308,17 @@ func TestClientIdleTimeout(t *testing.T) {
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ClientIdleTimeout = timeout })
 	o := answering(t, okResponse)
 	for _, requests := range []int{0, 1} {
+		began := time.Now()
 		c := s.dial()
 		for range requests {
 			c.send(get(o, "/"))
 			c.receive("GET").check(t, "200 OK", "")
 		}
-		began := time.Now()
 		if rest, err := io.ReadAll(c.r); err != nil || len(rest) > 0 {
 			t.Errorf("after %d requests: got %q and %v; want the connection closed without a word", requests, rest, err)
 		}
-		if took := time.Since(began); requests == 0 && took < timeout/2 {
-			t.Errorf("closed after %v; want about %v", took, timeout)
+		if took := time.Since(began); took < timeout {
+			t.Errorf("closed after %v; want %v at least", took, timeout)
 		}
 	}
 	s.waitMetric(clientGauge, "0")

@@ -191,13 +191,13 @@ func TestTunnelLifetime(t *testing.T) {
 		cfg.ConnectionLifetime = 600 * time.Millisecond
 		cfg.AccessLog.Type = proxy.LogJSON
 	})
+	began := time.Now()
 	c := s.dial()
 	c.connectTo(echoing(t))
 	go drip(c.Conn, pattern(1000), 20*time.Millisecond) // ends with the connection
-	began := time.Now()
 	c.waitEnd()
-	if took := time.Since(began); took < 500*time.Millisecond {
-		t.Errorf("closed after %v; want about 600ms", took)
+	if took := time.Since(began); took < 600*time.Millisecond {
+		t.Errorf("closed after %v; want 600ms at least", took)
 	}
 	line := s.jsonLines(1)[0]
 	if line["reason_code"] != 1004.0 || !strings.Contains(line["reason"].(string), "lifetime") {
@@ -280,7 +280,6 @@ func TestConnectRefused(t *testing.T) {
 		{"a listed port that is refused", ports, "127.0.0.1:25", "403 port 25 is blocked", "1013"},
 		{"a refused port", thisPort, o.addr, "403 port " + originPort + " is blocked", "1013"},
 		{"a refused address", nil, "127.0.0.2:443", "403 IP 127.0.0.2 is blocked", "1000"},
-		{"a name that does not resolve", nil, "does-not-exist.invalid:443", "502 ", "1001"},
 		{"no port", nil, "127.0.0.1", "400 ", "1002"},
 		{"port 0", nil, "127.0.0.1:0", "400 ", "1002"},
 		{"an absolute URI", nil, "http://" + o.addr + "/", "400 ", "1002"},
@@ -289,15 +288,7 @@ func TestConnectRefused(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			s := start(t, func(cfg *proxy.Config, g *guard.Config) {
-				g.DNSServers = nil
-				if tt.change != nil {
-					tt.change(cfg, g)
-				}
-			})
-			if tt.reason == "1001" {
-				t.Skip("needs a resolver of the test's own")
-			}
+			s := start(t, tt.change)
 			c := s.dial()
 			c.send("CONNECT " + tt.target + " HTTP/1.1\r\nHost: x\r\n\r\n")
 			r := c.receive("GET")
