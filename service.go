@@ -213,6 +213,10 @@ func (s *service) close() {
 // reload reads everything again. What is wrong is logged, and all stays as it was.
 func (s *service) reload() {
 	if err := s.tryReload(); err != nil {
+		// Whoever rotates logs must get new files even so.
+		if same, openErr := openLogFile(s.settings.log.File, s.app.stdout); openErr == nil {
+			s.logFile.replace(same)
+		}
 		s.proxy.ReloadFailed()
 		s.log.Error().Err(err).Msg("not reloaded; the settings stay as they were")
 		return
@@ -224,10 +228,6 @@ func (s *service) reload() {
 func (s *service) tryReload() error {
 	next, err := s.load()
 	if err != nil {
-		// Whoever rotates logs must get new files even so.
-		if same, openErr := openLogFile(s.settings.log.File, s.app.stdout); openErr == nil {
-			s.logFile.replace(same)
-		}
 		return err
 	}
 	s.keepFixed(next)
@@ -276,7 +276,7 @@ func (s *service) keepFixed(next *settings) {
 func endpoints(s *settings) []string {
 	var list []string
 	for _, l := range s.proxy.Listeners {
-		list = append(list, fmt.Sprint(l.Type, l.Address, l.ReusePort, l.ProxyProtocol, l.ProxyProtocolFrom, l.ClientCAFile != ""))
+		list = append(list, fmt.Sprint(l.Type, l.Address, l.ReusePort, l.ProxyProtocol, l.ProxyProtocolFrom))
 	}
 	return list
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"syscall"
 	"time"
@@ -71,6 +72,7 @@ func (ex *exchange) repeatable(sent int) bool {
 // acquire gets a connection to the destination: one at rest, unless fresh says otherwise, or a new one.
 func (ex *exchange) acquire(fresh bool) *failure {
 	p, run := ex.client.proxy, ex.run
+	ex.reused, ex.remote = false, netip.AddrPort{}
 	d := p.pool.reserve(ex.address.key, run.cfg.MaxConnectionsPerDestination)
 	if d == nil {
 		return failf(reasonTooMany, "too many connections to %s: %d are in use", ex.address.String(), run.cfg.MaxConnectionsPerDestination)
@@ -179,7 +181,7 @@ func (ex *exchange) send() (sent int, f *failure) {
 	head, body := ex.appendRequestHead(ex.out[:0], len(ex.body)), ex.body
 	ex.resp.reset()
 	ex.up.clear()
-	ex.interims, ex.rest, ex.sentAt = 0, nil, now()
+	ex.interims, ex.rest, ex.broken, ex.sentAt = 0, nil, false, now()
 	if len(body) <= copyLimit {
 		head, body = append(head, body...), nil
 	}
@@ -187,6 +189,9 @@ func (ex *exchange) send() (sent int, f *failure) {
 	piece := body[:min(len(body), writePiece)]
 	ex.rest = body[len(piece):]
 	sent, err := ex.writeUpstream(head, piece)
+	if wasInterrupted(err) && sent >= len(head) {
+		ex.rest, err = body[sent-len(head):], nil
+	}
 	if err != nil {
 		return sent, ex.writeFailure()
 	}
@@ -195,14 +200,30 @@ func (ex *exchange) send() (sent int, f *failure) {
 
 // sendRest writes the next piece of a large body.
 func (ex *exchange) sendRest() *failure {
+	if w := ex.held.wire; w != nil && len(w.held) > 0 {
+		if ex.sendHeld(ex.held) != nil {
+			return ex.writeFailure()
+		}
+		return nil
+	}
 	piece := ex.rest[:min(len(ex.rest), writePiece)]
 	n, err := ex.writeUpstream(nil, piece)
 	ex.rest = ex.rest[n:]
-	if err != nil {
+	if err != nil && !wasInterrupted(err) {
 		return ex.writeFailure()
 	}
 	return nil
 }
+
+// unsent reports whether some of the request has not been sent.
+func (ex *exchange) unsent() bool {
+	w := ex.held.wire
+	return len(ex.rest) > 0 || w != nil && len(w.held) > 0
+}
+
+// wasInterrupted reports whether a write has ended because the destination has sent something, which may be no more than
+// an interim response: the rest is still to be written.
+func wasInterrupted(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 // writeFailure is the end of a request that the destination did not take. What is left of it keeps its connection
 // from being used again.
@@ -243,7 +264,7 @@ func (ex *exchange) sendHeld(u *upstream) error {
 	for len(u.wire.held) > 0 {
 		if n, quiet := u.glance(ex.up.free()); !quiet {
 			ex.received(n)
-			return os.ErrDeadlineExceeded
+			return nil // the rest is kept until it is clear what has come
 		}
 		u.beginSending()
 		err := u.wire.flush()
@@ -338,7 +359,7 @@ func (ex *exchange) moreResponse() *failure {
 	if len(ex.up.free()) == 0 {
 		ex.up.grow(2 * ex.up.len())
 	}
-	if len(ex.rest) > 0 && !ex.broken {
+	if ex.unsent() && !ex.broken {
 		before := ex.up.len()
 		n, quiet := ex.held.glance(ex.up.free())
 		ex.received(n)

@@ -51,7 +51,7 @@ func (ex *exchange) readHead() *failure {
 		if f != nil {
 			return f
 		}
-		if n > limit || n == 0 && ex.in.len() >= limit {
+		if blank := ex.head.blank; n-blank > limit || n == 0 && ex.in.len()-blank >= limit || blank > limit {
 			return largeHeadf("request head larger than %d bytes", limit)
 		}
 		if n > 0 {

@@ -73,7 +73,7 @@ func (c *client) refuseTLS(err error) {
 	var f *failure
 	plain := false
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded) && !c.deadline.passed():
+	case errors.Is(err, os.ErrDeadlineExceeded) && (!c.deadline.passed() || c.proxy.stopping.Load()):
 		return // the proxy is stopping
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		f = failf(reasonSlowClient, "the client was too slow in the TLS handshake")

@@ -208,9 +208,7 @@ func (s *poolShard) sweep(p *pool, at tick) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for u := range s.conns {
-		if u.sending.Load() == sending {
-			u.watchSending(at)
-		}
+		u.progress(at)
 		why := closeNone
 		switch {
 		case at >= u.dies:

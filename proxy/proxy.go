@@ -289,8 +289,9 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	}
 	// Those between two requests are not waited for.
 	p.each(func(c *client) {
+		due := c.deadline.due.Load() // before the state: a request that begins meanwhile moves it, and is let finish
 		if clientState(c.state.Load()) == clientIdle {
-			c.tcp.SetReadDeadline(aLongTimeAgo)
+			c.deadline.end(due, c.tcp)
 		}
 	})
 	err := p.drain(ctx)

@@ -78,8 +78,9 @@ func (ex *exchange) passBodiless(isHead bool) *failure {
 // settle ends the use of the connection after a whole response: it rests, if it is fit for another request.
 func (ex *exchange) settle(clean bool) {
 	u := ex.held
+	fit := clean && ex.resp.reusable() && ex.up.len() == 0 && !ex.unsent() && !ex.broken
 	ex.held = nil
-	if clean && ex.resp.reusable() && ex.up.len() == 0 && len(ex.rest) == 0 && !ex.broken {
+	if fit {
 		ex.client.proxy.pool.put(u, ex.run.limits)
 	} else {
 		ex.client.proxy.pool.discard(u, closeDestination)

@@ -25,6 +25,7 @@ type requestHead struct {
 	aliases       int
 	id            span // the value of requestIDHeader
 
+	blank   int // bytes of empty lines before the request line
 	line    int // where the first line that is not yet parsed begins
 	scanned int // up to where a line's end has been looked for
 }
@@ -52,7 +53,7 @@ func (h *requestHead) scan(buf []byte, idHeader string) (n int, f *failure) {
 		h.line, h.scanned = end+1, end+1
 		switch {
 		case !h.hasRequestLine() && start == stop:
-			// RFC 9112 section 2.2: an empty line before the request line is ignored.
+			h.blank = h.line // RFC 9112 section 2.2: an empty line before the request line is ignored
 		case !h.hasRequestLine():
 			f = h.scanRequestLine(start, stop)
 		case start == stop:

@@ -44,8 +44,14 @@ func (d *deadline) set(at tick, conn net.Conn) {
 
 // expire is called by the sweeper. Where the deadline has passed it ends what the owner is waiting for on conn.
 func (d *deadline) expire(at tick, conn net.Conn) {
-	due := d.due.Load()
-	if due < 0 || due > at || !d.due.CompareAndSwap(due, dueNow) {
+	if due := d.due.Load(); due <= at {
+		d.end(due, conn)
+	}
+}
+
+// end ends what the owner is waiting for on conn, unless it has moved the deadline from due.
+func (d *deadline) end(due tick, conn net.Conn) {
+	if due < 0 || !d.due.CompareAndSwap(due, dueNow) {
 		return
 	}
 	conn.SetDeadline(aLongTimeAgo)

@@ -35,6 +35,11 @@ func (ex *exchange) tunnel(refused *failure) *failure {
 	ex.status, ex.begun = 200, true
 	t := &tunnel{client: c, up: ex.held, idle: ex.run.cfg.ReadTimeout}
 	c.attach(t.up, nil)
+	t.up.watch()
+	t.up.client.Store(c)
+	if t.up.killed.Load() != 0 { // before it knew of the client's side
+		t.abort(nil)
+	}
 	t.run(ex.in.unused())
 	c.attach(nil, nil)
 	ex.in.clear()

@@ -39,11 +39,14 @@ type upstream struct {
 	resting    tick          // since when it is idle in the pool; 0: in use
 	due        atomic.Int64
 	killed     atomic.Uint32 // a closeReason, once something other than its owner has closed it
+	// client is the other side of a tunnel, which is closed with this one; nil without a tunnel.
+	client atomic.Pointer[client]
 
-	// sending is set while a part of a large body is being written; early is what the sweeper then looks with.
+	// sending is set while a part of a large body is being written; early is what the sweeper looks with then, and
+	// while there is a tunnel.
 	sending atomic.Uint32
 	early   *prober
-	left    int // bytes that the destination had not acknowledged when the sweeper last looked
+	left    int // bytes that had not been acknowledged when the sweeper last looked
 }
 
 // The values of upstream.sending.
@@ -99,15 +102,15 @@ func (u *upstream) glance(p []byte) (n int, quiet bool) {
 func (u *upstream) kill(why closeReason) {
 	if u.killed.CompareAndSwap(0, uint32(why)) {
 		u.tcp.Close()
+		if c := u.client.Load(); c != nil {
+			c.tcp.Close()
+		}
 	}
 }
 
 // beginSending lets the sweeper interrupt a write that the destination does not take because it has answered already.
 func (u *upstream) beginSending() {
-	if u.early == nil {
-		u.early = &prober{raw: u.prober.raw}
-		u.early.look = u.early.peek
-	}
+	u.watch()
 	if u.wire != nil {
 		u.wire.holding = true
 	}
@@ -128,14 +131,31 @@ func (u *upstream) endSending() {
 	u.tcp.SetWriteDeadline(time.Time{})
 }
 
-// watchSending is called by the sweeper, which holds the shard's lock. A destination that takes the body slowly is not
-// idle, and one that has answered may not take the rest at all.
-func (u *upstream) watchSending(at tick) {
-	if left := u.early.queued(); left != u.left {
+// watch makes what the sweeper looks with.
+func (u *upstream) watch() {
+	if u.early == nil {
+		u.early = &prober{raw: u.prober.raw}
+		u.early.look = u.early.peek
+	}
+}
+
+// progress is called by the sweeper, which holds the shard's lock, and sees what the owner cannot while it writes. A
+// side that takes slowly what it is sent is not idle; and a destination that has answered may not take the rest at all.
+func (u *upstream) progress(at tick) {
+	client := u.client.Load()
+	isSending := u.sending.Load() == sending
+	if client == nil && !isSending {
+		return
+	}
+	left := u.early.queued()
+	if client != nil {
+		left += client.prober.queued()
+	}
+	if left != u.left {
 		u.left = left
 		u.due.Store(at + int64(u.idle))
 	}
-	if u.early.probe() != probeQuiet && u.sending.CompareAndSwap(sending, interrupted) {
+	if isSending && u.early.probe() != probeQuiet && u.sending.CompareAndSwap(sending, interrupted) {
 		u.tcp.SetWriteDeadline(aLongTimeAgo)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -217,5 +218,43 @@ func TestShutdownUnderLoad(t *testing.T) {
 	}
 	if n := o.requestCount("POST"); n != answered {
 		t.Errorf("got %d requests at the destination; want %d, one for each answer", n, answered)
+	}
+}
+
+// A request of which the first byte has arrived when Shutdown comes is answered.
+func TestShutdownFinishesWhatHasJustBegun(t *testing.T) {
+	for range 10 {
+		s := start(t, nil)
+		o := answering(t, okResponse)
+		var posting sync.WaitGroup
+		for range 30 {
+			c := s.dial()
+			posting.Go(func() {
+				raw := post(o, "/", "hello")
+				head, body := raw[:len(raw)-5], raw[len(raw)-5:]
+				for {
+					if _, err := io.WriteString(c.Conn, head); err != nil {
+						return
+					}
+					time.Sleep(100 * time.Microsecond)
+					if _, err := io.WriteString(c.Conn, body); err != nil {
+						return
+					}
+					if r, err := c.tryReceive("POST"); err != nil || r.closing {
+						return
+					}
+				}
+			})
+		}
+		s.logLines(30)
+		s.stop(patience)
+		posting.Wait()
+		log, err := os.ReadFile(s.logFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if lost := strings.Count(string(log), " 499 "); lost > 0 {
+			t.Fatalf("got %d requests that had begun and were dropped; want none", lost)
+		}
 	}
 }

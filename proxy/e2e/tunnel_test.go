@@ -401,3 +401,32 @@ func TestTunnelsDoNotUseThePool(t *testing.T) {
 		t.Errorf("got %d connections; want 2", n)
 	}
 }
+
+// However its sides hang, a tunnel has an end, and with it its places among the connections.
+func TestTunnelEndsWhoeverHangs(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name  string
+		serve func(c *originConn)
+	}{
+		{"the destination half-closes and the client is silent", func(c *originConn) {
+			c.Conn.(*net.TCPConn).CloseWrite()
+			io.Copy(io.Discard, c.r)
+		}},
+		{"the client does not read what the destination floods it with", func(c *originConn) { flood(c, 3, 64<<20) }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
+				cfg.ReadTimeout = 300 * time.Millisecond
+				cfg.ConnectionLifetime = time.Second
+			})
+			c := s.dial() // stays open, and silent
+			c.connectTo(newOrigin(t, tt.serve))
+			s.waitMetric("whsentry_tunnels", "0")
+			s.waitMetric(busyConnections, "0")
+			s.waitMetric(clientGauge, "0")
+		})
+	}
+}

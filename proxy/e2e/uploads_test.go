@@ -148,3 +148,70 @@ func TestBodiesArriveAsTheyWereSent(t *testing.T) {
 		t.Errorf("got %d connections; want 1", n)
 	}
 }
+
+// countBody answers with the length of the body that arrives.
+func countBody(c *originConn, body io.Reader) {
+	n, _ := io.Copy(io.Discard, body)
+	length := fmt.Sprint(n)
+	fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(length), length)
+}
+
+// A large upload that is repeated on a new connection arrives there in full.
+func TestUploadIsRepeatedInFull(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	o := newOrigin(t, func(c *originConn) {
+		if c.number == 0 {
+			c.request()
+			io.WriteString(c, okResponse)
+			http.ReadRequest(c.r) // the head of the second request, and then a reset
+			c.Conn.(*net.TCPConn).SetLinger(0)
+			return
+		}
+		if req, err := http.ReadRequest(c.r); err == nil {
+			countBody(c, req.Body)
+		}
+	})
+	c := s.dial()
+	c.send(get(o, "/"))
+	c.receive("GET").check(t, "200 OK", "")
+	const size = 9 << 20
+	c.send(strings.Replace(post(o, "/", pattern(size)), "POST", "PUT", 1))
+	r := c.receive("PUT")
+	r.check(t, "200 OK", "")
+	if r.body != fmt.Sprint(size) {
+		t.Errorf("got %s bytes at the destination; want %d", r.body, size)
+	}
+}
+
+// An interim response that comes while the body is being written does not end the upload.
+func TestInterimResponseDuringAnUpload(t *testing.T) {
+	t.Parallel()
+	const size = 9 << 20
+	for _, interim := range []string{"100 Continue", "102 Processing"} {
+		t.Run(interim, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = 3 * time.Second })
+			o := newOrigin(t, func(c *originConn) {
+				req, err := http.ReadRequest(c.r)
+				if err != nil {
+					return
+				}
+				time.Sleep(300 * time.Millisecond) // until the proxy's write is stuck
+				io.WriteString(c, "HTTP/1.1 "+interim+"\r\n\r\n")
+				time.Sleep(700 * time.Millisecond) // until the sweeper has seen it
+				countBody(c, req.Body)
+			})
+			c := s.dial()
+			c.send(post(o, "/", pattern(size)))
+			r := c.receive("POST")
+			for strings.HasPrefix(r.status, "102") {
+				r = c.receive("POST")
+			}
+			r.check(t, "200 OK", "")
+			if r.body != fmt.Sprint(size) {
+				t.Errorf("got %s bytes at the destination; want %d", r.body, size)
+			}
+		})
+	}
+}
