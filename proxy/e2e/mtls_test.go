@@ -37,10 +37,11 @@ func TestClientCertificate(t *testing.T) {
 				o := newTLSOrigin(t, demanding(only(serving(root.Leaf(t, hooksHost)), version.version), root), func(c *tlsConn) {
 					for c.request() {
 						answered <- presented(c.ConnectionState())
-						io.WriteString(c, okResponse)
 						if !pooled {
+							io.WriteString(c, strings.Replace(okResponse, "\r\n", "\r\nConnection: close\r\n", 1))
 							return
 						}
+						io.WriteString(c, okResponse)
 					}
 				})
 				for i, step := range []struct{ field, want string }{

@@ -332,10 +332,12 @@ func TestTLSBodyEnd(t *testing.T) {
 		for _, test := range tests {
 			t.Run(version.name+" "+test.name, func(t *testing.T) {
 				t.Parallel()
+				ended := make(chan struct{}, 2)
 				o := newTLSOrigin(t, only(serving(root.Leaf(t, hooksHost)), version.version), func(c *tlsConn) {
 					if c.request() {
 						io.WriteString(c, test.response)
 						test.end(c)
+						ended <- struct{}{}
 						io.Copy(io.Discard, c)
 					}
 				})
@@ -354,6 +356,10 @@ func TestTLSBodyEnd(t *testing.T) {
 						t.Errorf("HTTP/%s: got %q with %q; want 502 with 1011", client, r.status, r.reason())
 					case !test.whole && large && r.bodyErr == nil:
 						t.Errorf("HTTP/%s: got a cut response as a whole one of %d bytes", client, len(r.body))
+					}
+					if !large {
+						<-ended
+						time.Sleep(20 * time.Millisecond) // nothing tells that the end has arrived at the proxy
 					}
 				}
 				if n := o.connections(); n != 2 {
