@@ -169,6 +169,29 @@ func nextElement(list []byte) (element, rest []byte) {
 	return trimSpan(list, 0, end).of(list), rest
 }
 
+// connectionOptions is what the Connection fields of a head say (RFC 9110 section 7.6.1).
+type connectionOptions struct {
+	close     bool
+	keepAlive bool
+	names     bool // they name other fields
+}
+
+// scan notes the options of one Connection field.
+func (o *connectionOptions) scan(value []byte) {
+	for len(value) > 0 {
+		var option []byte
+		option, value = nextElement(value)
+		switch {
+		case equalFold(option, "close"):
+			o.close = true
+		case equalFold(option, "keep-alive"):
+			o.keepAlive = true
+		case len(option) > 0:
+			o.names = true
+		}
+	}
+}
+
 // dropNamed makes hop-by-hop fields of those that the Connection fields name (RFC 9110 section 7.6.1). What is
 // written anew stays. The names are gathered first: a hostile head may hold tens of thousands of names and of fields.
 func dropNamed(head []byte, fields []field) {

@@ -15,15 +15,13 @@ type requestHead struct {
 	hosts         int
 	contentLength int64 // -1: none
 	chunked       bool
-	codings       int // Transfer-Encoding fields
-	close         bool
-	keepAlive     bool
-	names         bool // Connection names other fields
+	codings       int  // Transfer-Encoding fields
 	expect        bool // 100-continue
 	tls           bool // X-WhSentry-TLS
 	alias         span // X-WhSentry-ClientCert
 	aliases       int
 	id            span // the value of requestIDHeader
+	connectionOptions
 
 	blank   int // bytes of empty lines before the request line
 	line    int // where the first line that is not yet parsed begins
@@ -142,7 +140,7 @@ func (h *requestHead) scanField(start, stop int, idHeader string) *failure {
 			return malformedf("its Transfer-Encoding is not chunked and nothing else")
 		}
 	case kindConnection:
-		h.scanConnection(value)
+		h.connectionOptions.scan(value)
 	case kindExpect:
 		h.expect = h.expect || equalFold(value, "100-continue")
 	case kindSentry:
@@ -152,21 +150,6 @@ func (h *requestHead) scanField(start, stop int, idHeader string) *failure {
 		h.id = f.value
 	}
 	return nil
-}
-
-func (h *requestHead) scanConnection(value []byte) {
-	for len(value) > 0 {
-		var option []byte
-		option, value = nextElement(value)
-		switch {
-		case equalFold(option, "close"):
-			h.close = true
-		case equalFold(option, "keep-alive"):
-			h.keepAlive = true
-		case len(option) > 0:
-			h.names = true
-		}
-	}
 }
 
 // scanSentry reads the fields that are meant for the proxy.

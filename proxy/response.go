@@ -14,10 +14,8 @@ type responseHead struct {
 
 	contentLength int64 // -1: none
 	chunked       bool
-	close         bool
-	keepAlive     bool
-	names         bool // Connection names other fields
-	untidy        bool
+	connectionOptions
+	untidy bool
 
 	line    int // where the first line that is not yet parsed begins
 	scanned int // up to where a line's end has been looked for
@@ -156,7 +154,7 @@ func (r *responseHead) scanField(start, stop int) *failure {
 func (r *responseHead) checkFraming() *failure {
 	for _, f := range r.fields {
 		if f.kind == kindConnection {
-			r.scanConnection(f.value.of(r.raw))
+			r.connectionOptions.scan(f.value.of(r.raw))
 		}
 	}
 	if r.names {
@@ -171,21 +169,6 @@ func (r *responseHead) checkFraming() *failure {
 		return badResponsef("it switches protocols, which nobody asked for")
 	}
 	return nil
-}
-
-func (r *responseHead) scanConnection(value []byte) {
-	for len(value) > 0 {
-		var option []byte
-		option, value = nextElement(value)
-		switch {
-		case equalFold(option, "close"):
-			r.close = true
-		case equalFold(option, "keep-alive"):
-			r.keepAlive = true
-		case len(option) > 0:
-			r.names = true
-		}
-	}
 }
 
 // interim reports whether another response follows on this one (RFC 9110 section 15.2).
