@@ -17,11 +17,14 @@ import (
 // mode is a way to reach the destination: directly, or through one of the proxies that the bench runs.
 type mode struct {
 	name     string
-	tls      bool   // the client asks for https://
-	proxy    string // which proxy: "" none, else plain, https or mitm
-	tunnel   bool   // by CONNECT
-	opaque   bool   // the proxy does not see the request
-	startTLS bool   // X-WhSentry-TLS on a plain request
+	tls      bool    // the client asks for https://
+	proxy    string  // which proxy: "" none, else plain, https or mitm
+	tunnel   bool    // by CONNECT
+	opaque   bool    // the proxy does not see the request
+	startTLS bool    // X-WhSentry-TLS on a plain request
+	to       string  // the destination's host:port; "": the one of the bench that fits
+	alias    string  // X-WhSentry-ClientCert, on the request
+	connect  []field // header lines that the client is to send on CONNECT
 }
 
 var modes = []mode{
@@ -133,18 +136,24 @@ func newBench(ctx context.Context, o options) (*bench, error) {
 
 	config := "cidrAllowList: [127.0.0.1/32]\naccessLog: {type: json, file: access.log}\n" +
 		"caBundle:\n  url: \"\"\n  extraFile: " + file("ca.pem") + "\n"
+	return b, b.startProxies(config)
+}
+
+// startProxies starts one for each way to be one, with the authorities "issuer" and the certificate "server".
+func (b *bench) startProxies(config string) error {
+	file := func(name string) string { return filepath.Join(b.o.scratch, name) }
 	for name, args := range map[string][]string{
 		"plain": nil,
 		"https": {"--listener-type", "https", "--listener-cert-file", file("server.pem"), "--listener-key-file", file("server.key")},
 		"mitm":  {"--connect-mode", "mitm", "--mitm-issuer-cert-file", file("issuer.pem"), "--mitm-issuer-key-file", file("issuer.key")},
 	} {
-		s, err := start(ctx, o, file("proxy-"+name), config, args...)
+		s, err := start(b.ctx, b.o, file("proxy-"+name), config, args...)
 		if err != nil {
-			return nil, fmt.Errorf("proxy %s: %w", name, err)
+			return fmt.Errorf("proxy %s: %w", name, err)
 		}
 		b.proxies[name] = s
 	}
-	return b, nil
+	return nil
 }
 
 func (b *bench) record(a arrival) {
@@ -174,7 +183,10 @@ func (b *bench) proxyURL(m mode) string {
 
 // authority is the destination's host:port in m, and base the URL that the client is given.
 func (b *bench) authority(m mode) string {
-	if m.tls || m.startTLS {
+	switch {
+	case m.to != "":
+		return m.to
+	case m.tls || m.startTLS:
 		return b.secure
 	}
 	return b.plain
@@ -182,7 +194,7 @@ func (b *bench) authority(m mode) string {
 
 func (b *bench) base(m mode) string {
 	if m.tls {
-		return "https://" + b.secure
+		return "https://" + b.authority(m)
 	}
 	return "http://" + b.authority(m)
 }

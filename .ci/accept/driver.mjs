@@ -8,6 +8,8 @@ import { createRequire } from 'node:module'
 const require = createRequire(import.meta.url)
 const errand = JSON.parse(readFileSync(0, 'utf8'))
 const base = new URL(errand.Base)
+const ca = readFileSync(errand.Roots)
+const connectHeaders = Object.fromEntries((errand.Connect ?? []).map((f) => [f.Name, f.Value]))
 const send = errand.Kind === 'undici' ? byUndici() : byAgent()
 
 for (const hook of errand.Hooks ?? []) {
@@ -26,7 +28,11 @@ process.exit(0)
 // The ways of undici: no proxy, CONNECT for every URL, or (proxyTunnel: false) the absolute form for http ones.
 function byUndici () {
   const { Agent, ProxyAgent } = require('undici')
-  const dispatcher = errand.Proxy ? new ProxyAgent({ uri: errand.Proxy, proxyTunnel: errand.Tunnel }) : new Agent()
+  const dispatcher = errand.Proxy
+    ? new ProxyAgent({
+      uri: errand.Proxy, proxyTunnel: errand.Tunnel, headers: connectHeaders, proxyTls: { ca }, requestTls: { ca }
+    })
+    : new Agent({ connect: { ca } })
   return async (hook, headers, body) => {
     const answer = await dispatcher.request({
       origin: base.origin, path: hook.Target, method: hook.Method, headers, body: hook.Chunked ? pieces(body) : body
@@ -43,12 +49,12 @@ async function * pieces (body) {
 function byAgent () {
   const client = base.protocol === 'https:' ? https : http
   const { HttpsProxyAgent } = require('https-proxy-agent')
-  const agent = errand.Proxy ? new HttpsProxyAgent(errand.Proxy) : new client.Agent()
+  const agent = errand.Proxy ? new HttpsProxyAgent(errand.Proxy, { ca, headers: connectHeaders }) : new client.Agent()
   return (hook, headers, body) => new Promise((resolve, reject) => {
     if (body !== null && !hook.Chunked) headers['Content-Length'] = body.length
     if (hook.Expect) headers.Expect = '100-continue'
     const request = client.request({
-      host: base.hostname, port: base.port, path: hook.Target, method: hook.Method, headers, agent, timeout: 30000
+      host: base.hostname, port: base.port, path: hook.Target, method: hook.Method, headers, agent, ca, timeout: 30000
     }, (response) => {
       const parts = [`${response.statusMessage === 'OK' ? '' : response.statusMessage + '\n'}`]
       response.setEncoding('utf8')

@@ -74,6 +74,9 @@ func (b *bench) sendByCurl(m mode, hooks []webhook) ([]reply, error) {
 		for _, f := range h.Fields {
 			args = append(args, "-H", f.Name+": "+f.Value)
 		}
+		for _, f := range m.connect {
+			args = append(args, "--proxy-header", f.Name+": "+f.Value)
+		}
 		if h.Body != nil {
 			if err := os.WriteFile(file, h.Body, 0o600); err != nil {
 				return nil, err
@@ -115,12 +118,13 @@ func clientEnv(more ...string) []string {
 
 // errand is what the Python and Node programs read: everything to send in one go.
 type errand struct {
-	Proxy  string // URL; "" for none
-	Base   string
-	Roots  string
-	Kind   string // undici or agent
-	Tunnel bool
-	Hooks  []webhook
+	Proxy   string // URL; "" for none
+	Base    string
+	Roots   string
+	Kind    string // undici or agent
+	Tunnel  bool
+	Connect []field
+	Hooks   []webhook
 }
 
 func (b *bench) sendByPython(m mode, hooks []webhook) ([]reply, error) {
@@ -137,13 +141,13 @@ func (b *bench) sendByNode(kind string, m mode, hooks []webhook) ([]reply, error
 
 // runErrand hands hooks to a program as JSON on its standard input; it prints one reply as JSON a line.
 func (b *bench) runErrand(cmd *exec.Cmd, m mode, kind string, hooks []webhook) ([]reply, error) {
-	input, err := json.Marshal(errand{b.proxyURL(m), b.base(m), b.roots, kind, m.tunnel, hooks})
+	input, err := json.Marshal(errand{b.proxyURL(m), b.base(m), b.roots, kind, m.tunnel, m.connect, hooks})
 	if err != nil {
 		return nil, err
 	}
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &stdout, &stderr
-	cmd.Env = clientEnv("NODE_EXTRA_CA_CERTS=" + b.roots)
+	cmd.Env = clientEnv()
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("%v: %s", err, stderr.String())
 	}
@@ -173,6 +177,10 @@ func (b *bench) goClient(m mode) (*http.Client, error) {
 			return nil, err
 		}
 		transport.Proxy = http.ProxyURL(u)
+		transport.ProxyConnectHeader = http.Header{}
+		for _, f := range m.connect {
+			transport.ProxyConnectHeader[f.Name] = []string{f.Value}
+		}
 	}
 	return &http.Client{Transport: transport, Timeout: 30 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}, nil

@@ -24,7 +24,7 @@ type options struct {
 
 func main() {
 	subcommands := map[string]func(context.Context, options) *report{
-		"clients": clients, "far": far, "near": near, "load": load, "signals": signals,
+		"clients": clients, "far": far, "near": near, "load": load, "signals": signals, "tls": tlsChecks,
 	}
 	name := ""
 	if len(os.Args) > 1 {
@@ -32,7 +32,7 @@ func main() {
 	}
 	run, known := subcommands[name]
 	if !known {
-		fmt.Fprintf(os.Stderr, "accept: %q is no subcommand; want clients, far, near, load or signals\n", name)
+		fmt.Fprintf(os.Stderr, "accept: %q is no subcommand; want clients, far, near, load, signals or tls\n", name)
 		os.Exit(2)
 	}
 	var o options

@@ -31,13 +31,19 @@ type sentry struct {
 const stopLimit = 10 * time.Second
 
 // freeAddress returns an address on 127.0.0.1 that nothing listened on a moment ago.
-func freeAddress() string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		panic("no free port on 127.0.0.1: " + err.Error())
+func freeAddress() string { return freeAddresses(1)[0] }
+
+// freeAddresses returns n of them, all different.
+func freeAddresses(n int) (free []string) {
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			panic("no free port on 127.0.0.1: " + err.Error())
+		}
+		defer l.Close() // only at the end, lest it be given out again
+		free = append(free, l.Addr().String())
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return free
 }
 
 // launch starts whsentry with its settings in dir/config.yaml (none where config is "") and does not wait for it.
@@ -80,7 +86,8 @@ func (s *sentry) wait() {
 // start launches whsentry on free addresses and waits until it is ready. The settings may not name `listener`
 // or `metrics`; flags for both are added.
 func start(ctx context.Context, o options, dir, config string, args ...string) (*sentry, error) {
-	address, metrics := freeAddress(), freeAddress()
+	free := freeAddresses(2)
+	address, metrics := free[0], free[1]
 	s, err := launch(o, dir, config, append([]string{"--listener-address", address, "--metrics-address", metrics}, args...)...)
 	if err != nil {
 		return nil, err
