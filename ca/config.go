@@ -132,11 +132,15 @@ func validateURL(raw string) error {
 		}
 		return fmt.Errorf("%q is not a URL: %w", raw, err)
 	}
+	shown := raw
+	if u.User != nil {
+		shown = u.Redacted()
+	}
 	if u.Scheme != "http" && u.Scheme != "https" {
-		return fmt.Errorf("%q has the scheme %q", u.Redacted(), u.Scheme)
+		return fmt.Errorf("%q has the scheme %q", shown, u.Scheme)
 	}
 	if u.Hostname() == "" {
-		return fmt.Errorf("%q has no host", u.Redacted())
+		return fmt.Errorf("%q has no host", shown)
 	}
 	return nil
 }

@@ -126,11 +126,11 @@ func (ex *exchange) appendURL(dst []byte) []byte {
 // appendRawTarget appends a target that could not be taken apart, without what is, or was meant to be, user
 // information: a password may hold a slash or a question mark that was not escaped.
 func appendRawTarget(dst, target []byte, mode string) []byte {
-	if mode == URLHost {
-		return dst
-	}
 	rest, scheme := target, schemeEnd(target)+1
 	absolute := bytes.HasPrefix(target[scheme:], []byte("//"))
+	if mode == URLHost {
+		return appendRawHost(dst, target, scheme, absolute && scheme > 0)
+	}
 	if absolute {
 		dst, rest = append(dst, target[:scheme+2]...), target[scheme+2:]
 	} else if bytes.HasPrefix(target, []byte("/")) {
@@ -146,6 +146,22 @@ func appendRawTarget(dst, target []byte, mode string) []byte {
 		at = bytes.LastIndexByte(rest, '@')
 	}
 	return append(dst, visiblePath(rest[at+1:], mode)...)
+}
+
+// appendRawHost appends scheme and host of a target that was refused for something else, where it has them.
+func appendRawHost(dst, target []byte, scheme int, absolute bool) []byte {
+	if !absolute {
+		return dst
+	}
+	host := target[scheme+2:]
+	if end := bytes.IndexAny(host, "/?#"); end >= 0 {
+		host = host[:end]
+	}
+	host = host[bytes.LastIndexByte(host, '@')+1:]
+	if _, reject := parseAuthority(host); reject != "" {
+		return dst
+	}
+	return append(append(dst, target[:scheme+2]...), host...)
 }
 
 // visiblePath cuts off what mode keeps out of the log.

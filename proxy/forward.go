@@ -121,7 +121,7 @@ func (ex *exchange) open(r route) (*upstream, *failure) {
 		generation-- // judged by a deny list and verified by a store that are no longer in use: not for the next request
 	}
 	conn, timing, err := ex.run.dialer.Dial(ctx, ex.address.name(), ex.address.port)
-	ex.noteTiming(timing, err)
+	ex.noteTiming(timing)
 	if err != nil {
 		return nil, connectFailure(err, ex.address.name(), limit)
 	}
@@ -140,11 +140,11 @@ func (ex *exchange) open(r route) (*upstream, *failure) {
 	return u, nil
 }
 
-func (ex *exchange) noteTiming(t guard.Timing, err error) {
+func (ex *exchange) noteTiming(t guard.Timing) {
 	if t.LookedUp {
 		ex.phases[phaseDNS] = t.DNS
 	}
-	if err == nil {
+	if t.Connect > 0 {
 		ex.phases[phaseConnect] = t.Connect
 	}
 }

@@ -175,4 +175,5 @@ func (m *Metrics) countRequest(status int, r reason, took time.Duration) {
 func (m *Metrics) write(w io.Writer) {
 	m.set.WritePrometheus(w)
 	metrics.WriteProcessMetrics(w)
+	metrics.WriteFDMetrics(w)
 }

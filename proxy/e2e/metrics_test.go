@@ -53,6 +53,7 @@ func TestEveryMetricIsThere(t *testing.T) {
 		`whsentry_build_info\{[^}]*version="test"[^}]*\} 1$`,
 		`go_goroutines` + number,
 		`process_resident_memory_bytes` + number,
+		`process_open_fds` + number,
 	}
 	for _, phase := range []string{"dns", "connect", "tls", "first_byte"} {
 		want = append(want,

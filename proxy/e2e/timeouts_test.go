@@ -81,9 +81,14 @@ func TestConnectionRefused(t *testing.T) {
 	}
 	addr := ln.Addr().String()
 	ln.Close()
-	r := start(t, nil).exchange("GET http://" + addr + "/ HTTP/1.1\r\nHost: x\r\n\r\n")
+	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.Type = proxy.LogJSON })
+	r := s.exchange("GET http://" + addr + "/ HTTP/1.1\r\nHost: x\r\n\r\n")
 	r.check(t, "502 Bad Gateway", "1006")
 	r.checkText(t, addr)
+	line := s.jsonLines(1)[0]
+	if _, timed := line["connect_ms"]; !timed || line["upstream_addr"] != nil {
+		t.Errorf("got the line %v; want the time that the attempt took, and no address, for none was connected to", line)
+	}
 }
 
 // drip writes s a byte at a time, one each pause.
