@@ -13,7 +13,8 @@
 //	request.go      a request's head, scanned strictly (fields.go: a field's name, value and kind)
 //	destination.go  the request's target and Host; the only reader of either
 //	body.go         a request's body, read in full within the limits (chunked.go: the chunked coding)
-//	forward.go      get a connection, send the request, read the answer's head
+//	connect.go      get a connection to the destination: one at rest, or a new one, through the guard
+//	forward.go      send the request, read the answer's head
 //	headers.go      what is dropped, replaced and rewritten, both ways
 //	response.go     a response's head, scanned strictly, and tidied where it is merely untidy
 //	relay.go        pass the answer's body on within the limits, or cut it so that the client can tell
@@ -29,7 +30,7 @@
 //	config.go       Config, its defaults, its validation
 //
 // A client's goroutine does all of it, from the first byte of a request to the last of its answer; there is no
-// hand-over to another one, but for the second direction of a tunnel. open, in forward.go, is the only function that
+// hand-over to another one, but for the second direction of a tunnel. open, in connect.go, is the only function that
 // makes a connection, and guard.Dialer the only thing that it asks for one.
 //
 // # Why the parser is our own

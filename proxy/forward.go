@@ -1,17 +1,13 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"io"
-	"net"
-	"net/netip"
 	"os"
 	"syscall"
 	"time"
 
 	"whsentry/ca"
-	"whsentry/guard"
 )
 
 // forward sends the request to its destination and passes the answer on.
@@ -67,108 +63,6 @@ func (ex *exchange) repeatable(sent int) bool {
 		return true
 	}
 	return false
-}
-
-// acquire gets a connection to the destination: one at rest, unless fresh says otherwise, or a new one.
-func (ex *exchange) acquire(fresh bool) *failure {
-	p, run := ex.client.proxy, ex.run
-	ex.reused, ex.remote = false, netip.AddrPort{}
-	d := p.pool.reserve(ex.address.key, run.cfg.MaxConnectionsPerDestination)
-	if d == nil {
-		return failf(reasonTooMany, "too many connections to %s: %d are in use", ex.address.String(), run.cfg.MaxConnectionsPerDestination)
-	}
-	r := route{tls: ex.tls, alias: ex.alias}
-	if !fresh {
-		if u := p.pool.idleConn(d, r, run.limits); u != nil {
-			ex.hold(u, true)
-			return nil
-		}
-	}
-	defer func() { // also where a bug gets in the way
-		if ex.held == nil {
-			p.pool.release(d)
-		}
-	}()
-	u, f := ex.open(r)
-	if f != nil {
-		return f
-	}
-	p.pool.add(d, u, run.limits)
-	ex.hold(u, false)
-	return nil
-}
-
-func (ex *exchange) hold(u *upstream, reused bool) {
-	ex.held, ex.reused, ex.remote, ex.tlsVersion = u, reused, u.remote, u.tlsVersion
-}
-
-// drop closes the connection that carries the request.
-func (ex *exchange) drop(why closeReason) {
-	ex.client.proxy.pool.discard(ex.held, why)
-	ex.held = nil
-}
-
-// open makes a new connection, through the guard. It is the only way to one: every byte that leaves for a client's
-// sake, plain, over TLS, in a tunnel or from an intercepted one, leaves over what it returns.
-func (ex *exchange) open(r route) (*upstream, *failure) {
-	p, limit := ex.client.proxy, ex.run.cfg.ConnectTimeout
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	ex.beginWait(nil, cancel)
-	defer ex.endWait()
-	generation := p.pool.generation.Load()
-	if p.run.Load() != ex.run {
-		generation-- // judged by a deny list and verified by a store that are no longer in use: not for the next request
-	}
-	conn, timing, err := ex.run.dialer.Dial(ctx, ex.address.name(), ex.address.port)
-	ex.noteTiming(timing)
-	if err != nil {
-		return nil, connectFailure(err, ex.address.name(), limit)
-	}
-	u := &upstream{Conn: conn, tcp: conn.(*net.TCPConn), route: r, generation: generation, born: now()}
-	u.remote = conn.RemoteAddr().(*net.TCPAddr).AddrPort()
-	if u.prober, err = newProber(u.tcp); err != nil {
-		conn.Close()
-		return nil, connectFailure(err, ex.address.name(), limit)
-	}
-	if r.tls {
-		if f := ex.startTLS(u); f != nil {
-			conn.Close()
-			return nil, f
-		}
-	}
-	return u, nil
-}
-
-func (ex *exchange) noteTiming(t guard.Timing) {
-	if t.LookedUp {
-		ex.phases[phaseDNS] = t.DNS
-	}
-	if t.Connect > 0 {
-		ex.phases[phaseConnect] = t.Connect
-	}
-}
-
-// startTLS makes the TLS handshake, which has connectTimeout for itself.
-func (ex *exchange) startTLS(u *upstream) *failure {
-	host, limit := ex.address.name(), ex.run.cfg.ConnectTimeout
-	ex.beginWait(u, nil)
-	defer ex.endWait()
-	ex.remote = u.remote
-	began := now()
-	u.wire = &wire{TCPConn: u.tcp, raw: u.prober.raw}
-	u.tcp.SetDeadline(time.Now().Add(limit))
-	conn, err := ex.run.ca.Handshake(u.wire, u.route.alias, host, ex.address.port)
-	u.tcp.SetDeadline(time.Time{})
-	ex.phases[phaseTLS] = time.Duration(now() - began)
-	if err != nil && closeReason(u.killed.Load()) == closeClient {
-		return clientGone()
-	}
-	if err != nil {
-		return handshakeFailure(err, host, limit)
-	}
-	u.Conn, u.tlsVersion = conn, tlsVersionName(conn.ConnectionState().Version)
-	return nil
 }
 
 // writePiece is how much of a large body is written before the destination's side is looked at: it may have
