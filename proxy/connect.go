@@ -110,4 +110,3 @@ func (ex *exchange) startTLS(u *upstream) *failure {
 	u.Conn, u.tlsVersion = conn, tlsVersionName(conn.ConnectionState().Version)
 	return nil
 }
-
