@@ -45,13 +45,19 @@ func (a *app) trustStore(s *settings) (*ca.Store, error) {
 	return store, nil
 }
 
-// caList prints a line for each root and one about all of them.
-func (a *app) caList(c *cli.Context) error {
+// loadStore loads the settings, and the trust store that they make.
+func (a *app) loadStore(c *cli.Context) (*settings, *ca.Store, error) {
 	s, err := a.load(c)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	store, err := a.trustStore(s)
+	return s, store, err
+}
+
+// caList prints a line for each root and one about all of them.
+func (a *app) caList(c *cli.Context) error {
+	s, store, err := a.loadStore(c)
 	if err != nil {
 		return err
 	}
@@ -80,11 +86,7 @@ func describeStore(store *ca.Store) string {
 
 // caUpdate looks for a newer bundle and keeps it for the proxies to come.
 func (a *app) caUpdate(c *cli.Context) error {
-	s, err := a.load(c)
-	if err != nil {
-		return err
-	}
-	store, err := a.trustStore(s)
+	s, store, err := a.loadStore(c)
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,6 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
-	"whsentry/ca"
 	"whsentry/guard"
 	"whsentry/proxy"
 )
@@ -112,13 +111,9 @@ func (a *app) runProxy(c *cli.Context) error {
 
 // check loads what runProxy would, and opens no port.
 func (a *app) check(c *cli.Context) error {
-	s, err := a.load(c)
+	s, store, err := a.loadStore(c)
 	if err != nil {
 		return err
-	}
-	store, err := ca.New(s.ca, ca.Hooks{Warn: a.warn})
-	if err != nil {
-		return s.locate(err)
 	}
 	defer store.Close()
 	if _, err := guard.New(s.guard, guard.Hooks{}); err != nil {

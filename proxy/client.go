@@ -138,24 +138,14 @@ func (c *client) readReady(fd uintptr) bool {
 	if c.ex == nil {
 		c.ex = acquireExchange()
 	}
-	free := c.ex.in.free()
-	for {
-		n, err := syscall.Read(int(fd), free)
-		switch {
-		case err == syscall.EINTR:
-			continue
-		case err == syscall.EAGAIN:
-			c.dropExchange()
-			return false
-		case err != nil:
-			c.readErr = err
-		case n == 0:
-			c.readErr = io.EOF
-		default:
-			c.ex.in.added(n)
-		}
-		return true
+	n, err := readSocket(fd, c.ex.in.free())
+	if err == syscall.EAGAIN {
+		c.dropExchange()
+		return false
 	}
+	c.ex.in.added(n)
+	c.readErr = err
+	return true
 }
 
 // readFirst is readReady above TLS, which has a buffer of its own: one byte is enough to know.
@@ -221,10 +211,15 @@ func (c *client) writeTCP(p []byte) (written int, err error) {
 			c.deadline.set(before, c.tcp)
 			return written, nil
 		}
-		if n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) || !c.deadline.passed() {
+		if !c.isTaking(n, err) {
 			return written, err
 		}
 	}
+}
+
+// isTaking reports whether a write that failed after n bytes may go on: the limit has passed, but not without progress.
+func (c *client) isTaking(n int, err error) bool {
+	return n > 0 && errors.Is(err, os.ErrDeadlineExceeded) && c.deadline.passed()
 }
 
 // writeBuffers is write for a head and a body, in one call to the system where there is no TLS.
@@ -249,7 +244,7 @@ func (c *client) writeBuffers(ex *exchange, head, body []byte) error {
 			c.unlimited()
 			return nil
 		}
-		if n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) || !c.deadline.passed() {
+		if !c.isTaking(int(n), err) {
 			return err
 		}
 	}

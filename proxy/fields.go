@@ -192,6 +192,44 @@ func (o *connectionOptions) scan(value []byte) {
 	}
 }
 
+// bodyFraming is what the fields of a head say of where its body ends (RFC 9112 section 6).
+type bodyFraming struct {
+	contentLength int64 // -1: none
+	chunked       bool
+}
+
+// scan notes a Content-Length or a Transfer-Encoding; reject says what is wrong with it, or with there being two.
+func (b *bodyFraming) scan(k kind, value []byte) (reject string) {
+	switch k {
+	case kindContentLength:
+		n, ok := parseLength(value)
+		if !ok {
+			return "its Content-Length is not a number"
+		}
+		if b.contentLength >= 0 {
+			return "it has more than one Content-Length"
+		}
+		b.contentLength = n
+	case kindTransferEncoding:
+		if b.chunked || !equalFold(value, "chunked") {
+			return "its Transfer-Encoding is not chunked and nothing else"
+		}
+		b.chunked = true
+	}
+	return ""
+}
+
+// check says what is wrong with the fields together; reject is "" where nothing is.
+func (b *bodyFraming) check(http10 bool) (reject string) {
+	switch {
+	case b.chunked && b.contentLength >= 0:
+		return "it has both Transfer-Encoding and Content-Length"
+	case b.chunked && http10:
+		return "it has a Transfer-Encoding, which HTTP/1.0 does not know"
+	}
+	return ""
+}
+
 // dropNamed makes hop-by-hop fields of those that the Connection fields name (RFC 9110 section 7.6.1). What is
 // written anew stays. The names are gathered first: a hostile head may hold tens of thousands of names and of fields.
 func dropNamed(head []byte, fields []field) {

@@ -123,7 +123,7 @@ func wasInterrupted(err error) bool { return errors.Is(err, os.ErrDeadlineExceed
 // from being used again.
 func (ex *exchange) writeFailure() *failure {
 	ex.broken = true
-	return badResponsef("%s closed the connection before it answered", ex.held.remote)
+	return ex.closedUnanswered()
 }
 
 func (ex *exchange) writeUpstream(head, piece []byte) (n int, err error) {
@@ -284,6 +284,10 @@ func (ex *exchange) noAnswer(err error) *failure {
 	if ex.held.wire != nil && !ex.reused && ex.up.len() == 0 && ca.IsAlert(err) {
 		return handshakeFailure(err, ex.address.name(), ex.run.cfg.ConnectTimeout)
 	}
+	return ex.closedUnanswered()
+}
+
+func (ex *exchange) closedUnanswered() *failure {
 	return badResponsef("%s closed the connection before it answered", ex.held.remote)
 }
 

@@ -12,7 +12,6 @@ import (
 // interception is what a CONNECT that is intercepted has fixed for the requests inside.
 type interception struct {
 	authority []byte // host:port as the client wrote it
-	host      authority
 	address   address
 	alias     string // X-WhSentry-ClientCert of the CONNECT: for the requests that name none
 }
@@ -32,12 +31,12 @@ func (ex *exchange) intercept(refused *failure) *failure {
 	if err != nil {
 		return failf(reasonInternal, "internal error: make a certificate for %s: %v", ex.address.name(), err)
 	}
-	if c.write([]byte("HTTP/1.1 200 Connection established\r\n\r\n")) != nil {
+	if c.write([]byte(connectionEstablished)) != nil {
 		return clientGone()
 	}
 	within := &interception{authority: bytes.Clone(ex.authority), alias: ex.alias}
-	within.host, _ = parseAuthority(within.authority)
-	within.address.set(&within.host, true)
+	host, _ := parseAuthority(within.authority)
+	within.address.set(&host, true)
 	early := bytes.Clone(ex.in.unused())
 	ex.in.clear()
 	if c.startTLS(cfg, early) != nil {

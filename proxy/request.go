@@ -11,16 +11,14 @@ type requestHead struct {
 	http10         bool
 	fields         []field
 
-	host          span
-	hosts         int
-	contentLength int64 // -1: none
-	chunked       bool
-	codings       int  // Transfer-Encoding fields
-	expect        bool // 100-continue
-	tls           bool // X-WhSentry-TLS
-	alias         span // X-WhSentry-ClientCert
-	aliases       int
-	id            span // the value of requestIDHeader
+	host  span
+	hosts int
+	bodyFraming
+	expect  bool // 100-continue
+	tls     bool // X-WhSentry-TLS
+	alias   span // X-WhSentry-ClientCert
+	aliases int
+	id      span // the value of requestIDHeader
 	connectionOptions
 
 	blank   int // bytes of empty lines before the request line
@@ -29,7 +27,7 @@ type requestHead struct {
 }
 
 func (h *requestHead) reset() {
-	*h = requestHead{fields: h.fields[:0], contentLength: -1}
+	*h = requestHead{fields: h.fields[:0], bodyFraming: bodyFraming{contentLength: -1}}
 }
 
 func (h *requestHead) hasRequestLine() bool { return !h.method.empty() }
@@ -124,20 +122,9 @@ func (h *requestHead) scanField(start, stop int, idHeader string) *failure {
 	case kindHost:
 		h.hosts++
 		h.host = f.value
-	case kindContentLength:
-		n, ok := parseLength(value)
-		if !ok {
-			return malformedf("its Content-Length is not a number")
-		}
-		if h.contentLength >= 0 {
-			return malformedf("it has more than one Content-Length")
-		}
-		h.contentLength = n
-	case kindTransferEncoding:
-		h.codings++
-		h.chunked = equalFold(value, "chunked")
-		if !h.chunked || h.codings > 1 {
-			return malformedf("its Transfer-Encoding is not chunked and nothing else")
+	case kindContentLength, kindTransferEncoding:
+		if reject := h.bodyFraming.scan(f.kind, value); reject != "" {
+			return malformedf("%s", reject)
 		}
 	case kindConnection:
 		h.connectionOptions.scan(value)
@@ -166,12 +153,10 @@ func (h *requestHead) scanSentry(f field) {
 
 // checkFraming refuses a head that leaves open where its body ends, or for whom it is.
 func (h *requestHead) checkFraming() *failure {
-	switch {
-	case h.chunked && h.contentLength >= 0:
-		return malformedf("it has both Transfer-Encoding and Content-Length")
-	case h.chunked && h.http10:
-		return malformedf("it has a Transfer-Encoding, which HTTP/1.0 does not know")
-	case h.hosts > 1:
+	if reject := h.bodyFraming.check(h.http10); reject != "" {
+		return malformedf("%s", reject)
+	}
+	if h.hosts > 1 {
 		return malformedf("it has more than one Host")
 	}
 	if h.names {

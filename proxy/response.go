@@ -12,8 +12,7 @@ type responseHead struct {
 	http10 bool
 	fields []field
 
-	contentLength int64 // -1: none
-	chunked       bool
+	bodyFraming
 	connectionOptions
 	untidy bool
 
@@ -22,7 +21,7 @@ type responseHead struct {
 }
 
 func (r *responseHead) reset() {
-	*r = responseHead{fields: r.fields[:0], contentLength: -1}
+	*r = responseHead{fields: r.fields[:0], bodyFraming: bodyFraming{contentLength: -1}}
 }
 
 // scan parses what is there of a head in buf, which grows from call to call, and tidies it in place. It returns the
@@ -129,22 +128,8 @@ func (r *responseHead) scanField(start, stop int) *failure {
 		return badResponsef("%s", reject)
 	}
 	r.fields = append(r.fields, f)
-	value := f.value.of(r.raw)
-	switch f.kind {
-	case kindContentLength:
-		n, ok := parseLength(value)
-		if !ok {
-			return badResponsef("its Content-Length is not a number")
-		}
-		if r.contentLength >= 0 {
-			return badResponsef("it has more than one Content-Length")
-		}
-		r.contentLength = n
-	case kindTransferEncoding:
-		if r.chunked || !equalFold(value, "chunked") {
-			return badResponsef("its Transfer-Encoding is not chunked and nothing else")
-		}
-		r.chunked = true
+	if reject := r.bodyFraming.scan(f.kind, f.value.of(r.raw)); reject != "" {
+		return badResponsef("%s", reject)
 	}
 	return nil
 }
@@ -160,12 +145,10 @@ func (r *responseHead) checkFraming() *failure {
 	if r.names {
 		dropNamed(r.raw, r.fields)
 	}
-	switch {
-	case r.chunked && r.contentLength >= 0:
-		return badResponsef("it has both Transfer-Encoding and Content-Length")
-	case r.chunked && r.http10:
-		return badResponsef("it has a Transfer-Encoding, which HTTP/1.0 does not know")
-	case r.status == 101:
+	if reject := r.bodyFraming.check(r.http10); reject != "" {
+		return badResponsef("%s", reject)
+	}
+	if r.status == 101 {
 		return badResponsef("it switches protocols, which nobody asked for")
 	}
 	return nil

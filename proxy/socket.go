@@ -126,6 +126,23 @@ func (p *prober) probe() probe {
 	return p.result
 }
 
+// readSocket reads what the socket holds, without waiting: syscall.EAGAIN says that there is nothing, io.EOF that the
+// peer has sent FIN.
+func readSocket(fd uintptr, p []byte) (n int, err error) {
+	for {
+		n, err = syscall.Read(int(fd), p)
+		switch {
+		case err == syscall.EINTR:
+			continue
+		case err != nil:
+			return 0, err
+		case n == 0:
+			return 0, io.EOF
+		}
+		return n, nil
+	}
+}
+
 // wire is a TCP connection with TLS above it. It notes how the bytes ended, which TLS does not tell: a FIN without
 // a close_notify before it may have been sent by anybody on the way.
 //
@@ -156,21 +173,18 @@ func (w *wire) Read(p []byte) (int, error) {
 // readNow reads what the socket holds. That there is nothing is a deadline that has passed, which TLS survives.
 func (w *wire) readNow(p []byte) (n int, err error) {
 	if rawErr := w.raw.Read(func(fd uintptr) bool {
-		n, err = syscall.Read(int(fd), p)
+		n, err = readSocket(fd, p)
 		return true
 	}); rawErr != nil {
 		return 0, rawErr
 	}
-	switch {
-	case err == syscall.EAGAIN || err == syscall.EINTR:
+	switch err {
+	case syscall.EAGAIN:
 		return 0, os.ErrDeadlineExceeded
-	case err != nil:
-		return 0, err
-	case n == 0:
+	case io.EOF:
 		w.sawFIN = true
-		return 0, io.EOF
 	}
-	return n, nil
+	return n, err
 }
 
 func (w *wire) Write(p []byte) (int, error) {

@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// connectionEstablished is the answer to a CONNECT; it has no fields, least of all of a body (RFC 9110 section 9.3.6).
+const connectionEstablished = "HTTP/1.1 200 Connection established\r\n\r\n"
+
 // tunnel carries bytes between a client and a destination after CONNECT.
 type tunnel struct {
 	client *client
@@ -25,7 +28,7 @@ func (ex *exchange) tunnel(refused *failure) *failure {
 	if f := ex.acquire(true); f != nil {
 		return f
 	}
-	if c.write([]byte("HTTP/1.1 200 Connection established\r\n\r\n")) != nil {
+	if c.write([]byte(connectionEstablished)) != nil {
 		ex.drop(closeClient)
 		return clientGone()
 	}
@@ -188,23 +191,12 @@ func (r *reader) readReady(fd uintptr) bool {
 	if r.buf == nil {
 		r.buf = acquireCopyBuffer()
 	}
-	for {
-		n, err := syscall.Read(int(fd), *r.buf)
-		switch {
-		case err == syscall.EINTR:
-			continue
-		case err == syscall.EAGAIN:
-			r.release()
-			return false
-		case err != nil:
-			r.err = err
-		case n == 0:
-			r.err = io.EOF
-		default:
-			r.n = n
-		}
-		return true
+	r.n, r.err = readSocket(fd, *r.buf)
+	if r.err == syscall.EAGAIN {
+		r.release()
+		return false
 	}
+	return true
 }
 
 func (r *reader) release() {
