@@ -20,8 +20,7 @@ type client struct {
 	proxy    *Proxy
 	listener *listener
 	conn     net.Conn // what is read and written: tcp, or TLS above it
-	tcp      *net.TCPConn
-	raw      syscall.RawConn
+	tcp      *socket
 	prober   *prober
 	addr     string // as it is logged
 	overload bool   // one more than maxConnections: it is told so, and closed
@@ -59,13 +58,13 @@ const (
 const vanishGrace = 250 * time.Millisecond
 
 func newClient(p *Proxy, l *listener, tcp *net.TCPConn) (*client, error) {
-	prober, err := newProber(tcp)
+	s, err := newSocket(tcp)
 	if err != nil {
 		return nil, err
 	}
-	c := &client{proxy: p, listener: l, conn: tcp, tcp: tcp, raw: prober.raw, prober: prober, addr: tcp.RemoteAddr().String()}
+	c := &client{proxy: p, listener: l, conn: s, tcp: s, prober: newProber(s.raw), addr: tcp.RemoteAddr().String()}
 	c.ready = c.readReady
-	c.deadline.set(never, tcp)
+	c.deadline.set(never, s)
 	return c, nil
 }
 
@@ -118,7 +117,7 @@ func (c *client) awaitRequest() bool {
 	}
 	c.readErr = nil
 	if c.conn == net.Conn(c.tcp) {
-		if err := c.raw.Read(c.ready); err != nil {
+		if err := c.tcp.raw.Read(c.ready); err != nil {
 			return false
 		}
 	} else {
@@ -239,7 +238,7 @@ func (c *client) writeBuffers(ex *exchange, head, body []byte) error {
 	ex.vector = ex.parts[:]
 	for {
 		c.limit(timeout)
-		n, err := ex.vector.WriteTo(c.tcp)
+		n, err := ex.vector.WriteTo(c.tcp.TCPConn)
 		if err == nil {
 			c.unlimited()
 			return nil
@@ -322,11 +321,7 @@ func (c *client) linger() {
 // hasInput reports whether the client has sent what has not been read. It looks with a prober of its own, for the
 // sweeper may be using the other.
 func (c *client) hasInput() bool {
-	p, err := newProber(c.tcp)
-	if err != nil {
-		return false
-	}
-	found := p.probe()
+	found := newProber(c.tcp.raw).probe()
 	return found == probeData || found == probeEnding
 }
 

@@ -9,11 +9,14 @@ import (
 	"whsentry/guard"
 )
 
-// acquire gets a connection to the destination: one at rest, unless fresh says otherwise, or a new one.
-func (ex *exchange) acquire(fresh bool) *failure {
+// acquire gets a connection to the destination: one at rest, unless fresh says otherwise, or a new one. It takes the
+// place among the connections in use that is given, or one that is free.
+func (ex *exchange) acquire(d *destination, fresh bool) *failure {
 	p, run := ex.client.proxy, ex.run
 	ex.reused, ex.remote, ex.tlsVersion = false, netip.AddrPort{}, ""
-	d := p.pool.reserve(ex.address.key, run.cfg.MaxConnectionsPerDestination)
+	if d == nil {
+		d = p.pool.reserve(ex.address.key, run.cfg.MaxConnectionsPerDestination)
+	}
 	if d == nil {
 		return failf(reasonTooMany, "too many connections to %s: %d are in use", ex.address.String(), run.cfg.MaxConnectionsPerDestination)
 	}
@@ -48,6 +51,14 @@ func (ex *exchange) drop(why closeReason) {
 	ex.held = nil
 }
 
+// leave closes a connection that turned out to be stale. The request keeps the place, for another one.
+func (ex *exchange) leave() *destination {
+	d := ex.held.dest
+	ex.client.proxy.pool.abandon(ex.held)
+	ex.held = nil
+	return d
+}
+
 // open makes a new connection, through the guard. It is the only way to one: every byte that leaves for a client's
 // sake, plain, over TLS, in a tunnel or from an intercepted one, leaves over what it returns.
 func (ex *exchange) open(r route) (*upstream, *failure) {
@@ -65,9 +76,8 @@ func (ex *exchange) open(r route) (*upstream, *failure) {
 	if err != nil {
 		return nil, connectFailure(err, ex.address.name(), limit)
 	}
-	u := &upstream{Conn: conn, tcp: conn.(*net.TCPConn), route: r, generation: generation, born: now()}
-	u.remote = conn.RemoteAddr().(*net.TCPAddr).AddrPort()
-	if u.prober, err = newProber(u.tcp); err != nil {
+	u, err := newUpstream(conn.(*net.TCPConn), r, generation)
+	if err != nil {
 		conn.Close()
 		return nil, connectFailure(err, ex.address.name(), limit)
 	}
@@ -96,7 +106,7 @@ func (ex *exchange) startTLS(u *upstream) *failure {
 	defer ex.endWait()
 	ex.remote = u.remote
 	began := now()
-	u.wire = &wire{TCPConn: u.tcp, raw: u.prober.raw}
+	u.wire = &wire{socket: u.tcp}
 	u.tcp.SetDeadline(time.Now().Add(limit))
 	conn, err := ex.run.ca.Handshake(u.wire, u.route.alias, host, ex.address.port)
 	u.tcp.SetDeadline(time.Time{})

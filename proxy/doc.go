@@ -20,7 +20,10 @@
 //	relay.go        pass the answer's body on within the limits, or cut it so that the client can tell
 //	pool.go         connections to destinations: reuse, lifetime, idleness, the limit per destination
 //	upstream.go     one such connection
-//	socket.go       what lies under a connection: deadlines without timers, a look at what has come
+//	socket.go       what lies under a connection: system calls made at once, and the wait for them
+//	wire.go         the same below TLS
+//	deadline.go     limits in time without timers
+//	prober.go       a look at what has come, without reading it
 //	tunnel.go       CONNECT as a tunnel (intercept.go: CONNECT under mitm)
 //	reason.go       the table of reasons, and the one place that makes reasons of errors
 //	metrics.go      every metric's name

@@ -51,6 +51,13 @@ type exchange struct {
 
 	held *upstream // the connection that carries the request
 
+	// What askStep, which is stepAsk, has come to.
+	askStep     func(fd uintptr) (done bool)
+	asked       bool
+	stale       bool // the connection had ended, or something came on it unasked, while it was at rest
+	sent        int
+	sendFailure *failure
+
 	keep  bool // the client's connection goes on
 	begun bool // the head of the final answer has been sent
 
@@ -72,7 +79,9 @@ type exchange struct {
 }
 
 var exchanges = sync.Pool{New: func() any {
-	return &exchange{in: newBuffer(), up: newBuffer(), out: make([]byte, 0, bufferSize), address: address{key: make([]byte, 0, 64)}}
+	ex := &exchange{in: newBuffer(), up: newBuffer(), out: make([]byte, 0, bufferSize), address: address{key: make([]byte, 0, 64)}}
+	ex.askStep = ex.stepAsk
+	return ex
 }}
 
 func acquireExchange() *exchange { return exchanges.Get().(*exchange) }
@@ -107,6 +116,7 @@ func (ex *exchange) clear() {
 	ex.resp.reset()
 	ex.authority, ex.path, ex.body = nil, nil, nil
 	ex.tls, ex.connect, ex.alias = false, false, ""
+	ex.sendFailure = nil
 	ex.rest, ex.broken, ex.interims, ex.bodyStart = nil, false, 0, 0
 	ex.keep, ex.begun = false, false
 	ex.status, ex.reason, ex.reasonText = 0, reasonNone, ""

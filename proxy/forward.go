@@ -22,12 +22,18 @@ func (ex *exchange) forward() *failure {
 // exchangeHeads sends the request and reads the answer's head. Where a pooled connection turns out to be dead, the
 // request goes out once more on a new one, if that cannot make it happen twice.
 func (ex *exchange) exchangeHeads() *failure {
-	for retried := false; ; retried = true {
-		if f := ex.acquire(retried); f != nil {
+	var place *destination
+	for retried := false; ; {
+		if f := ex.acquire(place, retried); f != nil {
 			return f
 		}
 		ex.beginWait(ex.held, nil)
-		sent, f := ex.send()
+		sent, f := ex.ask()
+		if ex.stale {
+			ex.endWait()
+			place = ex.leave()
+			continue
+		}
 		if f == nil || sent > 0 || !ex.reused {
 			// After a write that failed, the destination's answer may be there all the same.
 			if early := ex.receiveHead(); early == nil || f == nil || early.reason == reasonHandshake {
@@ -44,7 +50,44 @@ func (ex *exchange) exchangeHeads() *failure {
 		if !again {
 			return f
 		}
+		place, retried = nil, true
 	}
+}
+
+// ask sends the request and waits for the first bytes of the answer; sent is how many bytes the system took.
+//
+// The sending is done from within the wait, so that the poller takes note of what comes from before the connection is
+// looked at: nothing that comes can be missed, and there is no need to read before waiting, which finds nothing.
+func (ex *exchange) ask() (sent int, f *failure) {
+	ex.asked, ex.stale, ex.sent, ex.sendFailure = false, false, 0, nil
+	err := ex.held.tcp.raw.Read(ex.askStep)
+	if err != nil && !ex.asked {
+		return 0, ex.writeFailure() // it has been closed
+	}
+	return ex.sent, ex.sendFailure
+}
+
+// stepAsk is ask's callback, called at first and whenever something has come. What it finds to be an end is found
+// again by who reads on.
+func (ex *exchange) stepAsk(fd uintptr) (done bool) {
+	u := ex.held
+	if !ex.asked {
+		ex.asked = true
+		if ex.reused {
+			if ex.stale = !u.quiet(); ex.stale {
+				return true
+			}
+			ex.client.proxy.metrics.upstreamsReused.Inc()
+		}
+		ex.sent, ex.sendFailure = ex.send()
+		return ex.sendFailure != nil || ex.unsent()
+	}
+	if u.wire != nil {
+		return true
+	}
+	n, err := readSocket(fd, ex.up.free())
+	ex.received(n)
+	return err != syscall.EAGAIN
 }
 
 // repeatable reports whether the request may be sent again on a new connection: the old one had been at rest and
@@ -142,7 +185,7 @@ func (ex *exchange) writeUpstream(head, piece []byte) (n int, err error) {
 		ex.parts = [2][]byte{head, piece}
 		ex.vector = ex.parts[:]
 		var n64 int64
-		n64, err = ex.vector.WriteTo(u.tcp)
+		n64, err = ex.vector.WriteTo(u.tcp.TCPConn)
 		n = int(n64)
 	}
 	u.endSending()
@@ -190,7 +233,6 @@ func (ex *exchange) read(p []byte) (int, error) {
 // receiveHead reads the final response's head; interim ones are passed on, as the client's version allows.
 func (ex *exchange) receiveHead() *failure {
 	limit := int(ex.run.cfg.MaxHeaderSize)
-	ex.sentAt = now()
 	for {
 		n, f := ex.resp.scan(ex.up.unused())
 		if f != nil {

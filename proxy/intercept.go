@@ -53,7 +53,7 @@ func (c *client) startTLS(cfg *tls.Config, early []byte) error {
 	c.limit(c.proxy.run.Load().cfg.ClientTimeout)
 	var under net.Conn = c.conn
 	if under == net.Conn(c.tcp) {
-		under = &wire{TCPConn: c.tcp, write: c.writeTCP}
+		under = &wire{socket: c.tcp, write: c.writeTCP}
 	}
 	conn := tls.Server(&prefixed{Conn: under, early: early}, cfg)
 	if err := conn.Handshake(); err != nil {

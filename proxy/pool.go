@@ -61,7 +61,7 @@ func (p *pool) reserve(key []byte, limit int) *destination {
 }
 
 // idleConn returns a connection of the destination that may carry another request, or nil. Those that may not are
-// closed on the way.
+// closed on the way; whether the destination has closed it is for the caller to see.
 func (p *pool) idleConn(d *destination, r route, limits lifetimes) *upstream {
 	for {
 		u, rested := p.pop(d, r)
@@ -74,7 +74,6 @@ func (p *pool) idleConn(d *destination, r route, limits lifetimes) *upstream {
 		}
 		p.metrics.idleUpstreams.Add(-1)
 		p.metrics.busyUpstreams.Add(1)
-		p.metrics.upstreamsReused.Inc()
 		return u
 	}
 }
@@ -108,8 +107,6 @@ func (p *pool) unfit(u *upstream, rested tick, limits lifetimes) closeReason {
 		return closeLifetime
 	case at-rested >= int64(limits.idle): // the sweeper has not come round yet
 		return closeIdle
-	case !u.quiet():
-		return closeDestination
 	}
 	return closeNone
 }
@@ -152,14 +149,20 @@ func (p *pool) put(u *upstream, limits lifetimes) {
 
 // discard closes a connection in use and gives its place back. Where the sweeper or a vanished client has killed
 // the connection, that is why it was closed.
-func (p *pool) discard(u *upstream, why closeReason) {
+func (p *pool) discard(u *upstream, why closeReason) { p.end(u, why, 0) }
+
+// abandon closes a connection in use that turned out to be stale. Its place stays taken.
+func (p *pool) abandon(u *upstream) { p.end(u, closeDestination, 1) }
+
+// end closes a connection in use, of whose one place so many are kept.
+func (p *pool) end(u *upstream, why closeReason, places int) {
 	if killed := closeReason(u.killed.Load()); killed != closeNone {
 		why = killed
 	}
 	d := u.dest
 	d.shard.mu.Lock()
 	delete(d.shard.conns, u)
-	d.inUse--
+	d.inUse -= 1 - places
 	d.forget()
 	d.shard.mu.Unlock()
 	if why == closeDestination {

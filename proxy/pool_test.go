@@ -45,28 +45,32 @@ func (p *poolPeers) add(key string, r route) *upstream {
 		p.t.Fatalf("accept: %v", err)
 	}
 	p.t.Cleanup(func() { conn.Close(); far.Close() })
-	u := &upstream{Conn: conn, tcp: conn.(*net.TCPConn), route: r, generation: p.pool.generation.Load(), born: now()}
-	if u.prober, err = newProber(u.tcp); err != nil {
+	u, err := newUpstream(conn.(*net.TCPConn), r, p.pool.generation.Load())
+	if err != nil {
 		p.t.Fatal(err)
 	}
-	if u.early, err = newProber(u.tcp); err != nil {
-		p.t.Fatal(err)
-	}
+	u.watch()
 	p.far[u] = far
 	p.pool.add(d, u, testLimits)
 	return u
 }
 
-// take reserves a place and returns the connection at rest that it is filled with; where there is none the place is
-// given back.
+// take reserves a place and returns the connection at rest that it is filled with, as an exchange does it; where there
+// is none the place is given back.
 func (p *poolPeers) take(key string, r route) *upstream {
 	p.t.Helper()
 	d := p.pool.reserve([]byte(key), 1<<30)
-	u := p.pool.idleConn(d, r, testLimits)
-	if u == nil {
-		p.pool.release(d)
+	for {
+		u := p.pool.idleConn(d, r, testLimits)
+		if u == nil {
+			p.pool.release(d)
+			return nil
+		}
+		if u.quiet() {
+			return u
+		}
+		p.pool.abandon(u)
 	}
-	return u
 }
 
 // check compares the gauges, and what the pool holds of key, with what is expected.
@@ -416,13 +420,10 @@ func useOnce(t *testing.T, p *poolPeers, limits lifetimes) {
 			p.pool.release(d)
 			return
 		}
-		u = &upstream{Conn: conn, tcp: conn.(*net.TCPConn), generation: p.pool.generation.Load(), born: now()}
-		if u.prober, err = newProber(u.tcp); err != nil {
+		if u, err = newUpstream(conn.(*net.TCPConn), route{}, p.pool.generation.Load()); err != nil {
 			t.Error(err)
 		}
-		if u.early, err = newProber(u.tcp); err != nil {
-			t.Error(err)
-		}
+		u.watch()
 		p.pool.add(d, u, limits)
 	}
 	switch rand.IntN(4) {

@@ -2,6 +2,28 @@
 
 package proxy
 
+import "syscall"
+
+// receive is recvfrom(2) without waiting. p is not empty.
+func receive(fd uintptr, p []byte, flags int) (int, error) {
+	for {
+		n, _, err := syscall.Recvfrom(int(fd), p, flags|syscall.MSG_DONTWAIT)
+		if err != syscall.EINTR {
+			return max(n, 0), err
+		}
+	}
+}
+
+// send is write(2) on a socket that does not wait. p is not empty.
+func send(fd uintptr, p []byte) (int, error) {
+	for {
+		n, err := syscall.Write(int(fd), p)
+		if err != syscall.EINTR {
+			return max(n, 0), err
+		}
+	}
+}
+
 // hungUp is Linux's alone.
 func hungUp(uintptr) bool { return false }
 

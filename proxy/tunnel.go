@@ -25,7 +25,7 @@ func (ex *exchange) tunnel(refused *failure) *failure {
 		return refused
 	}
 	c, p := ex.client, ex.client.proxy
-	if f := ex.acquire(true); f != nil {
+	if f := ex.acquire(nil, true); f != nil {
 		return f
 	}
 	if c.write([]byte(connectionEstablished)) != nil {
@@ -165,10 +165,8 @@ func newReader(conn net.Conn) *reader {
 	if u, ok := conn.(*upstream); ok {
 		r.conn = u.Conn
 	}
-	if tcp, ok := r.conn.(*net.TCPConn); ok {
-		if raw, err := tcp.SyscallConn(); err == nil {
-			r.raw, r.ready = raw, r.readReady
-		}
+	if s, ok := r.conn.(*socket); ok {
+		r.raw, r.ready = s.raw, r.readReady
 	}
 	return r
 }

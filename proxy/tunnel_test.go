@@ -10,7 +10,7 @@ import (
 )
 
 // tcpPair returns both ends of a connection.
-func tcpPair(t *testing.T) (near, far *net.TCPConn) {
+func tcpPair(t *testing.T) (near *socket, far *net.TCPConn) {
 	t.Helper()
 	ln := newListener(t)
 	conn, err := net.Dial("tcp", ln.Addr().String())
@@ -23,7 +23,11 @@ func tcpPair(t *testing.T) (near, far *net.TCPConn) {
 		t.Fatalf("accept: %v", err)
 	}
 	t.Cleanup(func() { accepted.Close() })
-	return conn.(*net.TCPConn), accepted.(*net.TCPConn)
+	near, err = newSocket(conn.(*net.TCPConn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return near, accepted.(*net.TCPConn)
 }
 
 // A tunnel at rest holds no buffer: a reader has one only while there are bytes in it.
@@ -182,10 +186,7 @@ func TestProber(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			near, far := tcpPair(t)
-			p, err := newProber(near)
-			if err != nil {
-				t.Fatal(err)
-			}
+			p := newProber(near.raw)
 			tt.do(far)
 			if got := p.probe(); got != tt.want {
 				t.Errorf("got %d; want %d", got, tt.want)

@@ -25,7 +25,7 @@ type lifetimes struct {
 // upstream is a connection to a destination.
 type upstream struct {
 	net.Conn   // what is read and written: tcp, or TLS above it
-	tcp        *net.TCPConn
+	tcp        *socket
 	wire       *wire // nil without TLS
 	prober     *prober
 	route      route
@@ -47,6 +47,16 @@ type upstream struct {
 	sending atomic.Uint32
 	early   *prober
 	left    int // bytes that had not been acknowledged when the sweeper last looked
+}
+
+// newUpstream is about a connection that has just been made, for r.
+func newUpstream(conn *net.TCPConn, r route, generation uint32) (*upstream, error) {
+	s, err := newSocket(conn)
+	if err != nil {
+		return nil, err
+	}
+	return &upstream{Conn: s, tcp: s, prober: newProber(s.raw), route: r, generation: generation, born: now(),
+		remote: conn.RemoteAddr().(*net.TCPAddr).AddrPort()}, nil
 }
 
 // The values of upstream.sending.
@@ -134,8 +144,7 @@ func (u *upstream) endSending() {
 // watch makes what the sweeper looks with.
 func (u *upstream) watch() {
 	if u.early == nil {
-		u.early = &prober{raw: u.prober.raw}
-		u.early.look = u.early.peek
+		u.early = newProber(u.tcp.raw)
 	}
 }
 
