@@ -468,18 +468,3 @@ func TestRebinding(t *testing.T) {
 		t.Errorf("%d connected, %d refused; want some of both", connected.Load(), refused.Load())
 	}
 }
-
-func BenchmarkDial(b *testing.B) {
-	to, _ := listen(b, "127.0.0.2:0")
-	g, _ := resolverFor(b, nil)
-	d := NewDialer(g)
-	ctx := b.Context()
-	b.ReportAllocs()
-	for b.Loop() {
-		conn, _, err := d.Dial(ctx, "127.0.0.2", to.Port())
-		if err != nil {
-			b.Fatal(err)
-		}
-		conn.Close()
-	}
-}

@@ -155,8 +155,9 @@ func (g *Guard) Verdict(a netip.Addr) Verdict {
 	if refused != nil {
 		return Verdict{Rule: *refused}
 	}
+	own := g.own.set.get() // once for both, for it looks at the clock
 	for _, form := range [...]netip.Addr{inner, a} {
-		if g.own.contains(form) {
+		if _, is := own[form]; is {
 			return Verdict{Rule: Rule{Name: nameOwnInterface, Prefix: netip.PrefixFrom(form, form.BitLen())}}
 		}
 	}

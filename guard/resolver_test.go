@@ -502,39 +502,3 @@ func TestCacheIsBounded(t *testing.T) {
 		t.Errorf("%d entries; want the expired ones that were met gone", len(c.entries))
 	}
 }
-
-func TestCacheHitDoesNotAllocate(t *testing.T) {
-	g := testGuard(t, DefaultConfig(), Hooks{})
-	g.resolver.cache.put("x.example", result{addrs: addrs("8.8.8.8"), ttl: time.Minute}, time.Now())
-	if n := testing.AllocsPerRun(100, func() {
-		if _, how, err := g.resolver.lookup(t.Context(), "x.example"); how != LookupCached || err != nil {
-			t.Fatalf("got %v, %v; want a cache hit", how, err)
-		}
-	}); n != 0 {
-		t.Errorf("%v allocations; want 0", n)
-	}
-}
-
-func BenchmarkCacheHit(b *testing.B) {
-	g := testGuard(b, DefaultConfig(), Hooks{})
-	g.resolver.cache.put("x.example", result{addrs: addrs("8.8.8.8"), ttl: time.Hour}, time.Now())
-	ctx := b.Context()
-	b.ReportAllocs()
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			g.resolver.lookup(ctx, "x.example")
-		}
-	})
-}
-
-func BenchmarkLookup(b *testing.B) {
-	s := startDNS(b, zone("x.example. 0 IN A 8.8.8.8"))
-	g, _ := resolverFor(b, nil, s.addr)
-	ctx := b.Context()
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, _, err := g.resolver.lookup(ctx, "x.example"); err != nil {
-			b.Fatal(err)
-		}
-	}
-}

@@ -20,9 +20,11 @@ type accessLog struct {
 	second atomic.Pointer[formattedSecond]
 }
 
-// formattedSecond is a second as the text log shows it. It is formatted once, for all of that second's lines.
+// formattedSecond is a second in RFC 3339's form, as the text log shows it. It is formatted once, for all of that
+// second's lines.
 type formattedSecond struct {
 	unix int64
+	zone *time.Location
 	text []byte
 }
 
@@ -34,9 +36,8 @@ func newAccessLog(cfg AccessLogConfig, report func(error)) (*accessLog, error) {
 	return &accessLog{writer: w, json: cfg.Type == LogJSON, logger: zerolog.New(w)}, nil
 }
 
-// log writes the line of an exchange that has ended.
-func (l *accessLog) log(ex *exchange, took time.Duration) {
-	at := time.Now()
+// log writes the line of an exchange that has ended at that time.
+func (l *accessLog) log(ex *exchange, at time.Time, took time.Duration) {
 	if l.json {
 		l.logJSON(ex, at, took)
 		return
@@ -66,16 +67,24 @@ func (l *accessLog) appendText(dst []byte, ex *exchange, at time.Time, took time
 }
 
 func (l *accessLog) formatSecond(at time.Time) []byte {
-	if s := l.second.Load(); s != nil && s.unix == at.Unix() {
+	if s := l.second.Load(); s != nil && s.unix == at.Unix() && s.zone == at.Location() {
 		return s.text
 	}
-	s := &formattedSecond{unix: at.Unix(), text: at.AppendFormat(nil, time.RFC3339)}
+	s := &formattedSecond{unix: at.Unix(), zone: at.Location(), text: at.AppendFormat(nil, time.RFC3339)}
 	l.second.Store(s)
 	return s.text
 }
 
+// appendMillis appends at in RFC 3339's form with milliseconds, which go before the zone.
+func (l *accessLog) appendMillis(dst []byte, at time.Time) []byte {
+	const zone = len("2006-01-02T15:04:05")
+	second, millis := l.formatSecond(at), at.Nanosecond()/int(time.Millisecond)
+	dst = append(append(dst, second[:zone]...), '.', '0'+byte(millis/100), '0'+byte(millis/10%10), '0'+byte(millis%10))
+	return append(dst, second[zone:]...)
+}
+
 func (l *accessLog) logJSON(ex *exchange, at time.Time, took time.Duration) {
-	ex.line = at.AppendFormat(ex.line[:0], "2006-01-02T15:04:05.000Z07:00")
+	ex.line = l.appendMillis(ex.line[:0], at)
 	ex.url = ex.appendURL(ex.url[:0])
 	e := l.logger.Log().Bytes("time", ex.line).Bytes("rq_id", ex.requestID()).Str("client_addr", ex.client.addr).
 		Bytes("method", orDash(ex.method())).Bytes("url", orDash(ex.url)).
@@ -186,14 +195,14 @@ func orDash(b []byte) []byte {
 
 // appendEscaped appends b so that it is one word of a line: what is not in ! to ~, and the backslash, as \xNN.
 func appendEscaped(dst, b []byte) []byte {
-	for _, c := range b {
-		if c < '!' || c > '~' || c == '\\' {
-			dst = appendHexByte(dst, c)
-		} else {
-			dst = append(dst, c)
+	written := 0
+	for i, c := range b {
+		if byteClass[c]&wordByte == 0 {
+			dst = appendHexByte(append(dst, b[written:i]...), c)
+			written = i + 1
 		}
 	}
-	return dst
+	return append(dst, b[written:]...)
 }
 
 // requestID returns the id that the client gave, or a random one (a version 4 UUID, RFC 9562). It is no secret, so

@@ -91,8 +91,9 @@ func (ex *exchange) takeLarge(length int) *failure {
 	ex.in.skip(first)
 	for len(ex.large) < length {
 		ex.large = growBody(ex.large, 1)
-		ex.client.limit(ex.run.cfg.ClientTimeout)
+		ex.client.limitFrom(ex.at, ex.run.cfg.ClientTimeout)
 		n, err := ex.client.conn.Read(ex.large[len(ex.large):min(length, cap(ex.large))])
+		ex.at = now()
 		ex.large = ex.large[:len(ex.large)+n]
 		ex.requestBytes = int64(len(ex.large))
 		if err != nil && n == 0 {
@@ -148,7 +149,7 @@ func (ex *exchange) chunkFailure(err error) *failure {
 
 // more reads more of the body.
 func (ex *exchange) more() *failure {
-	ex.client.limit(ex.run.cfg.ClientTimeout)
+	ex.client.limitFrom(ex.at, ex.run.cfg.ClientTimeout)
 	return asFailure(ex.client.fill(ex))
 }
 

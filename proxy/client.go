@@ -31,11 +31,15 @@ type client struct {
 	state     atomic.Uint32 // a clientState
 	encrypted atomic.Bool   // TLS is spoken: conn is above tcp
 	finSeen   tick          // since when the client's FIN has been seen; the sweeper's own
+	unread    atomic.Bool   // the wait goes on without a read, so that the client's FIN may have been missed
+	nudged    atomic.Bool   // the sweeper has ended the wait for that reason
 
-	// What awaitRequest's callback leaves behind.
-	ready   func(fd uintptr) bool
-	ex      *exchange
-	readErr error
+	ex      *exchange             // nil between requests
+	ready   func(fd uintptr) bool // takeReady
+	readErr error                 // what takeReady has found
+	over    bool                  // the last request was the last
+	lingers bool                  // there is input that will not be read
+	isReset bool                  // the connection is to be broken off
 
 	mu     sync.Mutex // guards the following
 	up     *upstream  // the connection that serves this client now
@@ -63,7 +67,7 @@ func newClient(p *Proxy, l *listener, tcp *net.TCPConn) (*client, error) {
 		return nil, err
 	}
 	c := &client{proxy: p, listener: l, conn: s, tcp: s, prober: newProber(s.raw), addr: tcp.RemoteAddr().String()}
-	c.ready = c.readReady
+	c.ready = c.takeReady
 	c.deadline.set(never, s)
 	return c, nil
 }
@@ -76,6 +80,7 @@ func (c *client) serve() {
 			c.proxy.log().Error().Str("client", c.addr).Interface("panic", r).Bytes("stack", debug.Stack()).Msg("a bug ended a connection")
 		}
 	}()
+	defer c.depart()
 	if c.listener.tls != nil {
 		if err := c.startTLS(c.listener.tls.Load(), nil); err != nil {
 			c.refuseTLS(err)
@@ -84,7 +89,17 @@ func (c *client) serve() {
 	}
 	for c.awaitRequest() && c.handle(c.ex) {
 	}
-	c.farewell()
+}
+
+// depart ends what the client is sent.
+func (c *client) depart() {
+	switch {
+	case c.isReset:
+	case c.lingers:
+		c.linger()
+	default:
+		c.farewell()
+	}
 }
 
 // farewell ends TLS, without which a client could take what it got for cut.
@@ -95,7 +110,9 @@ func (c *client) farewell() {
 }
 
 // limit gives the client that long to get on.
-func (c *client) limit(d time.Duration) { c.deadline.set(now()+int64(d), c.tcp) }
+func (c *client) limit(d time.Duration) { c.limitFrom(now(), d) }
+
+func (c *client) limitFrom(at tick, d time.Duration) { c.deadline.set(at+int64(d), c.tcp) }
 
 // unlimited lets the client wait for as long as the destination takes.
 func (c *client) unlimited() { c.deadline.set(never, c.tcp) }
@@ -109,45 +126,61 @@ func (c *client) awaitRequest() bool {
 		c.enter(clientReading)
 		return true
 	}
-	c.dropExchange()
-	c.limit(c.proxy.run.Load().cfg.ClientIdleTimeout)
-	c.enter(clientIdle)
-	if c.proxy.stopping.Load() {
+	if !c.rest() {
 		return false
 	}
-	c.readErr = nil
-	if c.conn == net.Conn(c.tcp) {
-		if err := c.tcp.raw.Read(c.ready); err != nil {
+	if c.conn != net.Conn(c.tcp) {
+		c.readFirst()
+		return c.readErr == nil
+	}
+	for err := c.tcp.raw.Read(c.ready); err != nil; err = c.tcp.raw.Read(c.ready) {
+		if !c.nudged.Load() || !c.rest() {
 			return false
 		}
-	} else {
-		c.readFirst()
 	}
-	if c.readErr != nil {
-		c.dropExchange()
-		return false
-	}
-	c.enter(clientReading)
-	return true
+	return c.readErr == nil && !c.over
 }
 
-// readReady reads what the socket holds. A buffer is taken only now that there is something, so that a thousand
+// rest lays the connection to rest between two requests; it reports whether there may be another.
+func (c *client) rest() bool {
+	at := now()
+	c.dropExchange()
+	c.nudged.Store(false)
+	c.limitFrom(at, c.proxy.run.Load().cfg.ClientIdleTimeout)
+	c.enter(clientIdle)
+	return !c.proxy.stopping.Load()
+}
+
+// takeReady reads what the socket holds. A buffer is taken only now that there is something, so that a thousand
 // connections at rest hold none.
-func (c *client) readReady(fd uintptr) bool {
-	if c.ex == nil {
-		c.ex = acquireExchange()
-	}
+//
+// A request that is there in full is carried out from within the wait for the next one: the poller has taken note of
+// what came since this read, so that the wait goes on without another one, which would find nothing. But a FIN may have
+// come together with the request, and is looked for by the sweeper. takeReady returns for whatever needs reading.
+func (c *client) takeReady(fd uintptr) (done bool) {
+	c.ex = acquireExchange()
+	free := len(c.ex.in.free())
 	n, err := readSocket(fd, c.ex.in.free())
 	if err == syscall.EAGAIN {
 		c.dropExchange()
 		return false
 	}
-	c.ex.in.added(n)
 	c.readErr = err
-	return true
+	if err != nil {
+		return true
+	}
+	c.ex.in.added(n)
+	c.enter(clientReading)
+	c.ex.begin(c)
+	if n == free || !c.ex.isWhole() {
+		return true
+	}
+	c.over = !c.handle(c.ex)
+	c.unread.Store(true)
+	return c.over || c.ex.in.len() > 0 || !c.rest()
 }
 
-// readFirst is readReady above TLS, which has a buffer of its own: one byte is enough to know.
+// readFirst is takeReady above TLS, which has a buffer of its own: one byte is enough to know.
 func (c *client) readFirst() {
 	var b [1]byte
 	if _, c.readErr = io.ReadFull(c.conn, b[:]); c.readErr != nil {
@@ -156,6 +189,8 @@ func (c *client) readFirst() {
 	c.ex = acquireExchange()
 	c.ex.in.free()[0] = b[0]
 	c.ex.in.added(1)
+	c.enter(clientReading)
+	c.ex.begin(c)
 }
 
 func (c *client) dropExchange() {
@@ -168,6 +203,7 @@ func (c *client) dropExchange() {
 // fill reads more of the request into the exchange's buffer, which has room.
 func (c *client) fill(ex *exchange) error {
 	n, err := c.conn.Read(ex.in.free())
+	ex.at = now()
 	ex.in.added(n)
 	if n > 0 {
 		return nil
@@ -273,7 +309,11 @@ func (c *client) vanished() {
 // sweep enforces the client's time limits, and notices that it went away while the destination is waited for.
 func (c *client) sweep(at tick) {
 	c.deadline.expire(at, c.tcp)
-	if clientState(c.state.Load()) != clientWaiting {
+	state := clientState(c.state.Load())
+	if state == clientIdle && c.unread.Load() {
+		c.lookForFIN()
+	}
+	if state != clientWaiting {
 		c.finSeen = 0
 		return
 	}
@@ -291,6 +331,16 @@ func (c *client) sweep(at tick) {
 		}
 	case probeFailed:
 		c.vanished()
+	}
+}
+
+// lookForFIN ends the wait for a request where there is something to read that the wait may have missed, once per wait.
+func (c *client) lookForFIN() {
+	due := c.deadline.due.Load() // before the look: a request that begins meanwhile moves it
+	c.unread.Store(false)
+	if c.prober.probe() != probeQuiet && clientState(c.state.Load()) == clientIdle {
+		c.nudged.Store(true)
+		c.deadline.end(due, c.tcp)
 	}
 }
 
@@ -325,8 +375,9 @@ func (c *client) hasInput() bool {
 	return found == probeData || found == probeEnding
 }
 
-// reset closes the connection so that the client cannot take what it got for a whole message.
+// reset makes the closing of the connection a reset, so that the client cannot take what it got for a whole message.
+// Closing is left to leave: it waits for whoever uses the socket, and that is the one who calls this.
 func (c *client) reset() {
+	c.isReset = true
 	c.tcp.SetLinger(0)
-	c.tcp.Close()
 }

@@ -36,6 +36,7 @@ func (ex *exchange) acquire(d *destination, fresh bool) *failure {
 	if f != nil {
 		return f
 	}
+	ex.at = now()
 	p.pool.add(d, u, run.limits)
 	ex.hold(u, false)
 	return nil

@@ -22,6 +22,9 @@ type exchange struct {
 	client *client
 	run    *run
 	start  tick
+	// at is when the exchange last looked at the clock, which it does after each wait: close enough to now for limits
+	// of seconds, and a call to the clock less at each of them.
+	at tick
 
 	in   buffer // from the client: head, and body where it fits
 	out  []byte // what is being sent, either way
@@ -36,6 +39,9 @@ type exchange struct {
 	tls       bool
 	connect   bool
 	alias     string
+
+	headDone    bool // the head is there in full, or refused
+	headFailure *failure
 
 	body     []byte // the request's, in full: a part of in, or large
 	large    []byte
@@ -96,6 +102,7 @@ func (ex *exchange) release() {
 // begin prepares the exchange for the request whose first bytes are in its buffer.
 func (ex *exchange) begin(c *client) {
 	ex.client, ex.run, ex.start = c, c.proxy.run.Load(), now()
+	ex.at = ex.start
 	ex.head.reset()
 	for i := range ex.phases {
 		ex.phases[i] = -1
@@ -114,6 +121,7 @@ func (ex *exchange) clear() {
 	ex.head.fields, ex.resp.fields = keepFields(ex.head.fields), keepFields(ex.resp.fields)
 	ex.head.reset()
 	ex.resp.reset()
+	ex.headDone, ex.headFailure = false, nil
 	ex.authority, ex.path, ex.body = nil, nil, nil
 	ex.tls, ex.connect, ex.alias = false, false, ""
 	ex.sendFailure = nil

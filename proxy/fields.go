@@ -1,6 +1,9 @@
 package proxy
 
-import "bytes"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 // kind says what the proxy does with a header field; it is found once, when the field is scanned.
 type kind uint8
@@ -102,16 +105,20 @@ func toLower(c byte) byte {
 	return c
 }
 
-// The classes of bytes that a head is made of, RFC 9110 section 5.6.2 and RFC 9112 section 2.2.
+// The classes of bytes: what a head is made of, RFC 9110 section 5.6.2 and RFC 9112 section 2.2, and what is logged of it.
 const (
 	tokenByte = 1 << iota // may stand in a method or a field name
 	valueByte             // may stand in a field value: anything but a control character other than HTAB
+	wordByte              // stands for itself in a line of the access log: ! to ~ but for the backslash
 )
 
 var byteClass = func() (class [256]uint8) {
 	for c := range class {
 		if c >= ' ' && c != 0x7f || c == '\t' {
 			class[c] |= valueByte
+		}
+		if '!' <= c && c <= '~' && c != '\\' {
+			class[c] |= wordByte
 		}
 		if '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' {
 			class[c] |= tokenByte
@@ -124,23 +131,39 @@ var byteClass = func() (class [256]uint8) {
 }()
 
 // isToken reports whether b is a token (RFC 9110 section 5.6.2).
-func isToken(b []byte) bool {
-	for _, c := range b {
+func isToken(b []byte) bool { return len(b) > 0 && tokenLen(b) == len(b) }
+
+// tokenLen returns how many token characters b begins with.
+func tokenLen(b []byte) int {
+	for i, c := range b {
 		if byteClass[c]&tokenByte == 0 {
-			return false
+			return i
 		}
 	}
-	return len(b) > 0
+	return len(b)
 }
 
-// isValue reports whether b holds no byte that a field value may not hold.
+// isValue reports whether b holds no byte that a field value may not hold. Most of a head's bytes are values, so they
+// are looked at eight at a time up to where a HTAB, which is allowed, or an end makes that impossible.
 func isValue(b []byte) bool {
+	for len(b) >= 8 && !hasControl(binary.LittleEndian.Uint64(b)) {
+		b = b[8:]
+	}
 	for _, c := range b {
 		if byteClass[c]&valueByte == 0 {
 			return false
 		}
 	}
 	return true
+}
+
+// hasControl reports whether one of the eight bytes of w is a control character: below 0x20, or 0x7f.
+func hasControl(w uint64) bool {
+	const each, high = 0x0101010101010101, 0x8080808080808080 // the lowest and the highest bit of each byte
+	del := w ^ 0x7f*each                                      // 0 for a byte that is 0x7f
+	// Subtracting sets the highest bit of a byte that was smaller and had it not set. What is borrowed can only come
+	// from such a byte, so that it changes which bytes are found but not whether one is.
+	return ((w-0x20*each)&^w|(del-each)&^del)&high != 0
 }
 
 // trimSpan returns line[from:to] without the white space (SP, HTAB) at its ends.

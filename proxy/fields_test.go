@@ -1,6 +1,9 @@
 package proxy
 
-import "testing"
+import (
+	"bytes"
+	"testing"
+)
 
 func TestClassify(t *testing.T) {
 	for _, tt := range []struct {
@@ -76,5 +79,21 @@ func TestByteClasses(t *testing.T) {
 	}
 	if isToken(nil) {
 		t.Error("got an empty token taken; want it refused")
+	}
+}
+
+// A value is looked at eight bytes at a time: each byte must be judged alike wherever it stands and whatever it stands by.
+func TestIsValueAnywhere(t *testing.T) {
+	for _, filler := range []byte{'\t', ' ', '!', '~', 0x80, 0xa0, 0xff} {
+		for at := range 19 {
+			for c := range 256 {
+				b := bytes.Repeat([]byte{filler}, 19)
+				b[at] = byte(c)
+				want := c >= ' ' && c != 0x7f || c == '\t'
+				if got := isValue(b); got != want {
+					t.Errorf("0x%02x at %d among 0x%02x: got %v; want %v", c, at, filler, got, want)
+				}
+			}
+		}
 	}
 }

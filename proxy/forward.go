@@ -56,10 +56,15 @@ func (ex *exchange) exchangeHeads() *failure {
 
 // ask sends the request and waits for the first bytes of the answer; sent is how many bytes the system took.
 //
-// The sending is done from within the wait, so that the poller takes note of what comes from before the connection is
-// looked at: nothing that comes can be missed, and there is no need to read before waiting, which finds nothing.
+// The sending of a small request is done from within the wait, so that the poller takes note of what comes from before
+// the connection is looked at: nothing that comes can be missed, and there is no need to read before waiting, which
+// finds nothing. Of a large one, sending is a matter of looking for an answer now and then.
 func (ex *exchange) ask() (sent int, f *failure) {
 	ex.asked, ex.stale, ex.sent, ex.sendFailure = false, false, 0, nil
+	if len(ex.body) > copyLimit {
+		ex.sendOnce()
+		return ex.sent, ex.sendFailure
+	}
 	err := ex.held.tcp.raw.Read(ex.askStep)
 	if err != nil && !ex.asked {
 		return 0, ex.writeFailure() // it has been closed
@@ -67,20 +72,25 @@ func (ex *exchange) ask() (sent int, f *failure) {
 	return ex.sent, ex.sendFailure
 }
 
+// sendOnce sends the request, unless the connection has been at rest and turns out to be stale.
+func (ex *exchange) sendOnce() {
+	ex.asked = true
+	if ex.reused {
+		if ex.stale = !ex.held.quiet(); ex.stale {
+			return
+		}
+		ex.client.proxy.metrics.upstreamsReused.Inc()
+	}
+	ex.sent, ex.sendFailure = ex.send()
+}
+
 // stepAsk is ask's callback, called at first and whenever something has come. What it finds to be an end is found
-// again by who reads on.
+// again by who reads on. It takes no lock: who closes the connection waits for it, perhaps with one.
 func (ex *exchange) stepAsk(fd uintptr) (done bool) {
 	u := ex.held
 	if !ex.asked {
-		ex.asked = true
-		if ex.reused {
-			if ex.stale = !u.quiet(); ex.stale {
-				return true
-			}
-			ex.client.proxy.metrics.upstreamsReused.Inc()
-		}
-		ex.sent, ex.sendFailure = ex.send()
-		return ex.sendFailure != nil || ex.unsent()
+		ex.sendOnce()
+		return ex.stale || ex.sendFailure != nil
 	}
 	if u.wire != nil {
 		return true
@@ -118,7 +128,7 @@ func (ex *exchange) send() (sent int, f *failure) {
 	head, body := ex.appendRequestHead(ex.out[:0], len(ex.body)), ex.body
 	ex.resp.reset()
 	ex.up.clear()
-	ex.interims, ex.rest, ex.broken, ex.sentAt = 0, nil, false, now()
+	ex.interims, ex.rest, ex.broken, ex.sentAt = 0, nil, false, ex.at
 	if len(body) <= copyLimit {
 		head, body = append(head, body...), nil
 	}
@@ -171,10 +181,11 @@ func (ex *exchange) writeFailure() *failure {
 
 func (ex *exchange) writeUpstream(head, piece []byte) (n int, err error) {
 	u := ex.held
-	u.due.Store(now() + int64(ex.run.limits.idle))
 	if len(piece) == 0 {
+		u.due.Store(ex.at + int64(ex.run.limits.idle))
 		return u.Write(head)
 	}
+	u.due.Store(now() + int64(ex.run.limits.idle))
 	u.beginSending()
 	switch {
 	case len(head) == 0:
@@ -315,7 +326,8 @@ func (ex *exchange) moreResponse() *failure {
 func (ex *exchange) received(n int) {
 	ex.up.added(n)
 	if n > 0 && ex.phases[phaseFirstByte] < 0 {
-		ex.phases[phaseFirstByte] = time.Duration(now() - ex.sentAt)
+		ex.at = now()
+		ex.phases[phaseFirstByte] = time.Duration(ex.at - ex.sentAt)
 	}
 }
 

@@ -11,7 +11,9 @@ import (
 // handle carries out the request that has begun to arrive: it reads it, decides where it goes, forwards it, and ends
 // in finish, whatever happened. It reports whether the client's connection goes on.
 func (c *client) handle(ex *exchange) (goesOn bool) {
-	ex.begin(c)
+	if ex.client == nil {
+		ex.begin(c)
+	}
 	defer func() {
 		if r := recover(); r != nil {
 			c.proxy.log().Error().Str("client", c.addr).Interface("panic", r).Bytes("stack", debug.Stack()).Msg("a bug ended a request")
@@ -42,22 +44,13 @@ func (c *client) handle(ex *exchange) (goesOn bool) {
 
 // readHead reads and scans the head, for which the client has clientTimeout from its first byte on.
 func (ex *exchange) readHead() *failure {
+	if ex.headDone {
+		return ex.headFailure
+	}
 	c := ex.client
-	c.limit(ex.run.cfg.ClientTimeout)
+	c.limitFrom(ex.start, ex.run.cfg.ClientTimeout)
 	ex.in.restart()
-	limit := int(ex.run.cfg.MaxHeaderSize)
-	for {
-		n, f := ex.head.scan(ex.in.unused(), ex.run.idHeader)
-		if f != nil {
-			return f
-		}
-		if blank := ex.head.blank; n-blank > limit || n == 0 && ex.in.len()-blank >= limit || blank > limit {
-			return largeHeadf("request head larger than %d bytes", limit)
-		}
-		if n > 0 {
-			ex.in.skip(n)
-			return nil
-		}
+	for !ex.scanHead() {
 		if len(ex.in.free()) == 0 {
 			ex.in.grow(2 * ex.in.len())
 		}
@@ -69,6 +62,33 @@ func (ex *exchange) readHead() *failure {
 			return asFailure(err)
 		}
 	}
+	return ex.headFailure
+}
+
+// scanHead scans what is there of the head. It reports whether that is the end of it: the head is there in full, or
+// refused, as headFailure says.
+func (ex *exchange) scanHead() (done bool) {
+	if ex.headDone {
+		return true
+	}
+	limit := int(ex.run.cfg.MaxHeaderSize)
+	n, f := ex.head.scan(ex.in.unused(), ex.run.idHeader)
+	if blank := ex.head.blank; f == nil && (n-blank > limit || n == 0 && ex.in.len()-blank >= limit || blank > limit) {
+		f = largeHeadf("request head larger than %d bytes", limit)
+	}
+	if f == nil {
+		ex.in.skip(n)
+	}
+	ex.headDone, ex.headFailure = n > 0 || f != nil, f
+	return ex.headDone
+}
+
+// isWhole reports whether the request that has begun is there in full, so that nothing more has to be read to carry it
+// out.
+func (ex *exchange) isWhole() bool {
+	h := &ex.head
+	return ex.scanHead() && ex.headFailure == nil && !h.chunked && h.contentLength <= int64(ex.in.len()) &&
+		string(ex.method()) != "CONNECT"
 }
 
 // route finds where the request goes, and refuses what can be refused without a look at the name: 1002, 1003, 1015,
@@ -207,6 +227,7 @@ func (ex *exchange) judge() *failure {
 	ex.beginWait(nil, cancel)
 	defer ex.endWait()
 	err := ex.run.dialer.Judge(ctx, ex.address.name(), ex.address.port)
+	ex.at = now()
 	if err != nil {
 		return connectFailure(err, ex.address.name(), limit)
 	}
@@ -246,12 +267,8 @@ func (ex *exchange) finish(f *failure) bool {
 		ex.record()
 	}
 	goesOn := ex.keep && !c.proxy.stopping.Load()
-	lingers := !goesOn && ex.lingers(f)
+	c.lingers = !goesOn && ex.lingers(f)
 	ex.clear()
-	if lingers {
-		c.dropExchange()
-		c.linger()
-	}
 	return goesOn
 }
 
@@ -305,7 +322,9 @@ func (ex *exchange) fail(f *failure) {
 
 // record counts and logs the exchange.
 func (ex *exchange) record() {
-	took := time.Duration(now() - ex.start)
+	at := time.Now()
+	ex.at = int64(at.Sub(epoch))
+	took := time.Duration(ex.at - ex.start)
 	m := ex.client.proxy.metrics
 	m.countRequest(ex.status, ex.reason, took)
 	for i, d := range ex.phases {
@@ -315,7 +334,7 @@ func (ex *exchange) record() {
 	}
 	m.requestBytes.AddInt64(ex.requestBytes)
 	m.responseBytes.AddInt64(ex.responseBytes)
-	ex.client.proxy.access.Load().log(ex, took)
+	ex.client.proxy.access.Load().log(ex, at, took)
 }
 
 // asFailure returns the failure that err is, or holds; any other error is the client's connection's, which failed.

@@ -173,18 +173,9 @@ func (h *requestHead) keepsAlive() bool {
 // parseField parses the line head[start:stop]; reject says what is wrong with it.
 func parseField(head []byte, start, stop int) (f field, reject string) {
 	line := head[start:stop]
-	if isSpace(line[0]) {
-		return f, "a line of its head is folded"
-	}
-	colon := bytes.IndexByte(line, ':')
-	if colon < 0 {
-		return f, "a line of its head has no colon"
-	}
-	if colon > 0 && isSpace(line[colon-1]) {
-		return f, "a field of its head has white space before the colon"
-	}
-	if !isToken(line[:colon]) {
-		return f, "a field of its head has a name that is not a token"
+	colon := tokenLen(line)
+	if colon == 0 || colon == len(line) || line[colon] != ':' {
+		return f, noFieldName(line)
 	}
 	if !isValue(line[colon+1:]) {
 		return f, "a field of its head holds a control byte"
@@ -193,4 +184,18 @@ func parseField(head []byte, start, stop int) (f field, reject string) {
 	f.value = trimSpan(head, start+colon+1, stop)
 	f.kind = classify(line[:colon])
 	return f, ""
+}
+
+// noFieldName says why a line does not begin with a field's name and a colon.
+func noFieldName(line []byte) string {
+	colon := bytes.IndexByte(line, ':')
+	switch {
+	case isSpace(line[0]):
+		return "a line of its head is folded"
+	case colon < 0:
+		return "a line of its head has no colon"
+	case colon > 0 && isSpace(line[colon-1]):
+		return "a field of its head has white space before the colon"
+	}
+	return "a field of its head has a name that is not a token"
 }
