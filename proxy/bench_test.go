@@ -165,11 +165,11 @@ func benchPool(t testing.TB) (func(), int) {
 	}
 	limits := p.run.Load().limits
 	return func() {
-		u := p.pool.idleConn(p.pool.reserve(key, 256), route{}, limits)
+		u := p.pool.idleConn(p.pool.reserve(key, 256), route{}, now(), limits)
 		if u == nil {
 			t.Fatal("got no connection; want the one at rest")
 		}
-		p.pool.put(u, limits)
+		p.pool.put(u, now(), limits)
 	}, 0
 }
 

@@ -22,7 +22,7 @@ func (ex *exchange) acquire(d *destination, fresh bool) *failure {
 	}
 	r := route{tls: ex.tls, alias: ex.alias}
 	if !fresh {
-		if u := p.pool.idleConn(d, r, run.limits); u != nil {
+		if u := p.pool.idleConn(d, r, ex.at, run.limits); u != nil {
 			ex.hold(u, true)
 			return nil
 		}

@@ -63,6 +63,8 @@ func (ex *exchange) ask() (sent int, f *failure) {
 	ex.asked, ex.stale, ex.sent, ex.sendFailure = false, false, 0, nil
 	if len(ex.body) > copyLimit {
 		ex.sendOnce()
+		ex.at = now()
+		ex.sentAt = ex.at
 		return ex.sent, ex.sendFailure
 	}
 	err := ex.held.tcp.raw.Read(ex.askStep)
@@ -229,6 +231,7 @@ func (ex *exchange) read(p []byte) (int, error) {
 	u := ex.held
 	u.due.Store(now() + int64(ex.run.limits.idle))
 	n, err := u.Read(p)
+	ex.at = now()
 	if n > 0 {
 		return n, nil
 	}

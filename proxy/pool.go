@@ -62,13 +62,13 @@ func (p *pool) reserve(key []byte, limit int) *destination {
 
 // idleConn returns a connection of the destination that may carry another request, or nil. Those that may not are
 // closed on the way; whether the destination has closed it is for the caller to see.
-func (p *pool) idleConn(d *destination, r route, limits lifetimes) *upstream {
+func (p *pool) idleConn(d *destination, r route, at tick, limits lifetimes) *upstream {
 	for {
 		u, rested := p.pop(d, r)
 		if u == nil {
 			return nil
 		}
-		if why := p.unfit(u, rested, limits); why != closeNone {
+		if why := p.unfit(u, rested, at, limits); why != closeNone {
 			p.close(u, why)
 			continue
 		}
@@ -98,8 +98,7 @@ func (p *pool) pop(d *destination, r route) (u *upstream, rested tick) {
 }
 
 // unfit says why a connection that was at rest, since rested, cannot carry another request.
-func (p *pool) unfit(u *upstream, rested tick, limits lifetimes) closeReason {
-	at := now()
+func (p *pool) unfit(u *upstream, rested, at tick, limits lifetimes) closeReason {
 	switch {
 	case u.generation != p.generation.Load():
 		return closeRetired
@@ -124,9 +123,8 @@ func (p *pool) add(d *destination, u *upstream, limits lifetimes) {
 	p.metrics.busyUpstreams.Add(1)
 }
 
-// put lays a connection to rest after a response that ended cleanly.
-func (p *pool) put(u *upstream, limits lifetimes) {
-	at := now()
+// put lays a connection to rest at that time, after a response that ended cleanly.
+func (p *pool) put(u *upstream, at tick, limits lifetimes) {
 	d := u.dest
 	d.shard.mu.Lock()
 	if u.killed.Load() != 0 || u.generation != p.generation.Load() || at-u.born >= int64(limits.life)/2 {

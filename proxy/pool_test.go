@@ -61,7 +61,7 @@ func (p *poolPeers) take(key string, r route) *upstream {
 	p.t.Helper()
 	d := p.pool.reserve([]byte(key), 1<<30)
 	for {
-		u := p.pool.idleConn(d, r, testLimits)
+		u := p.pool.idleConn(d, r, now(), testLimits)
 		if u == nil {
 			p.pool.release(d)
 			return nil
@@ -129,7 +129,7 @@ func TestPoolIsLastInFirstOut(t *testing.T) {
 	a, b, c := p.add("h:80", route{}), p.add("h:80", route{}), p.add("h:80", route{})
 	p.check("h:80", 3, 0)
 	for _, u := range []*upstream{b, a, c} {
-		p.pool.put(u, testLimits)
+		p.pool.put(u, now(), testLimits)
 	}
 	p.check("h:80", 0, 3)
 	for i, want := range []*upstream{c, a, b, nil} {
@@ -144,7 +144,7 @@ func TestPoolIsLastInFirstOut(t *testing.T) {
 func TestPoolKeepsRoutesApart(t *testing.T) {
 	p := newPoolPeers(t)
 	plain := p.add("h:80", route{})
-	p.pool.put(plain, testLimits)
+	p.pool.put(plain, now(), testLimits)
 	for _, tt := range []struct {
 		name, key string
 		route     route
@@ -159,7 +159,7 @@ func TestPoolKeepsRoutesApart(t *testing.T) {
 		}
 	}
 	acme := p.add("h:80", route{tls: true, alias: "acme"})
-	p.pool.put(acme, testLimits)
+	p.pool.put(acme, now(), testLimits)
 	if u := p.take("h:80", route{tls: true, alias: "other"}); u != nil {
 		t.Errorf("got acme's connection for another certificate")
 	}
@@ -191,7 +191,7 @@ func TestPoolLimit(t *testing.T) {
 func TestPoolLimitWithoutTheIdle(t *testing.T) {
 	p := newPoolPeers(t)
 	for range 3 {
-		p.pool.put(p.add("h:80", route{}), testLimits)
+		p.pool.put(p.add("h:80", route{}), now(), testLimits)
 	}
 	// The three were used one after another, each made while the others were taken for busy.
 	if d := p.pool.reserve([]byte("h:80"), 1); d == nil {
@@ -223,7 +223,7 @@ func TestPoolFitness(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newPoolPeers(t)
 			u := p.add("h:80", route{})
-			p.pool.put(u, testLimits)
+			p.pool.put(u, now(), testLimits)
 			tt.age(p, u)
 			got := p.take("h:80", route{})
 			if tt.why == closeNone {
@@ -248,8 +248,8 @@ func TestPoolFitness(t *testing.T) {
 func TestPoolSkipsTheUnfit(t *testing.T) {
 	p := newPoolPeers(t)
 	good, dead := p.add("h:80", route{}), p.add("h:80", route{})
-	p.pool.put(good, testLimits)
-	p.pool.put(dead, testLimits)
+	p.pool.put(good, now(), testLimits)
+	p.pool.put(dead, now(), testLimits)
 	p.far[dead].Close()
 	if got := p.take("h:80", route{}); got != good {
 		t.Errorf("got %p; want the one that is alive", got)
@@ -272,7 +272,7 @@ func TestPoolPutRefuses(t *testing.T) {
 			p := newPoolPeers(t)
 			u := p.add("h:80", route{})
 			tt.age(p.pool, u)
-			p.pool.put(u, testLimits)
+			p.pool.put(u, now(), testLimits)
 			p.check("h:80", 0, 0)
 			if !p.ended(u) {
 				t.Errorf("the connection is still open")
@@ -305,7 +305,7 @@ func TestPoolSweep(t *testing.T) {
 			p := newPoolPeers(t)
 			u := p.add("h:80", route{})
 			if tt.idle {
-				p.pool.put(u, testLimits)
+				p.pool.put(u, now(), testLimits)
 			}
 			tt.age(p.pool, u)
 			p.pool.sweep(now())
@@ -348,7 +348,7 @@ func TestEmptyPoolCostsNothing(t *testing.T) {
 		if i%2 == 0 {
 			p.pool.discard(u, closeError)
 		} else {
-			p.pool.put(u, testLimits)
+			p.pool.put(u, now(), testLimits)
 		}
 	}
 	p.pool.killAll(closeShutdown)
@@ -413,7 +413,7 @@ func useOnce(t *testing.T, p *poolPeers, limits lifetimes) {
 	if d == nil {
 		return
 	}
-	u := p.pool.idleConn(d, route{}, limits)
+	u := p.pool.idleConn(d, route{}, now(), limits)
 	if u == nil {
 		conn, err := net.Dial("tcp", p.ln.Addr().String())
 		if err != nil {
@@ -431,9 +431,9 @@ func useOnce(t *testing.T, p *poolPeers, limits lifetimes) {
 		p.pool.discard(u, closeError)
 	case 1:
 		u.kill(closeClient)
-		p.pool.put(u, limits)
+		p.pool.put(u, now(), limits)
 	default:
-		p.pool.put(u, limits)
+		p.pool.put(u, now(), limits)
 	}
 }
 

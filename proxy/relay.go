@@ -81,7 +81,7 @@ func (ex *exchange) settle(clean bool) {
 	fit := clean && ex.resp.reusable() && ex.up.len() == 0 && !ex.unsent() && !ex.broken
 	ex.held = nil
 	if fit {
-		ex.client.proxy.pool.put(u, ex.run.limits)
+		ex.client.proxy.pool.put(u, ex.at, ex.run.limits)
 	} else {
 		ex.client.proxy.pool.discard(u, closeDestination)
 	}
@@ -144,6 +144,7 @@ func (ex *exchange) stream(body *responseBody, first []byte) *failure {
 	if f != nil {
 		return ex.cut(how, f)
 	}
+	ex.at = now() // the client may have taken its time
 	ex.settle(body.clean)
 	return nil
 }
