@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestReadPeers(t *testing.T) {
+	tests := []struct {
+		name, text string
+		want       string // within the error; "": none
+	}{
+		{"smallest", "peers: [{name: p, command: p}]", ""},
+		{"all keys", "peers: [{name: p, about: a, command: 'p {{.Port}}', version: p -v, headers: ['A: b'], tls: https, user: nobody, metrics: '{{.MetricsAddress}}', short: true, cannot: {tls: none}, files: {p.conf: '{{.Dir}}'}}]", ""},
+		{"empty", "", "no peers in it"},
+		{"no list", "peers:\n", "no peers in it"},
+		{"empty peer", "peers: [null]", "peer 1 is empty"},
+		{"unknown key", "peers: [{name: p, command: p, speed: 1}]", "speed"},
+		{"wrong type", "peers: 5", "peers file x"},
+		{"no name", "peers: [{command: p}]", `name ""; want`},
+		{"name with a slash", "peers: [{name: a/b, command: p}]", `name "a/b"; want`},
+		{"no command", "peers: [{name: p}]", "command: empty"},
+		{"blank command", "peers: [{name: p, command: ' '}]", "command: empty"},
+		{"broken template", "peers: [{name: p, command: 'p {{.Port'}]", "command: template"},
+		{"unknown field", "peers: [{name: p, command: p, files: {x: '{{.Colour}}'}}]", "files: x: template"},
+		{"unknown tls", "peers: [{name: p, command: p, tls: maybe}]", `tls "maybe"; want header, https or plain`},
+		{"unknown need", "peers: [{name: p, command: p, cannot: {fly: no}}]", `cannot: "fly"; want one of`},
+		{"file elsewhere", "peers: [{name: p, command: p, files: {../x: y}}]", `files: "../x"; want`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			peers, err := readPeers("x", []byte(tt.text))
+			if tt.want == "" {
+				if err != nil || len(peers) != 1 {
+					t.Errorf("got %d peers, %v; want one", len(peers), err)
+				}
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v; want an error with %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestPeerCommand(t *testing.T) {
+	peers, err := readPeers("x", []byte("peers: [{name: p, command: 'p -l {{.Host}}:{{.Port}} --dir={{.Dir}}', headers: ['To: {{.Plain}}'], files: {c: 'ca {{.CAFile}}'}}]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := setup{dir: "/a folder", address: "127.0.0.1:9", origins: &origins{plain: 7, caFile: "/ca"}, tls: true}
+	c, err := peers[0].command(s, "127.0.0.1:8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := strings.Join(c.args, "|"), "-l|127.0.0.1:9|--dir=/a folder"; got != want {
+		t.Errorf("got arguments %s; want %s", got, want)
+	}
+	if got, want := strings.Join(c.header, "|"), "To: 7|X-WhSentry-TLS: true"; got != want {
+		t.Errorf("got header %s; want %s", got, want)
+	}
+	if got, want := c.files["c"], "ca /ca"; got != want {
+		t.Errorf("got file %q; want %q", got, want)
+	}
+}
+
+func TestPickPeers(t *testing.T) {
+	all := []*peer{{Name: ours, Command: ours, Short: true}, {Name: "a", Command: "a", path: "/a", Short: true}, {Name: "b", Command: "b", path: "/b"}, {Name: "c", Command: "c -x"}}
+	tests := []struct {
+		name string
+		o    suiteOptions
+		want string // names; after "error: ", within the error
+	}{
+		{"all installed", suiteOptions{}, "whsentry a b"},
+		{"short", suiteOptions{short: true}, "whsentry a"},
+		{"none", suiteOptions{peers: []string{"none"}}, "whsentry"},
+		{"one", suiteOptions{peers: []string{"b"}}, "whsentry b"},
+		{"one in the short form", suiteOptions{peers: []string{"b"}, short: true}, "whsentry b"},
+		{"ours by name", suiteOptions{peers: []string{ours}}, "whsentry"},
+		{"unknown", suiteOptions{peers: []string{"d"}}, `error: "d" is not known; want some of whsentry, a, b, c, or none`},
+		{"not installed", suiteOptions{peers: []string{"c"}}, `error: c is not installed: no program "c"`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			peers, err := pickPeers(all, tt.o)
+			got := strings.Join(peerNames(peers), " ")
+			if err != nil {
+				got = "error: " + err.Error()
+			}
+			if wanted, failure := strings.CutPrefix(tt.want, "error: "); failure && !strings.Contains(got, wanted) || !failure && got != tt.want {
+				t.Errorf("got %s; want %s", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestUsersPeerReplacesOurs(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "peers.yaml")
+	if err := os.WriteFile(file, []byte("peers: [{name: nginx, command: my-nginx}, {name: mine, command: my-proxy}]"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	peers, err := knownPeers(t.Context(), file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var commands []string
+	for _, p := range peers {
+		if p.Name == "nginx" || p.Name == "mine" {
+			commands = append(commands, p.Command)
+		}
+	}
+	if got, want := strings.Join(commands, " "), "my-nginx my-proxy"; got != want {
+		t.Errorf("got %s; want %s", got, want)
+	}
+	if _, err := knownPeers(t.Context(), filepath.Join(t.TempDir(), "none.yaml")); err == nil {
+		t.Error("got no error for a file that is not there; want one")
+	}
+}
+
+// TestInstalledPeers holds the configurations in peers.yaml against the programs that there are: each starts with its own and
+// does what it is said to be able to. Whether TLS is used shows by the plain origin not being there.
+func TestInstalledPeers(t *testing.T) {
+	peers, err := knownPeers(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range peers {
+		t.Run(p.Name, func(t *testing.T) {
+			if p.path == "" || p.Name == ours {
+				t.Skip("not installed")
+			}
+			if testing.Short() && !p.Short {
+				t.Skip("some take seconds to start and to end")
+			}
+			if p.version == "" {
+				t.Errorf("got no version from %q; want one", p.said)
+			}
+			t.Run("plain", func(t *testing.T) {
+				runInstalled(t, p, false, func(o *origins) (loads []load) {
+					if p.why([]need{needRequests}) == "" {
+						loads = append(loads, post(2, at(o.plain, "/ok")), post(2, at(o.plain, "/close")), get(2, at(o.plain, "/size/32768")))
+					}
+					if p.why([]need{needConnect}) == "" {
+						tunnel := load{kind: loadTunnelOpen, connections: 2, targets: []string{fmt.Sprintf("127.0.0.1:%d", o.tunnel)}}
+						loads = append(loads, tunnel)
+					}
+					return loads
+				})
+			})
+			t.Run("tls", func(t *testing.T) {
+				if why := p.why([]need{needRequests, needTLS}); why != "" {
+					t.Skip(why)
+				}
+				runInstalled(t, p, true, func(o *origins) []load {
+					return []load{post(2, at(o.tls, "/ok")), post(2, at(o.tls, "/close")), post(2, at(o.tlsFull, "/close"))}
+				})
+			})
+		})
+	}
+}
+
+// runInstalled starts p and sends a few requests of each load through it.
+func runInstalled(t *testing.T, p *peer, tls bool, loads func(*origins) []load) {
+	// Not t.TempDir: there is a folder above it, through which no other user comes.
+	dir, err := os.MkdirTemp("", "bench-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	o, err := startOrigins(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(o.close)
+	seen := &origins{plain: o.plain, tls: o.tls, tlsFull: o.tlsFull, tunnel: o.tunnel, caFile: o.caFile}
+	if tls {
+		_, port, _ := net.SplitHostPort(unused(t))
+		seen.plain, _ = strconv.Atoi(port)
+	}
+	s := &suite{dir: dir, origins: seen, cpu: -1}
+	about := &scenario{tls: tls, measure: func(ctx context.Context, tr *trial) error {
+		for _, l := range loads(seen) {
+			l.count, l.duration = 20, 20*time.Second
+			before := tr.total
+			if _, _, err := tr.run(ctx, l); err != nil {
+				return err
+			}
+			if done := tr.total.requests - before.requests; done != 20 || tr.total.failed > before.failed {
+				t.Errorf("%s: got %d requests, and failures: %s; want 20 requests", l.targets[0], done, tr.total.firstError)
+			}
+		}
+		return nil
+	}}
+	if err := s.trial(t.Context(), &trial{about: about, origins: seen, peer: p, figures: figures{}}); err != nil {
+		t.Fatal(err)
+	}
+}
