@@ -10,7 +10,7 @@ import (
 // TestAllocSession holds the look for a session to no allocation; making a connection's configuration and the handshake
 // allocate, as crypto/tls does.
 func TestAllocSession(t *testing.T) {
-	sessions := keyedSessions{tls.NewLRUClientSessionCache(maxSessions), " hooks.example.com:443"}
+	sessions := &keyedSessions{sessions: tls.NewLRUClientSessionCache(maxSessions), key: " hooks.example.com:443"}
 	sessions.Put("", new(tls.ClientSessionState))
 	if n := testing.AllocsPerRun(1000, func() {
 		if _, ok := sessions.Get(""); !ok {

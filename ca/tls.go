@@ -43,7 +43,11 @@ func (s *Store) ClientConfig(alias, host string, port uint16) (*tls.Config, erro
 	key := alias + " " + net.JoinHostPort(name, strconv.Itoa(int(port)))
 	cfg := t.verifyConfig()
 	cfg.ServerName = name
-	cfg.ClientSessionCache = keyedSessions{t.sessions, key}
+	sessions := &keyedSessions{sessions: t.sessions, key: key}
+	cfg.ClientSessionCache = sessions
+	if _, known := sessions.Get(""); known {
+		cfg.CurvePreferences = classicCurves
+	}
 	cfg.GetClientCertificate = presentCertificate(s.clientCerts[alias])
 	if s.cfg.InsecureSkipVerify {
 		cfg.InsecureSkipVerify = true
@@ -74,8 +78,17 @@ func (s *Store) Handshake(conn net.Conn, alias, host string, port uint16) (*tls.
 		}
 		return nil, err
 	}
+	if cfg.CurvePreferences != nil && !client.ConnectionState().DidResume {
+		cfg.ClientSessionCache.(*keyedSessions).forget()
+	}
 	return client, nil
 }
+
+// classicCurves are the key exchanges offered where a session is to be resumed: all but the hybrid ones with ML-KEM,
+// which cost as much as all the rest of a resumed handshake. What they are for, that nobody can record the traffic now
+// and decrypt it with a quantum computer later, comes from the session then: its secret, which was agreed on with one of
+// them if the server knows any, goes into the new keys beside the exchange (RFC 8446 section 7.1).
+var classicCurves = []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521}
 
 // serverName returns host as it is verified and sent in SNI: lower case, without the dot of an absolute name
 // (RFC 6066 section 3).
@@ -104,14 +117,28 @@ func presentCertificate(pair *tls.Certificate) func(*tls.CertificateRequestInfo)
 	return func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair, nil }
 }
 
-// keyedSessions is a session cache of one alias, host and port. crypto/tls would use the server name alone as the key.
+// keyedSessions is a session cache of one alias, host and port, for one connection. crypto/tls would use the server name
+// alone as the key.
 type keyedSessions struct {
 	sessions tls.ClientSessionCache
 	key      string
+	closed   bool
 }
 
-func (k keyedSessions) Get(string) (*tls.ClientSessionState, bool)  { return k.sessions.Get(k.key) }
-func (k keyedSessions) Put(_ string, state *tls.ClientSessionState) { k.sessions.Put(k.key, state) }
+func (k *keyedSessions) Get(string) (*tls.ClientSessionState, bool) { return k.sessions.Get(k.key) }
+
+func (k *keyedSessions) Put(_ string, state *tls.ClientSessionState) {
+	if !k.closed {
+		k.sessions.Put(k.key, state)
+	}
+}
+
+// forget drops the session that the server did not resume, and what it offers in its place: that was agreed on with
+// classicCurves, and the next connection is to have better.
+func (k *keyedSessions) forget() {
+	k.sessions.Put(k.key, nil)
+	k.closed = true
+}
 
 // refuseWeakChains is a tls.Config.VerifyConnection: one of the verified chains has to be strong.
 func refuseWeakChains(state tls.ConnectionState) error {

@@ -295,3 +295,35 @@ func TestServerConfigReads(t *testing.T) {
 		t.Errorf("got the certificate of %q; want new.test", got)
 	}
 }
+
+// TestHybridKeyExchange shows that each session begins with a key exchange that a quantum computer does not undo, and
+// that a resumed one, which has its secret from there, does without; also after a server has refused to resume one.
+func TestHybridKeyExchange(t *testing.T) {
+	root := catest.Root(t, "Root")
+	s := newStore(t, testConfig(t, root))
+	server := &tls.Config{Certificates: []tls.Certificate{root.Leaf(t, testHost)}}
+	port := serveTLS(t, server, nil)
+	steps := []struct {
+		newTicketKey bool // the server does not know its old tickets any more
+		wantResumed  bool
+		want         tls.CurveID
+	}{
+		{want: tls.X25519MLKEM768},
+		{wantResumed: true, want: tls.X25519},
+		{newTicketKey: true, want: tls.X25519},
+		{want: tls.X25519MLKEM768},
+		{wantResumed: true, want: tls.X25519},
+	}
+	for i, step := range steps {
+		if step.newTicketKey {
+			server.SetSessionTicketKeys([][32]byte{{1}})
+		}
+		state, err := dial(t, s, "", testHost, port)
+		if err != nil {
+			t.Fatalf("step %d: %v", i, err)
+		}
+		if state.DidResume != step.wantResumed || state.CurveID != step.want {
+			t.Errorf("step %d: got resumed %v with %s; want %v with %s", i, state.DidResume, state.CurveID, step.wantResumed, step.want)
+		}
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"syscall"
 	"time"
@@ -51,7 +50,7 @@ type Timing struct {
 // Dialer connects to what its Guard lets through. It is safe for concurrent use.
 type Dialer struct {
 	guard   *Guard
-	connect func(ctx context.Context, to netip.AddrPort, source netip.Addr) (net.Conn, error)
+	connect func(ctx context.Context, to netip.AddrPort, source netip.Addr) (Conn, error)
 }
 
 // NewDialer returns a Dialer whose connections are judged by g.
@@ -61,11 +60,10 @@ func NewDialer(g *Guard) *Dialer {
 	return d
 }
 
-// Dial connects to host, a DNS name or an IP literal without brackets, and port. All of it ends with ctx. The
-// connection is a *net.TCPConn. Errors are, in this order: *PortError, *ResolveError, *BlockedError if every
-// address is refused (with the one that would have been tried first), *ConnectError. Where the caller cancelled,
-// errors.Is(err, context.Canceled) holds. Timing is filled in as far as Dial came, also with an error.
-func (d *Dialer) Dial(ctx context.Context, host string, port uint16) (net.Conn, Timing, error) {
+// Dial connects to host, a DNS name or an IP literal without brackets, and port. All of it ends with ctx. Errors
+// are, in this order: *PortError, *ResolveError, *BlockedError if every address is refused (with the one that would
+// have been tried first), *ConnectError. Where the caller cancelled, errors.Is(err, context.Canceled) holds. Timing is filled in as far as Dial came, also with an error.
+func (d *Dialer) Dial(ctx context.Context, host string, port uint16) (Conn, Timing, error) {
 	var t Timing
 	start := time.Now()
 	addrs, err := d.allowed(ctx, host, port, &t)
@@ -138,13 +136,13 @@ func (d *Dialer) allowed(ctx context.Context, host string, port uint16, t *Timin
 
 // attempt is how one connection attempt ended.
 type attempt struct {
-	conn net.Conn
+	conn Conn
 	err  error
 }
 
 // race connects to the first of addrs that answers. Each attempt has attemptDelay before the next begins, which
 // begins at once where one fails. Attempts that lose are cancelled and their connections closed.
-func (d *Dialer) race(ctx context.Context, host string, port uint16, addrs []netip.Addr) (net.Conn, error) {
+func (d *Dialer) race(ctx context.Context, host string, port uint16, addrs []netip.Addr) (Conn, error) {
 	if len(addrs) == 1 {
 		a := d.attempt(ctx, host, netip.AddrPortFrom(addrs[0], port))
 		return a.conn, a.err
@@ -241,39 +239,8 @@ func telling(err error) int {
 	}
 }
 
-// connectTCP connects to an address that was judged, and judges what the connection really goes to twice more.
-// A valid source is the address that the connection comes from.
-func (d *Dialer) connectTCP(ctx context.Context, to netip.AddrPort, source netip.Addr) (net.Conn, error) {
-	dialer := net.Dialer{
-		KeepAlive: -1, // idle connections are closed within seconds anyway
-		ControlContext: func(_ context.Context, _, address string, c syscall.RawConn) error {
-			if source.IsValid() {
-				bindAddressNoPort(c)
-			}
-			return d.checkSocket(address, to)
-		},
-	}
-	// LocalAddr stays nil otherwise: an unspecified one would be bound too, and take up a port.
-	if source.IsValid() {
-		dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(source, 0))
-	}
-	conn, err := dialer.DialContext(ctx, "tcp", to.String())
-	if err != nil {
-		return nil, err
-	}
-	if err := d.checkSocket(conn.RemoteAddr().String(), to); err != nil {
-		conn.Close()
-		return nil, err
-	}
-	return conn, nil
-}
-
 // checkSocket judges the address of a socket, which must be the one that was asked for.
-func (d *Dialer) checkSocket(address string, want netip.AddrPort) error {
-	got, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return fmt.Errorf("the socket's address %q: %w", address, err)
-	}
+func (d *Dialer) checkSocket(got, want netip.AddrPort) error {
 	got = netip.AddrPortFrom(got.Addr().Unmap(), got.Port())
 	if got != want {
 		return &BlockedError{Addr: got.Addr(), Rule: Rule{Name: nameNotUnicast, Source: "not the address that was judged"}}

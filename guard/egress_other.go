@@ -1,8 +1,0 @@
-//go:build !linux
-
-package guard
-
-import "syscall"
-
-// bindAddressNoPort is Linux's alone.
-func bindAddressNoPort(syscall.RawConn) {}
