@@ -109,6 +109,12 @@ func FuzzAnswer(f *testing.F) {
 			f.Add(packed)
 		}
 	}
+	question, err := q.Pack()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(answerTo(question, 0, 65535, 65535, 65535)) // records that are promised and not there
+	f.Add(append(answerTo(question, 0, 1, 0, 0), record("\x01a\xc0\x1b", dns.TypeA, 60, inside)...))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		m, err := match(raw, q)
 		if m == nil || err != nil {

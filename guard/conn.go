@@ -27,12 +27,19 @@ func (d *Dialer) connectTCP(ctx context.Context, to netip.AddrPort, source netip
 	if err != nil {
 		return nil, err
 	}
-	if err := d.checkSocket(peer(conn), to); err != nil {
+	if err := d.checkPeer(conn, to); err != nil {
 		conn.Close()
 		return nil, err
 	}
 	return conn, nil
 }
 
-// peer returns what conn is connected to.
-func peer(conn Conn) netip.AddrPort { return conn.RemoteAddr().(*net.TCPAddr).AddrPort() }
+// checkPeer judges what conn is connected to. That it is connected to nothing any more, because the destination has
+// broken it off at once, is no reason to refuse the address.
+func (d *Dialer) checkPeer(conn Conn, to netip.AddrPort) error {
+	peer := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
+	if !peer.IsValid() {
+		return syscall.ECONNRESET
+	}
+	return d.checkSocket(peer, to)
+}

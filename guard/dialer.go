@@ -9,8 +9,13 @@ import (
 	"time"
 )
 
-// attemptDelay is how long a connection attempt has before the next address is tried beside it (RFC 8305, section 5).
-const attemptDelay = 250 * time.Millisecond
+const (
+	// attemptDelay is how long a connection attempt has before the next address is tried beside it (RFC 8305, section 5).
+	attemptDelay = 250 * time.Millisecond
+	// attemptsAtOnce is how many addresses are tried beside each other. Where there are more, an attempt is given up when its
+	// place is needed. Else a name with many addresses where nobody answers would take a socket for each.
+	attemptsAtOnce = 8
+)
 
 // ConnectError says that no TCP connection came about.
 type ConnectError struct {
@@ -156,8 +161,9 @@ func (d *Dialer) race(ctx context.Context, host string, port uint16, addrs []net
 	for started, ended := 0, 0; ended < len(addrs); {
 		select {
 		case <-next.C:
-			if started < len(addrs) {
-				go d.runAttempt(running, host, netip.AddrPortFrom(addrs[started], port), results)
+			if started < len(addrs) && started-ended < attemptsAtOnce {
+				isNeeded := started+attemptsAtOnce < len(addrs)
+				go d.runAttempt(running, host, netip.AddrPortFrom(addrs[started], port), isNeeded, results)
 				started++
 				next.Reset(attemptDelay)
 			}
@@ -180,8 +186,14 @@ func (d *Dialer) race(ctx context.Context, host string, port uint16, addrs []net
 	return nil, failure
 }
 
-// runAttempt is an attempt beside others. race or, once it is won, closeLosers waits for its result.
-func (d *Dialer) runAttempt(ctx context.Context, host string, to netip.AddrPort, results chan<- attempt) {
+// runAttempt is an attempt beside others, one of which will need its place. race or, once it is won, closeLosers waits
+// for its result.
+func (d *Dialer) runAttempt(ctx context.Context, host string, to netip.AddrPort, isNeeded bool, results chan<- attempt) {
+	if isNeeded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, attemptsAtOnce*attemptDelay)
+		defer cancel()
+	}
 	results <- d.attempt(ctx, host, to)
 }
 

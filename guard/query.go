@@ -64,7 +64,7 @@ func (r *resolver) askServer(ctx context.Context, server netip.AddrPort, timeout
 	try, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	m, err := r.query(try, server, name, qtype)
-	if ctx.Err() == nil {
+	if ctx.Err() == nil && !ours(err) {
 		r.noteSilence(server, err != nil)
 	}
 	switch {
@@ -87,6 +87,12 @@ func (r *resolver) noteSilence(server netip.AddrPort, silent bool) {
 	} else {
 		delete(r.silent, server)
 	}
+}
+
+// ours reports whether a question could not even be put, for this host has run out of something.
+func ours(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) ||
+		errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM)
 }
 
 // rcodeText returns the registered name of a DNS response code.
@@ -195,7 +201,7 @@ func match(raw []byte, q *dns.Msg) (*dns.Msg, error) {
 		return nil, nil
 	}
 	m := new(dns.Msg)
-	if err := m.Unpack(raw); err != nil {
+	if err := m.Unpack(raw); err != nil || !isWhole(m, raw) {
 		return nil, errMalformedAnswer
 	}
 	if m.Opcode != dns.OpcodeQuery {
@@ -213,4 +219,15 @@ func match(raw []byte, q *dns.Msg) (*dns.Msg, error) {
 		return nil, nil
 	}
 	return m, nil
+}
+
+// isWhole reports whether the message has the records that its header in raw promises. Unpack does not mind those that
+// are missing at the end.
+func isWhole(m *dns.Msg, raw []byte) bool {
+	for i, got := range []int{len(m.Question), len(m.Answer), len(m.Ns), len(m.Extra)} {
+		if got != int(binary.BigEndian.Uint16(raw[4+2*i:])) {
+			return false
+		}
+	}
+	return true
 }

@@ -3,7 +3,9 @@ package guard
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"io"
+	"io/fs"
 	"net/netip"
 	"os"
 	"slices"
@@ -41,14 +43,19 @@ type parsedFile[T any] struct {
 }
 
 // watchFile returns the parsed content of the file at path, which is looked at again every few seconds and
-// read where it has changed. A file that cannot be read counts as empty.
+// read where it has changed. A file that is not there, or could not be read yet, counts as empty; where reading
+// it fails later, for want of a file descriptor perhaps, what was read before stays, and it is tried again.
 func watchFile[T any](path string, now func() time.Time, parse func([]byte) T) *snapshot[parsedFile[T]] {
 	s, _ := newSnapshot(now, func(old parsedFile[T]) (parsedFile[T], error) {
 		info, err := os.Stat(path)
 		if err == nil && unchanged(old.info, info) {
 			return old, nil
 		}
-		return parsedFile[T]{info, parse(readSystemFile(path))}, nil
+		data, err := readSystemFile(path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return parsedFile[T]{nil, parse(nil)}, err
+		}
+		return parsedFile[T]{info, parse(data)}, nil
 	})
 	return s
 }
@@ -58,15 +65,14 @@ func unchanged(a, b os.FileInfo) bool {
 	return a != nil && os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
 
-// readSystemFile returns what can be read of the file, which may be nothing.
-func readSystemFile(path string) []byte {
+// readSystemFile returns the beginning of the file, at most maxSystemFile bytes.
+func readSystemFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	defer f.Close()
-	data, _ := io.ReadAll(io.LimitReader(f, maxSystemFile))
-	return data
+	return io.ReadAll(io.LimitReader(f, maxSystemFile))
 }
 
 // fields calls f with the fields of every line, comments left out.
