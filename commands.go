@@ -31,6 +31,11 @@ func (a *app) commands() []*cli.Command {
 		{Name: "explain", ArgsUsage: "URL", Action: a.explain,
 			Usage: "say whether the proxy would forward to URL, and why; connects to nothing"},
 		{Name: "ca", Subcommands: a.caCommands()},
+		{Name: "health", ArgsUsage: "[healthz]", Action: a.health,
+			Usage: "ask a proxy that runs here whether it takes work, or whether it is alive"},
+		{Name: "completion", ArgsUsage: shellArgument, Action: a.completion,
+			Usage: "print what makes a shell (bash, fish or zsh) complete all this"},
+		{Name: "man", Action: a.man, Usage: "print the manual page"},
 	}
 	for name, c := range commandTree(all) {
 		c.SkipFlagParsing = true // the flags are the parser's
@@ -73,7 +78,7 @@ func usage(name, arguments string) string {
 	return strings.Join(strings.Fields("whsentry "+name+" [flags] "+arguments), " ")
 }
 
-// checkArguments returns what holds the words after a command to those that it wants.
+// checkArguments returns what holds the words after a command to those that it wants. One in brackets may be left out.
 func checkArguments(name string) cli.BeforeFunc {
 	return func(c *cli.Context) error {
 		arguments := c.Command.ArgsUsage
@@ -81,7 +86,7 @@ func checkArguments(name string) cli.BeforeFunc {
 		switch {
 		case len(got) > len(wanted):
 			return fmt.Errorf("stray argument %s; want %s", quote(got[len(wanted)]), usage(name, arguments))
-		case len(got) < len(wanted):
+		case len(got) < len(wanted) && !strings.HasPrefix(wanted[len(got)], "["):
 			return fmt.Errorf("%s is missing; want %s", wanted[len(got)], usage(name, arguments))
 		}
 		return nil
@@ -297,7 +302,7 @@ Flags:
 // printHelp lists the commands, and every flag with its default and environment variable.
 func printHelp(w io.Writer, commands []*cli.Command) {
 	fmt.Fprint(w, helpIntroduction)
-	printUsage := func(line, help string) { fmt.Fprintf(w, "  %-32s  %s\n", line, help) }
+	printUsage := func(line, help string) { fmt.Fprintf(w, "  %-33s  %s\n", line, help) }
 	printUsage(usage("", ""), "run the proxy until SIGTERM or SIGINT")
 	for name, c := range commandTree(commands) {
 		if len(c.Subcommands) == 0 {

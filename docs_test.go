@@ -1,16 +1,25 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"net/http"
 	"os"
+	"path/filepath"
 	"reflect"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write config.example.yaml and docs/configuration.md anew")
+var update = flag.Bool("update", false, "write config.example.yaml, docs/configuration.md and README.md's table of settings anew")
 
 // hold compares a file with what it is generated from, or writes it with -update.
 func hold(t *testing.T, file, want string) {
@@ -25,7 +34,7 @@ func hold(t *testing.T, file, want string) {
 		t.Fatal(err)
 	}
 	if string(got) != want {
-		t.Errorf("%s is not what the table of settings says; go test -run 'Example|Documentation' . -update writes it anew", file)
+		t.Errorf("%s is not what the table of settings says; go test -run 'Example|Documentation|Readme' . -update writes it anew", file)
 	}
 }
 
@@ -217,4 +226,175 @@ types of the logs cannot change without a restart; the files of certificates and
 
 func TestDocumentation(t *testing.T) {
 	hold(t, "docs/configuration.md", documentationHead+markdownTable(documentedDefaults(t))+documentationTail)
+}
+
+const (
+	readmeTableBegin = "<!-- settings: written by go test -run Readme . -update -->\n"
+	readmeTableEnd   = "<!-- end of settings -->\n"
+)
+
+// readme returns README.md.
+func readme(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// shortTable returns every key with its default and meaning.
+func shortTable(s *settings) string {
+	const longest = 80 // default, in bytes; the full documentation has it anyway
+	var b strings.Builder
+	b.WriteString("| key | default | meaning |\n| --- | --- | --- |\n")
+	for i := range table {
+		st := &table[i]
+		value := ""
+		if !st.structure {
+			value = strings.Join(st.get(s), ", ")
+		}
+		switch {
+		case len(value) > longest:
+			value = "[many](docs/configuration.md)"
+		case value != "":
+			value = "`" + value + "`"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", st.key, value, st.help)
+	}
+	return b.String()
+}
+
+func TestReadmeSettings(t *testing.T) {
+	head, rest, begins := strings.Cut(readme(t), readmeTableBegin)
+	_, tail, ends := strings.Cut(rest, readmeTableEnd)
+	if !begins || !ends {
+		t.Fatalf("README.md has no lines %q and %q", readmeTableBegin, readmeTableEnd)
+	}
+	hold(t, "README.md", head+readmeTableBegin+shortTable(documentedDefaults(t))+readmeTableEnd+tail)
+}
+
+// reasonStatuses reads the statuses of the reasons, in the order of their codes, from the source of the proxy's table.
+func reasonStatuses(t *testing.T) []int {
+	t.Helper()
+	// net/http's constants are named after the statuses' texts, but for this one.
+	named := map[string]int{"StatusProxyAuthRequired": http.StatusProxyAuthRequired}
+	for status := 100; status < 600; status++ {
+		named["Status"+strings.ReplaceAll(http.StatusText(status), " ", "")] = status
+	}
+	file, err := parser.ParseFile(token.NewFileSet(), "proxy/reason.go", nil, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var statuses []int
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok || spec.Names[0].Name != "reasonStatus" {
+			return true
+		}
+		for _, element := range spec.Values[0].(*ast.CompositeLit).Elts {
+			name := element.(*ast.SelectorExpr).Sel.Name
+			if named[name] == 0 {
+				t.Errorf("proxy/reason.go: http.%s is no status known here", name)
+			}
+			statuses = append(statuses, named[name])
+		}
+		return false
+	})
+	return statuses
+}
+
+// TestReadmeReasons holds the codes and statuses of README.md's table to those of the proxy's.
+func TestReadmeReasons(t *testing.T) {
+	const firstCode = 1000
+	var got, want []string
+	for _, row := range regexp.MustCompile(`(?m)^\| (1\d{3}) \| (\d{3})\b`).FindAllStringSubmatch(readme(t), -1) {
+		got = append(got, row[1]+" "+row[2])
+	}
+	for i, status := range reasonStatuses(t) {
+		want = append(want, fmt.Sprintf("%d %d", firstCode+i, status))
+	}
+	if !slices.Equal(got, want) || len(want) == 0 {
+		t.Errorf("README.md's codes and statuses: got %q; want %q", got, want)
+	}
+}
+
+// TestReadmeCommands holds README.md's table of commands to what the command line knows.
+func TestReadmeCommands(t *testing.T) {
+	text := readme(t)
+	for name, c := range commandTree((&app{}).commands()) {
+		if len(c.Subcommands) == 0 && !regexp.MustCompile("(?m)^\\| `whsentry "+name+"[ `]").MatchString(text) {
+			t.Errorf("README.md has no row of whsentry %s", name)
+		}
+	}
+}
+
+var (
+	markdownCode    = regexp.MustCompile("(?ms)^```.*?^```$|`[^`\n]*`")
+	markdownLink    = regexp.MustCompile(`\]\(([^)\s]*)\)`)
+	markdownHeading = regexp.MustCompile(`(?m)^#+ (.+)$`)
+	notInAnchor     = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
+)
+
+// anchors returns what a link can name in a page: its headings in small letters, hyphens for spaces, without the rest.
+func anchors(page string) map[string]bool {
+	found := make(map[string]bool)
+	// Text in backquotes is part of a heading; blocks of code, where # begins a comment, are not.
+	text := regexp.MustCompile("(?ms)^```.*?^```$").ReplaceAllString(page, "")
+	for _, heading := range markdownHeading.FindAllStringSubmatch(text, -1) {
+		name := notInAnchor.ReplaceAllString(strings.ToLower(heading[1]), "")
+		found[strings.ReplaceAll(name, " ", "-")] = true
+	}
+	return found
+}
+
+// checkLink reports where a link of a page leads nowhere. Links to elsewhere are not looked at.
+func checkLink(page, link string) error {
+	if strings.Contains(link, "://") {
+		return nil
+	}
+	name, anchor, anchored := strings.Cut(link, "#")
+	file := page
+	if name != "" {
+		file = filepath.Join(filepath.Dir(page), name)
+	}
+	if _, err := os.Stat(file); err != nil {
+		return err
+	}
+	if !anchored {
+		return nil
+	}
+	text, err := os.ReadFile(file)
+	if err == nil && !anchors(string(text))[anchor] {
+		err = fmt.Errorf("%s has no heading #%s", file, anchor)
+	}
+	return err
+}
+
+// TestLinks holds every relative link in the documentation to a file, and to a heading where it names one.
+func TestLinks(t *testing.T) {
+	pages, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = filepath.WalkDir("deploy", func(path string, _ fs.DirEntry, err error) error {
+		if filepath.Ext(path) == ".md" {
+			pages = append(pages, path)
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	for _, page := range append(pages, "README.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, link := range markdownLink.FindAllStringSubmatch(markdownCode.ReplaceAllString(string(text), ""), -1) {
+			if err := checkLink(page, link[1]); err != nil {
+				t.Errorf("%s: (%s): %v", page, link[1], err)
+			}
+		}
+	}
 }

@@ -4,8 +4,8 @@
 // This package is the command line and the settings. main.go takes the words of the command line apart; commands.go and
 // ca.go have what they can ask for. service.go starts, reloads and stops the parts: the guard (which addresses may be
 // connected to), ca (whom we trust and who we are) and the proxy itself, each of which has a package comment that is its
-// manual. settings.go has the table of all settings and values.go how they are written; load.go fills them in, the
-// configuration file's by way of configfile.go.
+// manual; logfile.go is where the application log goes, and notify.go what a service manager is told. settings.go has the table of all settings and values.go how they
+// are written; load.go fills them in, the configuration file's by way of configfile.go.
 package main
 
 import (
@@ -20,6 +20,8 @@ import (
 	"syscall"
 
 	"github.com/urfave/cli/v2"
+
+	"whsentry/proxy"
 )
 
 // The exit codes.
@@ -40,6 +42,7 @@ func main() {
 			signal.Ignore(syscall.SIGPIPE)
 			signal.Notify(c, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 		},
+		sockets: proxy.TakeSockets,
 	}
 	os.Exit(a.run(os.Args[1:]))
 }
@@ -48,7 +51,8 @@ func main() {
 type app struct {
 	getenv         func(string) string
 	stdout, stderr io.Writer
-	notify         func(chan<- os.Signal) // sends on the signals that the proxy obeys
+	notify         func(chan<- os.Signal)         // sends on the signals that the proxy obeys
+	sockets        func() (*proxy.Sockets, error) // what the process was started with; nil: none
 }
 
 // run does what the command line says and returns the exit code. It is the one place where an error is printed.

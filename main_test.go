@@ -111,7 +111,7 @@ func TestCommandLineErrors(t *testing.T) {
 		{"bad value", []string{"--connect-timeout", "5"}, `--connect-timeout: connectTimeout: "5": a number without a unit; want a duration`},
 		{"negative value", []string{"--connect-timeout", "-5s"}, `--connect-timeout: connectTimeout: "-5s": not above 0; want a duration`},
 		{"value of a boolean", []string{"--insecure-skip-cidr-deny-list=perhaps"}, `insecureSkipCidrDenyList: "perhaps": not a boolean; want true or false`},
-		{"stray argument", []string{"chekc"}, `"chekc" is not a command; want one of check, explain, ca, or none to run the proxy`},
+		{"stray argument", []string{"chekc"}, `"chekc" is not a command; want one of check, explain, ca, `},
 		{"stray argument after --", []string{"--", "--help"}, `"--help" is not a command; want one of`},
 		{"stray argument of check", []string{"check", "now"}, `stray argument "now"; want whsentry check [flags]`},
 		{"value beside a boolean", []string{"check", "--listener-reuse-port", "true"}, `stray argument "true"; want whsentry check [flags]`},
@@ -368,10 +368,17 @@ type daemon struct {
 // startDaemon runs the program until its end, which the test brings about.
 func startDaemon(t *testing.T, args ...string) *daemon {
 	t.Helper()
+	return startDaemonIn(t, func(*app) {}, args...)
+}
+
+// startDaemonIn is startDaemon in surroundings that change has changed.
+func startDaemonIn(t *testing.T, change func(*app), args ...string) *daemon {
+	t.Helper()
 	d := &daemon{log: newLogLines(), done: make(chan result, 1)}
 	notified := make(chan chan<- os.Signal, 1)
 	var stderr bytes.Buffer
 	a := &app{getenv: noEnvironment, stdout: d.log, stderr: &stderr, notify: func(c chan<- os.Signal) { notified <- c }}
+	change(a)
 	go func() { // ends with the program; stop waits for it
 		code := a.run(args)
 		d.done <- result{code: code, stderr: stderr.String()}

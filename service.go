@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"slices"
-	"sync"
 	"syscall"
 	"time"
 
@@ -30,13 +28,14 @@ type service struct {
 	metrics  *proxy.Metrics
 	store    *ca.Store
 	proxy    *proxy.Proxy
+	manager  manager
 }
 
 // serve runs the proxy with the settings that load returns, until a signal ends it.
 func (a *app) serve(load func() (*settings, error)) error {
 	signals := make(chan os.Signal, 8)
 	a.notify(signals)
-	s := &service{app: a, load: load}
+	s := &service{app: a, load: load, manager: manager(a.getenv(notifyVariable))}
 	if err := s.start(); err != nil {
 		return err
 	}
@@ -46,6 +45,17 @@ func (a *app) serve(load func() (*settings, error)) error {
 
 // start makes the parts, in the order in which they need each other. Where it fails nothing is left open.
 func (s *service) start() (err error) {
+	var sockets *proxy.Sockets
+	if s.app.sockets != nil {
+		if sockets, err = s.app.sockets(); err != nil {
+			return err
+		}
+	}
+	defer func() {
+		if err != nil {
+			sockets.Close()
+		}
+	}()
 	if s.settings, err = s.load(); err != nil {
 		return err
 	}
@@ -57,12 +67,14 @@ func (s *service) start() (err error) {
 			s.logFile.Close()
 		}
 	}()
-	s.log = s.settings.log.logger(s.logFile)
 	s.metrics = proxy.NewMetrics(version, buildCommit())
+	s.logFile.failed, s.logFile.warn = s.metrics.LogFailed, s.app.warn
+	s.log = s.settings.log.logger(s.logFile)
 	deps, err := s.dependencies(s.settings, s.log)
 	if err != nil {
 		return s.settings.locate(err)
 	}
+	deps.Sockets = sockets
 	if s.proxy, err = proxy.New(s.settings.proxy, deps); err != nil {
 		deps.CA.Close()
 		return s.settings.locate(err)
@@ -84,20 +96,20 @@ func (s *service) dependencies(settings *settings, log zerolog.Logger) (proxy.De
 		return proxy.Dependencies{}, err
 	}
 	return proxy.Dependencies{
-		Guard: g, Dialer: guard.NewDialer(g), CA: store, Log: log, Metrics: s.metrics,
+		Guard: g, Dialer: guard.NewDialer(g), CA: store, Log: log, Metrics: s.metrics, Settings: settings.inForce,
 	}, nil
 }
 
 // caHooks logs what the trust store reports, beside counting it, and sees to it that a changed one is used.
 func (s *service) caHooks(log zerolog.Logger) ca.Hooks {
 	hooks := s.metrics.CAHooks()
-	hooks.Warn = func(err error) { log.Warn().Msg(err.Error()) }
+	hooks.Warn = func(err error) { log.Warn().Msg(printable(err.Error())) }
 	hooks.Changed = func() { s.proxy.Retire() } // called only once the store is started, after the proxy is there
 	count := hooks.Refreshed
 	hooks.Refreshed = func(result ca.RefreshResult, err error) {
 		count(result, err)
 		if err != nil {
-			log.Warn().Msg(err.Error())
+			log.Warn().Msg(printable(err.Error()))
 			return
 		}
 		log.Info().Str("result", string(result)).Msg("looked for a newer trust store")
@@ -127,15 +139,14 @@ func (s *service) announce() {
 		s.log.Warn().Uint64("open_files_limit", uint64(limit.Cur)).Uint64("wanted", wanted).
 			Msg("the limit of open files is too low for maxConnections")
 	}
+	s.warnOfProxyProtocol(s.settings)
 	s.warnOfInsecure(s.settings)
-	s.warnOfIgnored(s.settings)
 }
 
-// warnOfIgnored says which settings this version accepts and does nothing about.
-func (s *service) warnOfIgnored(settings *settings) {
+func (s *service) warnOfProxyProtocol(settings *settings) {
 	for _, l := range settings.proxy.Listeners {
-		if l.ProxyProtocol {
-			s.log.Warn().Str("listener", l.Address).Msg("proxyProtocol is set, but this version takes no PROXY protocol: such connections are refused as malformed")
+		if l.ProxyProtocol && len(l.ProxyProtocolFrom) == 0 {
+			s.log.Warn().Str("listener", l.Address).Msg("proxyProtocol is set, but proxyProtocolFrom names nobody to take it from")
 		}
 	}
 }
@@ -153,6 +164,7 @@ func (s *service) warnOfInsecure(settings *settings) {
 func (s *service) serve(signals <-chan os.Signal) error {
 	served := make(chan error, 1)
 	go func() { served <- s.proxy.Serve() }() // ends with Shutdown, and is waited for here
+	s.tell(s.manager.ready("serving"))
 	for {
 		select {
 		case err := <-served:
@@ -166,21 +178,30 @@ func (s *service) serve(signals <-chan os.Signal) error {
 				continue
 			}
 			s.log.Info().Stringer("signal", sig).Stringer("within", s.settings.proxy.ShutdownTimeout).Msg("stopping")
+			s.tell(s.manager.stopping(s.settings.proxy.ShutdownTimeout + 2*shutdownPatience))
 			s.stop(signals)
 			return nil
 		}
 	}
 }
 
+// tell logs that the service manager could not be told something. The proxy goes on even so.
+func (s *service) tell(err error) {
+	if err != nil {
+		s.log.Warn().Err(err).Msg("the service manager does not know how the proxy is doing")
+	}
+}
+
+// shutdownPatience is for a Shutdown that has been told to be quick and is not.
+const shutdownPatience = 5 * time.Second
+
 // stop lets running requests finish for shutdownTimeout, or until a second signal.
 func (s *service) stop(signals <-chan os.Signal) {
-	// patience is for a Shutdown that has been told to be quick and is not.
-	const patience = 5 * time.Second
 	ctx, cancel := context.WithTimeout(context.Background(), s.settings.proxy.ShutdownTimeout)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- s.proxy.Shutdown(ctx) }() // ends soon after ctx
-	overdue := time.NewTimer(s.settings.proxy.ShutdownTimeout + patience)
+	overdue := time.NewTimer(s.settings.proxy.ShutdownTimeout + shutdownPatience)
 	defer overdue.Stop()
 	for {
 		select {
@@ -197,7 +218,7 @@ func (s *service) stop(signals <-chan os.Signal) {
 			}
 			s.log.Warn().Stringer("signal", sig).Msg("stopping at once")
 			cancel()
-			overdue.Reset(patience)
+			overdue.Reset(shutdownPatience)
 		case <-overdue.C:
 			s.log.Error().Msg("stopped with requests still running")
 			return
@@ -212,6 +233,7 @@ func (s *service) close() {
 
 // reload reads everything again. What is wrong is logged, and all stays as it was.
 func (s *service) reload() {
+	s.tell(s.manager.reloading())
 	if err := s.tryReload(); err != nil {
 		// Whoever rotates logs must get new files even so.
 		if same, openErr := openLogFile(s.settings.log.File, s.app.stdout); openErr == nil {
@@ -219,10 +241,12 @@ func (s *service) reload() {
 		}
 		s.proxy.ReloadFailed()
 		s.log.Error().Err(err).Msg("not reloaded; the settings stay as they were")
+		s.tell(s.manager.ready("serving; not reloaded: " + err.Error()))
 		return
 	}
 	s.log.Info().Msg("reloaded")
 	s.warnOfInsecure(s.settings)
+	s.tell(s.manager.ready("serving"))
 }
 
 func (s *service) tryReload() error {
@@ -313,48 +337,4 @@ func (c *logConfig) logger(w io.Writer) zerolog.Logger {
 		panic("BUG: the log level was not validated: " + err.Error())
 	}
 	return zerolog.New(w).Level(level).With().Timestamp().Logger()
-}
-
-// logFile is a log's destination, which can be put in the place of another while loggers use it.
-type logFile struct {
-	mu   sync.Mutex // guards the following
-	out  io.Writer
-	file *os.File // nil for standard output
-}
-
-// openLogFile opens name for appending; "" is stdout.
-func openLogFile(name string, stdout io.Writer) (*logFile, error) {
-	if name == "" {
-		return &logFile{out: stdout}, nil
-	}
-	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
-	if path := (*fs.PathError)(nil); errors.As(err, &path) {
-		return nil, fmt.Errorf("proxyLog.file: %s: %w; want a file that can be appended to", quote(name), path.Err)
-	}
-	return &logFile{out: f, file: f}, err
-}
-
-func (l *logFile) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.out.Write(p)
-}
-
-// replace goes on in next's file and closes the one so far. next is not used any more.
-func (l *logFile) replace(next *logFile) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.file != nil {
-		l.file.Close() // nothing is buffered, so nothing can be lost
-	}
-	l.out, l.file = next.out, next.file
-}
-
-func (l *logFile) Close() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.file == nil {
-		return nil
-	}
-	return l.file.Close()
 }

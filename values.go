@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -69,13 +70,39 @@ func wrongValue(origin, path, text, problem, want string) error {
 	return fmt.Errorf("%s: %s: %s: %s; want %s", origin, path, quote(text), problem, want)
 }
 
-// quote returns text in quotes, without control characters, and shortened where it would fill the screen.
+// quote returns text in quotes, without control characters and secrets, and shortened where it would fill the screen.
 func quote(text string) string {
 	const longest = 120
+	text = withoutSecrets(text)
 	if len(text) > longest {
 		return strconv.Quote(text[:longest]) + "..."
 	}
 	return strconv.Quote(text)
+}
+
+// withoutSecrets returns text as it may be shown: not a private key that was given in place of its file's name, nor the
+// password in a URL.
+func withoutSecrets(text string) string {
+	if strings.Contains(text, "PRIVATE KEY-----") || slices.ContainsFunc(strings.FieldsFunc(text, notBase64), isKeyLine) {
+		return "(a private key)"
+	}
+	if start := strings.Index(text, "//"); start >= 0 {
+		if at := strings.LastIndexByte(text, '@'); at > start {
+			return text[:start+2] + "..." + text[at:]
+		}
+	}
+	return text
+}
+
+// isKeyLine reports whether a word in base64 is as long as a line of a PEM file (RFC 7468 section 2): YAML that is
+// indented wrongly is an error in the middle of one.
+func isKeyLine(word string) bool {
+	const line, longerLine = 64, 76
+	return len(word) == line || len(word) == longerLine
+}
+
+func notBase64(c rune) bool {
+	return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '+' && c != '/' && c != '='
 }
 
 // texts are anything. What is more to be said of a key's text is said by its package's Validate.
@@ -84,8 +111,13 @@ func texts(placeholder, want string) format[string] {
 		placeholder: placeholder,
 		want:        want,
 		forms:       bareForm | textForm | quotedForm,
-		parse:       func(s string) (string, error) { return s, nil },
-		print:       func(s string) string { return s },
+		parse: func(s string) (string, error) {
+			if strings.Contains(s, "-----BEGIN ") {
+				return "", errors.New("PEM itself") // as the name of a file, it would stand in errors
+			}
+			return s, nil
+		},
+		print: func(s string) string { return s },
 	}
 }
 

@@ -123,18 +123,21 @@ func validateURL(raw string) error {
 	if raw == "" {
 		return nil
 	}
+	shown := raw
+	at := strings.LastIndexByte(raw, '@')
+	if at >= 0 {
+		shown = "..." + raw[at:] // what stands before may be a password
+	}
 	u, err := url.Parse(raw)
+	if err != nil && at >= 0 {
+		return fmt.Errorf("%q is not a URL", shown) // the cause may have a part of the password
+	}
 	if err != nil {
-		// The cause alone: url.Error repeats the whole URL, and with it any password in it.
 		var e *url.Error
 		if errors.As(err, &e) {
-			err = e.Err
+			err = e.Err // which does not repeat the URL
 		}
-		return fmt.Errorf("%q is not a URL: %w", raw, err)
-	}
-	shown := raw
-	if u.User != nil {
-		shown = u.Redacted()
+		return fmt.Errorf("%q is not a URL: %w", shown, err)
 	}
 	if u.Scheme != "http" && u.Scheme != "https" {
 		return fmt.Errorf("%q has the scheme %q", shown, u.Scheme)

@@ -128,7 +128,7 @@ func New(cfg Config, hooks Hooks) (*Store, error) {
 	if err != nil {
 		hooks.warn(fmt.Errorf("caBundle.file: %w; going on with the built-in bundle", err))
 	}
-	if seen.URL == cfg.Bundle.URL {
+	if seen.URL == redactURL(cfg.Bundle.URL) {
 		s.seen = seen
 	}
 	if kept.asOf.After(current.asOf) {

@@ -267,7 +267,7 @@ func redactURL(raw string) string {
 // validators are what a later request for a bundle refers to (RFC 9110 section 8.8). They are kept in a file beside the
 // bundle's, as JSON.
 type validators struct {
-	URL          string `json:"url"`
+	URL          string `json:"url"` // as it may be shown: the file is for everybody
 	ETag         string `json:"etag,omitempty"`
 	LastModified string `json:"lastModified,omitempty"`
 	// SHA256 ties them to the bundle: one file may have been replaced without the other.
@@ -275,7 +275,7 @@ type validators struct {
 }
 
 func newValidators(url string, header http.Header, body []byte) validators {
-	v := validators{URL: url, ETag: header.Get("ETag"), LastModified: header.Get("Last-Modified"), SHA256: hexSum(body)}
+	v := validators{URL: redactURL(url), ETag: header.Get("ETag"), LastModified: header.Get("Last-Modified"), SHA256: hexSum(body)}
 	if len(v.ETag) > maxValidator || len(v.LastModified) > maxValidator {
 		v.ETag, v.LastModified = "", ""
 	}

@@ -28,8 +28,8 @@ type formattedSecond struct {
 	text []byte
 }
 
-func newAccessLog(cfg AccessLogConfig, report func(error)) (*accessLog, error) {
-	w, err := openLog(cfg.File, report)
+func newAccessLog(cfg AccessLogConfig, report func(error), again func(lost int)) (*accessLog, error) {
+	w, err := openLog(cfg.File, report, again)
 	if err != nil {
 		return nil, err
 	}

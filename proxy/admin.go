@@ -9,22 +9,27 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// admin serves metrics and health, on an address of its own.
+// admin serves metrics, health and the status page, on an address of its own.
 type admin struct {
 	server   *fasthttp.Server
 	listener net.Listener
+	status   *statusPage
+	stop     chan struct{} // closed to end the status page's readings
 	done     chan struct{}
 }
 
-// newAdmin listens on address.
-func newAdmin(address string, m *Metrics, stopping *atomic.Bool) (*admin, error) {
-	ln, err := net.Listen("tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("metrics.address: %q: listen: %w; want an address of this host that is free", address, bareListenError(err))
+// newAdmin listens on address, unless a socket for it has been passed.
+func newAdmin(address string, passed *net.TCPListener, p *Proxy) (*admin, error) {
+	a := &admin{listener: passed, status: newStatusPage(p), stop: make(chan struct{}), done: make(chan struct{})}
+	if passed == nil {
+		ln, err := net.Listen("tcp", address)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %q: listen: %w; want an address of this host that is free", metricsKey, address, bareListenError(err))
+		}
+		a.listener = ln
 	}
-	a := &admin{listener: ln, done: make(chan struct{})}
 	a.server = &fasthttp.Server{
-		Handler:      adminHandler(m, stopping),
+		Handler:      adminHandler(p.metrics, a.status, &p.stopping),
 		Name:         "whsentry",
 		ReadTimeout:  10 * time.Second,
 		WriteTimeout: 30 * time.Second,
@@ -41,19 +46,26 @@ func newAdmin(address string, m *Metrics, stopping *atomic.Bool) (*admin, error)
 	return a, nil
 }
 
-// serve ends when shutdown is called.
-func (a *admin) serve() {
+// serve ends when shutdown is called. shortage is told of connections that cannot be accepted.
+func (a *admin) serve(shortage func(err error, failed int)) {
 	defer close(a.done)
-	a.server.Serve(&patientListener{Listener: a.listener})
+	kept := make(chan struct{})
+	go func() { // ended by shutdown, and awaited below
+		defer close(kept)
+		a.status.keepHistory(a.stop)
+	}()
+	a.server.Serve(&patientListener{Listener: a.listener, report: shortage})
+	<-kept
 }
 
 func (a *admin) shutdown() {
+	close(a.stop)
 	a.listener.Close()
 	a.server.Shutdown()
 	<-a.done
 }
 
-func adminHandler(m *Metrics, stopping *atomic.Bool) fasthttp.RequestHandler {
+func adminHandler(m *Metrics, status *statusPage, stopping *atomic.Bool) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
 		ctx.SetContentType("text/plain; charset=utf-8")
 		if !ctx.IsGet() && !ctx.IsHead() {
@@ -63,6 +75,8 @@ func adminHandler(m *Metrics, stopping *atomic.Bool) fasthttp.RequestHandler {
 			return
 		}
 		switch string(ctx.Path()) {
+		case "/":
+			status.serve(ctx)
 		case "/metrics":
 			ctx.SetContentType("text/plain; version=0.0.4; charset=utf-8")
 			m.write(ctx)
@@ -77,7 +91,7 @@ func adminHandler(m *Metrics, stopping *atomic.Bool) fasthttp.RequestHandler {
 			ctx.SetBodyString("ok\n")
 		default:
 			ctx.SetStatusCode(fasthttp.StatusNotFound)
-			ctx.SetBodyString("not found: there are /metrics, /healthz and /readyz\n")
+			ctx.SetBodyString("not found: there are /, /metrics, /healthz and /readyz\n")
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -27,17 +28,19 @@ type client struct {
 
 	within *interception // set once a CONNECT of this client is intercepted
 
-	deadline  deadline
-	state     atomic.Uint32 // a clientState
-	encrypted atomic.Bool   // TLS is spoken: conn is above tcp
-	finSeen   tick          // since when the client's FIN has been seen; the sweeper's own
-	unread    atomic.Bool   // the wait goes on without a read, so that the client's FIN may have been missed
-	nudged    atomic.Bool   // the sweeper has ended the wait for that reason
+	deadline deadline
+	state    atomic.Uint32 // a clientState
+	finSeen  tick          // since when the client's FIN has been seen; the sweeper's own
+	rests    atomic.Uint32 // a restState
+	nudged   atomic.Bool   // the sweeper has ended the wait for a request, which goes on
+	restEnds tick          // when the wait for a request ends
 
 	ex      *exchange             // nil between requests
 	ready   func(fd uintptr) bool // takeReady
 	readErr error                 // what takeReady has found
+	greeted bool                  // PROXY protocol and TLS have been seen to
 	over    bool                  // the last request was the last
+	grown   bool                  // the goroutine is to be replaced: requests have made its stack grow
 	lingers bool                  // there is input that will not be read
 	isReset bool                  // the connection is to be broken off
 
@@ -57,10 +60,6 @@ const (
 	clientBusy                       // writing an answer, tunnelling, leaving
 )
 
-// vanishGrace is how long a client's FIN must have been there before it counts as gone. A client that only
-// half-closes looks the same; it gets its answer if that comes within this time.
-const vanishGrace = 250 * time.Millisecond
-
 func newClient(p *Proxy, l *listener, tcp *net.TCPConn) (*client, error) {
 	s, err := newSocket(tcp)
 	if err != nil {
@@ -74,20 +73,30 @@ func newClient(p *Proxy, l *listener, tcp *net.TCPConn) (*client, error) {
 
 // serve is the connection's goroutine; it ends with the connection.
 func (c *client) serve() {
-	defer c.proxy.leave(c)
+	grown := false
 	defer func() {
-		if r := recover(); r != nil {
-			c.proxy.log().Error().Str("client", c.addr).Interface("panic", r).Bytes("stack", debug.Stack()).Msg("a bug ended a connection")
+		if grown {
+			c.proxy.start(c) // on a small stack
+		} else {
+			c.proxy.leave(c)
 		}
 	}()
-	defer c.depart()
-	if c.listener.tls != nil {
-		if err := c.startTLS(c.listener.tls.Load(), nil); err != nil {
-			c.refuseTLS(err)
+	defer func() {
+		if r := recover(); r != nil {
+			c.proxy.log().Error().Str("client", c.addr).Str("panic", fmt.Sprint(r)).Bytes("stack", debug.Stack()).Msg("a bug ended a connection")
+		}
+	}()
+	if !c.greeted {
+		c.greeted = true
+		if !c.greet() {
+			c.depart()
 			return
 		}
 	}
 	for c.awaitRequest() && c.handle(c.ex) {
+	}
+	if grown = c.grown; !grown {
+		c.depart()
 	}
 }
 
@@ -126,7 +135,9 @@ func (c *client) awaitRequest() bool {
 		c.enter(clientReading)
 		return true
 	}
-	if !c.rest() {
+	if c.grown {
+		c.grown = false // the wait goes on
+	} else if !c.rest() {
 		return false
 	}
 	if c.conn != net.Conn(c.tcp) {
@@ -134,21 +145,37 @@ func (c *client) awaitRequest() bool {
 		return c.readErr == nil
 	}
 	for err := c.tcp.raw.Read(c.ready); err != nil; err = c.tcp.raw.Read(c.ready) {
-		if !c.nudged.Load() || !c.rest() {
+		if !c.nudged.Load() || c.proxy.closing.Load() {
+			return c.lookOnce()
+		}
+		c.nudged.Store(false)
+		c.deadline.set(c.restEnds, c.tcp)
+		if c.grown = restState(c.rests.Load()) == restShed; c.grown {
+			c.rests.Store(uint32(restNew))
 			return false
 		}
 	}
 	return c.readErr == nil && !c.over
 }
 
+// lookOnce reports whether a request came just when the wait for it ended, which closing the connection would lose.
+func (c *client) lookOnce() (found bool) {
+	c.limit(c.proxy.run.Load().cfg.ClientTimeout)
+	c.tcp.raw.Control(func(fd uintptr) { found = c.ready(fd) })
+	return found && c.readErr == nil && !c.over
+}
+
 // rest lays the connection to rest between two requests; it reports whether there may be another.
 func (c *client) rest() bool {
-	at := now()
+	if c.ex != nil && c.conn == net.Conn(c.tcp) {
+		c.rests.Store(uint32(restUnread))
+	}
 	c.dropExchange()
 	c.nudged.Store(false)
-	c.limitFrom(at, c.proxy.run.Load().cfg.ClientIdleTimeout)
+	c.restEnds = now() + int64(c.proxy.run.Load().cfg.ClientIdleTimeout)
+	c.deadline.set(c.restEnds, c.tcp)
 	c.enter(clientIdle)
-	return !c.proxy.stopping.Load()
+	return !c.proxy.closing.Load()
 }
 
 // takeReady reads what the socket holds. A buffer is taken only now that there is something, so that a thousand
@@ -176,8 +203,11 @@ func (c *client) takeReady(fd uintptr) (done bool) {
 		return true
 	}
 	c.over = !c.handle(c.ex)
-	c.unread.Store(true)
-	return c.over || c.ex.in.len() > 0 || !c.rest()
+	if c.over || c.ex.in.len() > 0 {
+		return true
+	}
+	c.over = !c.rest()
+	return c.over
 }
 
 // readFirst is takeReady above TLS, which has a buffer of its own: one byte is enough to know.
@@ -247,6 +277,7 @@ func (c *client) writeTCP(p []byte) (written int, err error) {
 			return written, nil
 		}
 		if !c.isTaking(n, err) {
+			c.dismiss()
 			return written, err
 		}
 	}
@@ -255,6 +286,14 @@ func (c *client) writeTCP(p []byte) (written int, err error) {
 // isTaking reports whether a write that failed after n bytes may go on: the limit has passed, but not without progress.
 func (c *client) isTaking(n int, err error) bool {
 	return n > 0 && errors.Is(err, os.ErrDeadlineExceeded) && c.deadline.passed()
+}
+
+// dismiss breaks the connection off where the client has taken nothing for clientTimeout: after an orderly close the
+// system would keep what it was sent for minutes, megabytes of it, beyond every limit here.
+func (c *client) dismiss() {
+	if c.deadline.passed() {
+		c.reset()
+	}
 }
 
 // writeBuffers is write for a head and a body, in one call to the system where there is no TLS.
@@ -270,17 +309,21 @@ func (c *client) writeBuffers(ex *exchange, head, body []byte) error {
 		return c.write(ex.out)
 	}
 	timeout := c.proxy.run.Load().cfg.ClientTimeout
-	ex.parts = [2][]byte{head, body}
-	ex.vector = ex.parts[:]
 	for {
 		c.limit(timeout)
-		n, err := ex.vector.WriteTo(c.tcp.TCPConn)
+		n, err := c.tcp.WriteBoth(head, body)
 		if err == nil {
 			c.unlimited()
 			return nil
 		}
-		if !c.isTaking(int(n), err) {
+		if !c.isTaking(n, err) {
+			c.dismiss()
 			return err
+		}
+		if n < len(head) {
+			head = head[n:]
+		} else {
+			head, body = nil, body[n-len(head):]
 		}
 	}
 }
@@ -306,44 +349,6 @@ func (c *client) vanished() {
 	}
 }
 
-// sweep enforces the client's time limits, and notices that it went away while the destination is waited for.
-func (c *client) sweep(at tick) {
-	c.deadline.expire(at, c.tcp)
-	state := clientState(c.state.Load())
-	if state == clientIdle && c.unread.Load() {
-		c.lookForFIN()
-	}
-	if state != clientWaiting {
-		c.finSeen = 0
-		return
-	}
-	found := c.prober.probe()
-	if found == probeEnding && c.encrypted.Load() {
-		found = probeClosed // what comes before the FIN is TLS' farewell; without TLS it is another request
-	}
-	switch found {
-	case probeClosed:
-		if c.finSeen == 0 {
-			c.finSeen = at
-		}
-		if at-c.finSeen >= int64(vanishGrace) {
-			c.vanished()
-		}
-	case probeFailed:
-		c.vanished()
-	}
-}
-
-// lookForFIN ends the wait for a request where there is something to read that the wait may have missed, once per wait.
-func (c *client) lookForFIN() {
-	due := c.deadline.due.Load() // before the look: a request that begins meanwhile moves it
-	c.unread.Store(false)
-	if c.prober.probe() != probeQuiet && clientState(c.state.Load()) == clientIdle {
-		c.nudged.Store(true)
-		c.deadline.end(due, c.tcp)
-	}
-}
-
 // Limits of a lingering close, RFC 9112 section 9.6: a client that is still sending would lose the answer if its
 // connection were closed under it, for the reset that follows discards what it has not yet read.
 const (
@@ -360,7 +365,7 @@ func (c *client) linger() {
 	}
 	buf := acquireCopyBuffer()
 	defer releaseCopyBuffer(buf)
-	for end := now() + int64(lingerTotal); now() < end && !c.proxy.stopping.Load(); {
+	for end := now() + int64(lingerTotal); now() < end && !c.proxy.closing.Load(); {
 		c.limit(lingerPause)
 		if _, err := c.tcp.Read(*buf); err != nil {
 			return

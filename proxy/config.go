@@ -263,6 +263,11 @@ func (c *Config) validateHeaders() error {
 	if name := c.RequestIDHeader; name != "" && !isToken([]byte(name)) {
 		return invalid("requestIDHeader", name, "not a header's name", "letters, digits and hyphens")
 	}
+	for _, secret := range []string{"authorization", "proxy-authorization", "cookie"} {
+		if strings.EqualFold(c.RequestIDHeader, secret) {
+			return invalid("requestIDHeader", c.RequestIDHeader, "a header of secrets, which would be logged", "another header")
+		}
+	}
 	return nil
 }
 

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"net"
 	"net/netip"
 	"time"
 
@@ -77,7 +76,7 @@ func (ex *exchange) open(r route) (*upstream, *failure) {
 	if err != nil {
 		return nil, connectFailure(err, ex.address.name(), limit)
 	}
-	u, err := newUpstream(conn.(*net.TCPConn), r, generation)
+	u, err := newUpstream(conn, r, generation)
 	if err != nil {
 		conn.Close()
 		return nil, connectFailure(err, ex.address.name(), limit)

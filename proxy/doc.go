@@ -7,6 +7,7 @@
 //
 //	proxy.go        Proxy: New, Serve, Shutdown; owns listeners, clients, pool, sweeper (reload.go: Reload)
 //	listener.go     the sockets that clients connect to
+//	greeting.go     what comes before a client's first request: PROXY protocol, TLS
 //	client.go       a client's connection: reading and writing under time limits, lingering, vanishing
 //	handler.go      one exchange: read the head, route it, read the body, forward it, finish: answer, count, log
 //	exchange.go     the memory that an exchange needs
@@ -29,6 +30,8 @@
 //	metrics.go      every metric's name
 //	accesslog.go    one line an exchange (logwriter.go: into the file)
 //	admin.go        /metrics, /healthz, /readyz
+//	status.go       the page at / (statushistory.go: what it keeps, statusrefusals.go: the latest refusals)
+//	sweep.go        the goroutine that enforces limits in time, and looks after clients at rest
 //	clock.go        the monotonic clock
 //	config.go       Config, its defaults, its validation
 //

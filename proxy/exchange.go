@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -51,6 +50,7 @@ type exchange struct {
 
 	rest      []byte // of the request's body: not yet sent
 	broken    bool   // the destination did not take all of the request
+	torn      bool   // because it broke the connection off
 	sentAt    tick
 	interims  int // bytes of interim responses
 	bodyStart int // where in up the response's body begins
@@ -80,8 +80,6 @@ type exchange struct {
 
 	line, url []byte
 	id        [36]byte
-	parts     [2][]byte
-	vector    net.Buffers
 }
 
 var exchanges = sync.Pool{New: func() any {
@@ -125,12 +123,11 @@ func (ex *exchange) clear() {
 	ex.authority, ex.path, ex.body = nil, nil, nil
 	ex.tls, ex.connect, ex.alias = false, false, ""
 	ex.sendFailure = nil
-	ex.rest, ex.broken, ex.interims, ex.bodyStart = nil, false, 0, 0
+	ex.rest, ex.broken, ex.torn, ex.interims, ex.bodyStart = nil, false, false, 0, 0
 	ex.keep, ex.begun = false, false
 	ex.status, ex.reason, ex.reasonText = 0, reasonNone, ""
 	ex.remote, ex.reused, ex.tlsVersion = netip.AddrPort{}, false, ""
 	ex.requestBytes, ex.responseBytes = 0, 0
-	ex.parts, ex.vector = [2][]byte{}, nil
 }
 
 func keepBuffer(b []byte) []byte {

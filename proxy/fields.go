@@ -196,7 +196,7 @@ func nextElement(list []byte) (element, rest []byte) {
 type connectionOptions struct {
 	close     bool
 	keepAlive bool
-	names     bool // they name other fields
+	names     bool // they may name other fields
 }
 
 // scan notes the options of one Connection field.
@@ -206,7 +206,7 @@ func (o *connectionOptions) scan(value []byte) {
 		option, value = nextElement(value)
 		switch {
 		case equalFold(option, "close"):
-			o.close = true
+			o.close, o.names = true, true // a field called Close goes no further either
 		case equalFold(option, "keep-alive"):
 			o.keepAlive = true
 		case len(option) > 0:

@@ -58,10 +58,11 @@ func (ex *exchange) exchangeHeads() *failure {
 //
 // The sending of a small request is done from within the wait, so that the poller takes note of what comes from before
 // the connection is looked at: nothing that comes can be missed, and there is no need to read before waiting, which
-// finds nothing. Of a large one, sending is a matter of looking for an answer now and then.
+// finds nothing. That is for a connection which has been at rest; on a new one an answer may have come before the wait
+// begins, or with the end of the TLS handshake. Of a large one, sending is a matter of looking for an answer now and then.
 func (ex *exchange) ask() (sent int, f *failure) {
 	ex.asked, ex.stale, ex.sent, ex.sendFailure = false, false, 0, nil
-	if len(ex.body) > copyLimit {
+	if !ex.reused || len(ex.body) > copyLimit {
 		ex.sendOnce()
 		ex.at = now()
 		ex.sentAt = ex.at
@@ -69,7 +70,7 @@ func (ex *exchange) ask() (sent int, f *failure) {
 	}
 	err := ex.held.tcp.raw.Read(ex.askStep)
 	if err != nil && !ex.asked {
-		return 0, ex.writeFailure() // it has been closed
+		return 0, ex.writeFailure(err) // it has been closed
 	}
 	return ex.sent, ex.sendFailure
 }
@@ -130,7 +131,7 @@ func (ex *exchange) send() (sent int, f *failure) {
 	head, body := ex.appendRequestHead(ex.out[:0], len(ex.body)), ex.body
 	ex.resp.reset()
 	ex.up.clear()
-	ex.interims, ex.rest, ex.broken, ex.sentAt = 0, nil, false, ex.at
+	ex.interims, ex.rest, ex.broken, ex.torn, ex.sentAt = 0, nil, false, false, ex.at
 	if len(body) <= copyLimit {
 		head, body = append(head, body...), nil
 	}
@@ -142,7 +143,7 @@ func (ex *exchange) send() (sent int, f *failure) {
 		ex.rest, err = body[sent-len(head):], nil
 	}
 	if err != nil {
-		return sent, ex.writeFailure()
+		return sent, ex.writeFailure(err)
 	}
 	return sent, nil
 }
@@ -150,8 +151,8 @@ func (ex *exchange) send() (sent int, f *failure) {
 // sendRest writes the next piece of a large body.
 func (ex *exchange) sendRest() *failure {
 	if w := ex.held.wire; w != nil && len(w.held) > 0 {
-		if ex.sendHeld(ex.held) != nil {
-			return ex.writeFailure()
+		if err := ex.sendHeld(ex.held); err != nil {
+			return ex.writeFailure(err)
 		}
 		return nil
 	}
@@ -159,7 +160,7 @@ func (ex *exchange) sendRest() *failure {
 	n, err := ex.writeUpstream(nil, piece)
 	ex.rest = ex.rest[n:]
 	if err != nil && !wasInterrupted(err) {
-		return ex.writeFailure()
+		return ex.writeFailure(err)
 	}
 	return nil
 }
@@ -175,9 +176,11 @@ func (ex *exchange) unsent() bool {
 func wasInterrupted(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 // writeFailure is the end of a request that the destination did not take. What is left of it keeps its connection
-// from being used again.
-func (ex *exchange) writeFailure() *failure {
+// from being used again. A reset is told only once, here: from now on the connection looks as if a FIN had come. (After
+// a FIN that did come, a reset is EPIPE.)
+func (ex *exchange) writeFailure(err error) *failure {
 	ex.broken = true
+	ex.torn = errors.Is(err, syscall.ECONNRESET)
 	return ex.closedUnanswered()
 }
 
@@ -195,11 +198,7 @@ func (ex *exchange) writeUpstream(head, piece []byte) (n int, err error) {
 	case u.wire != nil:
 		n, err = u.Write(append(head, piece...))
 	default:
-		ex.parts = [2][]byte{head, piece}
-		ex.vector = ex.parts[:]
-		var n64 int64
-		n64, err = ex.vector.WriteTo(u.tcp.TCPConn)
-		n = int(n64)
+		n, err = u.tcp.WriteBoth(head, piece)
 	}
 	u.endSending()
 	if u.wire != nil && err == nil {

@@ -71,10 +71,13 @@ func checkRewritten(t *testing.T, ex *exchange, want *target, body string) {
 	r := bufio.NewReader(strings.NewReader(sent + next))
 	req, err := http.ReadRequest(r)
 	origin := string(ex.appendOriginForm(nil))
+	if _, urlErr := url.ParseRequestURI(origin); err != nil && urlErr != nil {
+		// That parser minds what a path is made of; the proxy passes it on as it came.
+		sent = strings.Replace(sent, " "+origin+" ", " /other ", 1)
+		origin, r = "/other", bufio.NewReader(strings.NewReader(sent+next))
+		req, err = http.ReadRequest(r)
+	}
 	if err != nil {
-		if _, urlErr := url.ParseRequestURI(origin); urlErr != nil {
-			return // that parser minds what a path is made of; the proxy passes it on as it came
-		}
 		t.Fatalf("%q is not a request: %v", sent, err)
 	}
 	if req.Method != string(ex.method()) || req.RequestURI != origin || req.Host != string(want.authority.raw) {

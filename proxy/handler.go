@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -16,7 +17,7 @@ func (c *client) handle(ex *exchange) (goesOn bool) {
 	}
 	defer func() {
 		if r := recover(); r != nil {
-			c.proxy.log().Error().Str("client", c.addr).Interface("panic", r).Bytes("stack", debug.Stack()).Msg("a bug ended a request")
+			c.proxy.log().Error().Str("client", c.addr).Str("panic", fmt.Sprint(r)).Bytes("stack", debug.Stack()).Msg("a bug ended a request")
 			f := failf(reasonInternal, "internal error")
 			f.fatal = true
 			goesOn = ex.finish(f)
@@ -265,8 +266,9 @@ func (ex *exchange) finish(f *failure) bool {
 	c.proxy.buffered.give(&ex.reserved)
 	if ex.status != 0 {
 		ex.record()
+		c.proxy.noteRefusal(ex, f)
 	}
-	goesOn := ex.keep && !c.proxy.stopping.Load()
+	goesOn := ex.keep && !c.proxy.closing.Load()
 	c.lingers = !goesOn && ex.lingers(f)
 	ex.clear()
 	return goesOn
@@ -315,6 +317,7 @@ func (ex *exchange) fail(f *failure) {
 	ex.out = answer
 	if c.write(answer) != nil {
 		ex.keep = false
+		ex.status, ex.reason = statusClientGone, reasonNone
 		return
 	}
 	ex.responseBytes = int64(body)

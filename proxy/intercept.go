@@ -61,7 +61,6 @@ func (c *client) startTLS(cfg *tls.Config, early []byte) error {
 		return err
 	}
 	c.conn = conn
-	c.encrypted.Store(true)
 	return nil
 }
 
@@ -84,12 +83,7 @@ func (c *client) refuseTLS(err error) {
 	default:
 		f = malformedf("its TLS handshake failed: %v", err)
 	}
-	c.ex = acquireExchange()
-	c.ex.begin(c)
-	if !plain { // it could not read an answer
-		c.ex.begun, c.ex.status = true, f.status
-	}
-	c.ex.finish(f)
+	c.refuse(f, plain)
 }
 
 // isMethod reports whether b is how the method of a request begins, and TLS does not.

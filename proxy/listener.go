@@ -17,27 +17,70 @@ import (
 
 // listener is one endpoint that clients connect to.
 type listener struct {
-	net.Listener
-	cfg     ListenerConfig
-	metrics *listenerMetrics
-	tls     *atomic.Pointer[tls.Config] // nil: plain
+	*patientListener
+	tcp      *net.TCPListener // what is below it
+	raw      syscall.RawConn
+	cfg      ListenerConfig
+	metrics  *listenerMetrics
+	tls      *atomic.Pointer[tls.Config] // nil: plain
+	passed   bool                        // the socket was there before this process, and will be after it
+	accepted chan struct{}               // closed when the accept loop has ended
 }
 
-// listen opens cfg's address; an https listener gets its certificates by setTLS.
-func listen(cfg ListenerConfig, m *Metrics) (*listener, error) {
+// listen opens cfg's address, unless a socket for it has been passed; an https listener gets its certificates by setTLS.
+func listen(cfg ListenerConfig, passed *net.TCPListener, m *Metrics) (*listener, error) {
+	tcp := passed
+	if passed == nil {
+		var err error
+		if tcp, err = openPort(cfg); err != nil {
+			return nil, fmt.Errorf("%q: listen: %w; want an address of this host that is free", cfg.Address, bareListenError(err))
+		}
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("%q: listen: %w", cfg.Address, err)
+	}
+	if cfg.ReusePort {
+		detachPrograms(raw)
+	}
+	l := &listener{
+		patientListener: &patientListener{Listener: tcp}, tcp: tcp, raw: raw, cfg: cfg, metrics: m.listener(cfg.Address),
+		passed: passed != nil, accepted: make(chan struct{}),
+	}
+	if cfg.Type == ListenerHTTPS {
+		l.tls = new(atomic.Pointer[tls.Config])
+	}
+	return l, nil
+}
+
+func openPort(cfg ListenerConfig) (*net.TCPListener, error) {
 	lc := net.ListenConfig{KeepAlive: -1}
+	lc.SetMultipathTCP(false) // Go's default, but such a socket cannot be taken out of a group that shares a port
 	if cfg.ReusePort {
 		lc.Control = reusePort
 	}
 	ln, err := lc.Listen(context.Background(), "tcp", cfg.Address)
 	if err != nil {
-		return nil, fmt.Errorf("%q: listen: %w; want an address of this host that is free", cfg.Address, bareListenError(err))
+		return nil, err
 	}
-	l := &listener{Listener: &patientListener{Listener: ln}, cfg: cfg, metrics: m.listener(cfg.Address)}
-	if cfg.Type == ListenerHTTPS {
-		l.tls = new(atomic.Pointer[tls.Config])
-	}
-	return l, nil
+	return ln.(*net.TCPListener), nil
+}
+
+// waiting reports whether a connection waits to be accepted.
+func (l *listener) waiting() bool {
+	ready := false
+	l.raw.Control(func(fd uintptr) {
+		look := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(look, 0)
+		ready = n > 0 || err == unix.EINTR
+	})
+	return ready
+}
+
+// interrupt ends Accept, but leaves the socket open.
+func (l *listener) interrupt() {
+	l.end()
+	l.tcp.SetDeadline(aLongTimeAgo)
 }
 
 // reusePort lets another process listen on the same address, so that an upgrade can start the new one first.
@@ -65,24 +108,36 @@ func bareListenError(err error) error {
 }
 
 // patientListener does not end when the process or the system has run out of something: it waits until there is
-// some again.
+// some again. Those who want to connect wait with it, in the system's queue.
 type patientListener struct {
 	net.Listener
-	once sync.Once
-	gone chan struct{}
+	made, ended sync.Once
+	gone        chan struct{} // closed to end Accept
+
+	// report is told why connections wait, and how many attempts to take one have failed since it was told last, at most
+	// once within shortageInterval; nil: nobody is. Accept, which one goroutine calls, owns what follows.
+	report   func(err error, failed int)
+	reported time.Time
+	failed   int
 }
 
 const (
-	firstPatience = 5 * time.Millisecond
-	mostPatience  = time.Second
+	firstPatience    = 5 * time.Millisecond
+	mostPatience     = time.Second
+	shortageInterval = 10 * time.Second
 )
 
 func (l *patientListener) closing() chan struct{} {
-	l.once.Do(func() { l.gone = make(chan struct{}) })
+	l.made.Do(func() { l.gone = make(chan struct{}) })
 	return l.gone
 }
 
-// Accept waits for the next connection. It fails only once the listener is closed.
+func (l *patientListener) end() {
+	gone := l.closing()
+	l.ended.Do(func() { close(gone) })
+}
+
+// Accept waits for the next connection. It fails only once the listener is closed, or interrupted.
 func (l *patientListener) Accept() (net.Conn, error) {
 	wait := firstPatience
 	for {
@@ -90,6 +145,12 @@ func (l *patientListener) Accept() (net.Conn, error) {
 		if err == nil || !shortage(err) {
 			return conn, err
 		}
+		select {
+		case <-l.closing():
+			return nil, net.ErrClosed
+		default:
+		}
+		l.complain(err)
 		select {
 		case <-time.After(wait):
 			wait = min(2*wait, mostPatience)
@@ -99,12 +160,19 @@ func (l *patientListener) Accept() (net.Conn, error) {
 	}
 }
 
+// complain reports a failed Accept, unless one was reported a short while ago.
+func (l *patientListener) complain(err error) {
+	l.failed++
+	if at := time.Now(); l.report != nil && at.Sub(l.reported) >= shortageInterval {
+		l.report(err, l.failed)
+		l.reported, l.failed = at, 0
+	}
+}
+
 // Close ends Accept.
 func (l *patientListener) Close() error {
 	err := l.Listener.Close()
-	if err == nil {
-		close(l.closing())
-	}
+	l.end()
 	return err
 }
 

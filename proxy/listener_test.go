@@ -7,6 +7,7 @@ import (
 	"os"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -70,6 +71,36 @@ func TestPatientListener(t *testing.T) {
 	}
 }
 
+// A shortage is told of, but not every attempt that it makes fail.
+func TestPatientListenerReports(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const attempts = 100
+		failing := &failingListener{}
+		for range attempts {
+			failing.errs = append(failing.errs, acceptError(syscall.EMFILE))
+		}
+		failing.errs = append(failing.errs, net.ErrClosed)
+		reports, failed := 0, 0
+		l := &patientListener{Listener: failing, report: func(err error, n int) {
+			if !errors.Is(err, syscall.EMFILE) {
+				t.Errorf("got the report of %v; want EMFILE", err)
+			}
+			reports++
+			failed += n
+		}}
+		began := time.Now()
+		if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("got %v; want net.ErrClosed", err)
+		}
+		if most := int(time.Since(began)/shortageInterval) + 1; reports < 2 || reports > most {
+			t.Errorf("got %d reports in %v; want 2 to %d", reports, time.Since(began), most)
+		}
+		if failed > attempts || failed < attempts-int(shortageInterval/mostPatience) {
+			t.Errorf("got %d attempts reported; want all of %d but those since the last report", failed, attempts)
+		}
+	})
+}
+
 func TestPatientListenerGivesUp(t *testing.T) {
 	broken := errors.New("broken")
 	for _, err := range []error{net.ErrClosed, acceptError(syscall.EBADF), acceptError(syscall.EINVAL), fmt.Errorf("accept: %w", broken)} {
@@ -114,10 +145,10 @@ func TestPatientListenerCloses(t *testing.T) {
 func TestListenSaysWhy(t *testing.T) {
 	ln := newListener(t)
 	m := NewMetrics("test", "none")
-	if _, err := listen(ListenerConfig{Type: ListenerHTTP, Address: ln.Addr().String()}, m); !errors.Is(err, syscall.EADDRINUSE) {
+	if _, err := listen(ListenerConfig{Type: ListenerHTTP, Address: ln.Addr().String()}, nil, m); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("got %v; want that the address is in use", err)
 	}
-	if _, err := listen(ListenerConfig{Type: ListenerHTTP, Address: "192.0.2.1:0"}, m); !errors.Is(err, syscall.EADDRNOTAVAIL) {
+	if _, err := listen(ListenerConfig{Type: ListenerHTTP, Address: "192.0.2.1:0"}, nil, m); !errors.Is(err, syscall.EADDRNOTAVAIL) {
 		t.Errorf("got %v; want that it is no address of this host", err)
 	}
 }
@@ -125,19 +156,19 @@ func TestListenSaysWhy(t *testing.T) {
 func TestReusePort(t *testing.T) {
 	m := NewMetrics("test", "none")
 	cfg := ListenerConfig{Type: ListenerHTTP, Address: "127.0.0.1:0", ReusePort: true}
-	first, err := listen(cfg, m)
+	first, err := listen(cfg, nil, m)
 	if err != nil {
 		t.Fatalf("listen: %v", err)
 	}
 	defer first.Close()
 	cfg.Address = first.Addr().String()
-	second, err := listen(cfg, m)
+	second, err := listen(cfg, nil, m)
 	if err != nil {
 		t.Fatalf("listen a second time: %v", err)
 	}
 	second.Close()
 	cfg.ReusePort = false
-	if third, err := listen(cfg, m); err == nil {
+	if third, err := listen(cfg, nil, m); err == nil {
 		third.Close()
 		t.Errorf("got no error for one that does not share")
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -22,11 +23,14 @@ const (
 type logWriter struct {
 	path   string // "" is standard output
 	report func(err error)
+	again  func(lost int)
 
 	mu      sync.Mutex // guards the following
 	room    sync.Cond  // signalled when pending has been written
 	pending []byte
 	failing bool // the last write failed
+	torn    bool // the file ends within a line, the rest of which is where pending begins
+	lost    int  // lines given up since it failed
 
 	writing sync.Mutex // held while writing, and guards the following
 	out     io.Writer
@@ -38,10 +42,11 @@ type logWriter struct {
 	done chan struct{}
 }
 
-// openLog opens path for appending; "" is standard output. report is told of the first of a row of failed writes.
+// openLog opens path for appending; "" is standard output. report is told of every write that fails, with a *logError;
+// again of the first that does not after some that did, and how many lines were given up in between.
 // The writer's goroutine runs until close.
-func openLog(path string, report func(err error)) (*logWriter, error) {
-	w := &logWriter{path: path, report: report, wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
+func openLog(path string, report func(err error), again func(lost int)) (*logWriter, error) {
+	w := &logWriter{path: path, report: report, again: again, wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
 	w.room.L = &w.mu
 	if err := w.open(path); err != nil {
 		return nil, err
@@ -70,7 +75,7 @@ func (w *logWriter) Write(lines []byte) (int, error) {
 		w.room.Wait()
 	}
 	w.pending = append(w.pending, lines...)
-	full := len(w.pending) >= logFlushSize
+	full := len(w.pending) >= logFlushSize && !w.failing // which is not made better by trying more often
 	w.mu.Unlock()
 	if full {
 		select {
@@ -117,25 +122,47 @@ func (w *logWriter) flush() {
 // settle keeps what could not be written for the next flush, within logBacklog.
 func (w *logWriter) settle(lines []byte, n int, err error) {
 	w.mu.Lock()
-	news := err != nil && !w.failing
+	news, over, lost := err != nil && !w.failing, false, 0
 	if len(lines) > 0 {
+		over = err == nil && w.failing
 		w.failing = err != nil
+	}
+	if n > 0 {
+		w.torn = lines[n-1] != '\n'
 	}
 	if rest := lines[n:]; len(rest) > 0 {
 		w.pending = append(rest, w.pending...)
-		if excess := len(w.pending) - logBacklog; excess > 0 {
-			if end := bytes.IndexByte(w.pending[excess:], '\n'); end >= 0 {
-				w.pending = append([]byte(nil), w.pending[excess+end+1:]...)
-			}
-		}
+		w.giveUp()
 	} else if cap(lines) <= 4*logFlushSize {
 		w.spare = lines[:0]
+	}
+	if over {
+		lost, w.lost = w.lost, 0
 	}
 	w.room.Broadcast()
 	w.mu.Unlock()
 	if err != nil {
 		w.report(&logError{err: err, news: news})
 	}
+	if over {
+		w.again(lost)
+	}
+}
+
+// giveUp drops the oldest lines beyond logBacklog, but never the rest of one that has been begun. w.mu is held.
+func (w *logWriter) giveUp() {
+	excess := len(w.pending) - logBacklog
+	if excess <= 0 {
+		return
+	}
+	from := 0
+	if w.torn {
+		from = bytes.IndexByte(w.pending, '\n') + 1
+	}
+	to := min(from+excess, len(w.pending)) - 1
+	to += bytes.IndexByte(w.pending[to:], '\n') + 1
+	w.lost += bytes.Count(w.pending[from:to], []byte("\n"))
+	w.pending = slices.Concat(w.pending[:from], w.pending[to:])
 }
 
 // logError is a failed write to a log; news says that the write before it had not failed.
@@ -163,11 +190,15 @@ func (w *logWriter) reopen(path string) error {
 	return nil
 }
 
-// close writes what is pending and ends the writer.
-func (w *logWriter) close() {
+// close writes what is pending and ends the writer. It returns how many lines are lost, because the log cannot be
+// written.
+func (w *logWriter) close() (lost int) {
 	close(w.stop)
 	<-w.done
 	if w.file != nil {
 		w.file.Close()
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.lost + bytes.Count(w.pending, []byte("\n"))
 }

@@ -60,6 +60,21 @@ type reports struct {
 	all  int
 	news int
 	last error
+
+	again, lost int
+}
+
+func (r *reports) addAgain(lost int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.again++
+	r.lost += lost
+}
+
+func (r *reports) recovered() (times, lost int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.again, r.lost
 }
 
 func (r *reports) add(err error) {
@@ -83,7 +98,7 @@ func (r *reports) counts() (all, news int) {
 func openFlaky(t *testing.T, out *flakyWriter) (*logWriter, *reports) {
 	t.Helper()
 	r := new(reports)
-	w, err := openLog(filepath.Join(t.TempDir(), "log"), r.add)
+	w, err := openLog(filepath.Join(t.TempDir(), "log"), r.add, r.addAgain)
 	if err != nil {
 		t.Fatalf("open the log: %v", err)
 	}
@@ -159,6 +174,7 @@ func TestLogWriterOnAFullDisk(t *testing.T) {
 	out.setFull(false, 0)
 	write("third line\n")
 	waitFor(t, "the lines that were kept", func() bool { return out.text() == want.String() })
+	waitFor(t, "the report that it works again", func() bool { again, lost := r.recovered(); return again == 1 && lost == 0 })
 	out.setFull(true, 0)
 	write("fourth line\n")
 	waitFor(t, "news of the second failure", func() bool { _, news := r.counts(); return news == 2 })
@@ -195,11 +211,16 @@ func TestLogWriterBacklogIsBounded(t *testing.T) {
 	w, r := openFlaky(t, out)
 	w.Write([]byte("the oldest line\n"))
 	waitFor(t, "a report", func() bool { all, _ := r.counts(); return all > 0 })
+	tried := func() int { out.mu.Lock(); defer out.mu.Unlock(); return out.writes }
+	before, began := tried(), time.Now()
 	line := append(bytes.Repeat([]byte("x"), 64*kiB-1), '\n')
 	for range logBacklog/len(line) + 10 {
 		w.Write(line)
 	}
 	w.Write([]byte("the newest line\n"))
+	if tries, most := tried()-before, int(time.Since(began)/logFlushInterval)+2; tries > most {
+		t.Errorf("got %d attempts to write while it was full; want %d at most, one every %v", tries, most, logFlushInterval)
+	}
 	waitFor(t, "the backlog to be cut", func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -211,10 +232,52 @@ func TestLogWriterBacklogIsBounded(t *testing.T) {
 	if len(got) > logBacklog || !strings.HasSuffix(got, "\nthe newest line\n") || strings.Contains(got, "oldest") {
 		t.Errorf("got %d bytes that end with %q; want %d at most, with the newest line and without the oldest", len(got), got[max(0, len(got)-20):], logBacklog)
 	}
+	if _, lost := r.recovered(); lost != 2+logBacklog/len(line)+10-strings.Count(got, "\n") {
+		t.Errorf("got %d lines told to be lost; %d of %d are there", lost, strings.Count(got, "\n"), 2+logBacklog/len(line)+10)
+	}
 	for l := range strings.Lines(got) {
 		if len(l) != len(line) && l != "the newest line\n" {
 			t.Fatalf("a line of %d bytes is torn", len(l))
 		}
+	}
+}
+
+// A line of which the disk took a part before it was full is completed, however long that takes.
+func TestLogWriterCompletesALine(t *testing.T) {
+	out := &flakyWriter{full: true, most: 5}
+	w, r := openFlaky(t, out)
+	w.Write([]byte("the oldest line\n"))
+	waitFor(t, "a report", func() bool { all, _ := r.counts(); return all > 0 })
+	line := append(bytes.Repeat([]byte("x"), 64*kiB-1), '\n')
+	for range 2 {
+		for range logBacklog/len(line) + 10 {
+			w.Write(line)
+		}
+		waitFor(t, "the backlog to be cut", func() bool {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return len(w.pending) > 0 && len(w.pending) <= logBacklog
+		})
+	}
+	out.setFull(false, 0)
+	w.close()
+	got := out.text()
+	if !strings.HasPrefix(got, "the oldest line\nxxx") {
+		t.Errorf("got %q at the beginning; want the whole line that was begun", got[:min(len(got), 30)])
+	}
+	for l := range strings.Lines(got[len("the oldest line\n"):]) {
+		if len(l) != len(line) {
+			t.Fatalf("a line of %d bytes is torn", len(l))
+		}
+	}
+}
+
+// A log that is full to the end loses what waits for it, and says how much.
+func TestLogWriterLosesLines(t *testing.T) {
+	w, _ := openFlaky(t, &flakyWriter{full: true, most: 8})
+	w.Write([]byte("first\nsecond\nthird\n"))
+	if lost := w.close(); lost != 2 {
+		t.Errorf("got %d lines told to be lost; want 2: one was written, and one in part", lost)
 	}
 }
 
@@ -255,7 +318,7 @@ func TestLogWriterReopens(t *testing.T) {
 	dir := t.TempDir()
 	first, second := filepath.Join(dir, "first"), filepath.Join(dir, "second")
 	r := new(reports)
-	w, err := openLog(first, r.add)
+	w, err := openLog(first, r.add, r.addAgain)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,7 +360,7 @@ func TestLogWriterCloseWritesAll(t *testing.T) {
 }
 
 func TestOpenLogFails(t *testing.T) {
-	if w, err := openLog(t.TempDir(), nil); err == nil {
+	if w, err := openLog(t.TempDir(), nil, nil); err == nil {
 		w.close()
 		t.Errorf("got no error for a folder")
 	}

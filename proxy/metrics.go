@@ -17,7 +17,8 @@ import (
 // Metrics holds every metric of the process. Each is made once, at the start or when its labels' values first come
 // up, for making one costs far more than counting.
 type Metrics struct {
-	set *metrics.Set
+	set             *metrics.Set
+	version, commit string
 
 	requests        [statuses][reasons]atomic.Pointer[metrics.Counter]
 	requestDuration *metrics.PrometheusHistogram
@@ -69,6 +70,8 @@ func NewMetrics(version, commit string) *Metrics {
 	set := metrics.NewSet()
 	m := &Metrics{
 		set:             set,
+		version:         version,
+		commit:          commit,
 		requestDuration: set.NewPrometheusHistogramExt("whsentry_request_duration_seconds", durationBuckets),
 		requestBytes:    set.NewCounter("whsentry_request_bytes_total"),
 		responseBytes:   set.NewCounter("whsentry_response_bytes_total"),
@@ -139,7 +142,7 @@ func (m *Metrics) GuardHooks() guard.Hooks {
 	return guard.Hooks{
 		Lookup: func(r guard.LookupResult) { m.lookups[r].Inc() },
 		Refused: func(r guard.Rule) {
-			m.set.GetOrCreateCounter(fmt.Sprintf(`whsentry_refused_addresses_total{rule=%q}`, r.Name)).Inc()
+			m.refusedBy(r).Inc()
 		},
 	}
 }
@@ -147,14 +150,22 @@ func (m *Metrics) GuardHooks() guard.Hooks {
 // countRules makes the counters of g's rules, so that they show 0 before the first refusal.
 func (m *Metrics) countRules(g *guard.Guard) {
 	for _, r := range g.Rules() {
-		m.set.GetOrCreateCounter(fmt.Sprintf(`whsentry_refused_addresses_total{rule=%q}`, r.Name))
+		m.refusedBy(r)
 	}
+}
+
+// refusedBy returns the counter of the addresses that rules of r's name have refused.
+func (m *Metrics) refusedBy(r guard.Rule) *metrics.Counter {
+	return m.set.GetOrCreateCounter(fmt.Sprintf(`whsentry_refused_addresses_total{rule=%q}`, r.Name))
 }
 
 // CAHooks returns what makes a trust store count in these metrics.
 func (m *Metrics) CAHooks() ca.Hooks {
 	return ca.Hooks{Refreshed: func(r ca.RefreshResult, _ error) { m.refreshes[r].Inc() }}
 }
+
+// LogFailed counts a failed write to the application log.
+func (m *Metrics) LogFailed() { m.logErrors.Inc() }
 
 // countRequest counts an exchange that has ended.
 func (m *Metrics) countRequest(status int, r reason, took time.Duration) {

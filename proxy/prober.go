@@ -46,7 +46,11 @@ func probeSocket(fd uintptr) probe {
 		return probeFailed
 	case n == 0:
 		return probeClosed
-	case hungUp(fd):
+	}
+	switch ended, broken := hungUp(fd); {
+	case broken:
+		return probeFailed
+	case ended:
 		return probeEnding
 	}
 	return probeData

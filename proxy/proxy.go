@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -22,6 +21,9 @@ type Dependencies struct {
 	CA      *ca.Store
 	Log     zerolog.Logger // the application log
 	Metrics *Metrics
+	// Settings lists the configuration of which cfg is the proxy's part, for the status page; nil: it shows none.
+	Settings func(cfg Config) []Setting
+	Sockets  *Sockets // to listen on instead of opening new ones; nil: none. New takes them over, also where it fails
 }
 
 // Proxy is a running, or a runnable, proxy.
@@ -35,10 +37,12 @@ type Proxy struct {
 	listeners []*listener
 	admin     *admin
 
-	stopping atomic.Bool
+	stopping atomic.Bool // answers end their connections
+	closing  atomic.Bool // there is no waiting for another request
 	clients  [clientShards]clientShard
 	admitted atomic.Int64   // clients within maxConnections, over all listeners
 	excess   atomic.Int64   // clients above it
+	shed     int            // goroutines replaced since memory was last returned; the sweeper's own
 	goers    sync.WaitGroup // accept loops and clients
 	sweeps   chan struct{}  // closed to end the sweeper
 	swept    chan struct{}  // closed when it has ended
@@ -52,6 +56,7 @@ type run struct {
 	dialer   *guard.Dialer
 	ca       *ca.Store
 	log      zerolog.Logger
+	settings func(Config) []Setting
 	limits   lifetimes
 	idHeader string // lower-cased
 }
@@ -71,6 +76,7 @@ const excessConnections = 256
 
 // New opens every listener and log that cfg names. Nothing is accepted before Serve.
 func New(cfg Config, deps Dependencies) (*Proxy, error) {
+	defer deps.Sockets.Close()
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -80,11 +86,11 @@ func New(cfg Config, deps Dependencies) (*Proxy, error) {
 		p.clients[i].clients = make(map[*client]struct{})
 	}
 	p.install(cfg, deps)
-	if err := p.openAll(cfg, deps.CA); err != nil {
+	if err := p.openAll(cfg, deps); err != nil {
 		p.closeListeners()
 		return nil, err
 	}
-	access, err := newAccessLog(cfg.AccessLog, p.logFailed)
+	access, err := newAccessLog(cfg.AccessLog, p.logFailed, p.logWorks)
 	if err != nil {
 		p.closeListeners()
 		return nil, fmt.Errorf("accessLog.file: open the access log: %w", err)
@@ -94,15 +100,20 @@ func New(cfg Config, deps Dependencies) (*Proxy, error) {
 	return p, nil
 }
 
-func (p *Proxy) openAll(cfg Config, store *ca.Store) error {
-	certificates, err := p.loadListeners(cfg, store)
+func (p *Proxy) openAll(cfg Config, deps Dependencies) error {
+	certificates, err := p.loadListeners(cfg, deps.CA)
 	if err != nil {
 		return err
 	}
+	endpoints := cfg.endpoints()
+	if err := deps.Sockets.match(endpoints); err != nil {
+		return err
+	}
 	for i, lc := range cfg.Listeners {
-		l, err := listen(lc, p.metrics)
+		key := endpoints[i].key
+		l, err := listen(lc, deps.Sockets.take(key), p.metrics)
 		if err != nil {
-			return fmt.Errorf("listeners[%d].address: %w", i, err)
+			return fmt.Errorf("%s: %w", key, err)
 		}
 		p.listeners = append(p.listeners, l)
 		if l.tls != nil {
@@ -112,7 +123,7 @@ func (p *Proxy) openAll(cfg Config, store *ca.Store) error {
 	if cfg.MetricsAddress == "" {
 		return nil
 	}
-	p.admin, err = newAdmin(cfg.MetricsAddress, p.metrics, &p.stopping)
+	p.admin, err = newAdmin(cfg.MetricsAddress, deps.Sockets.take(metricsKey), p)
 	return err
 }
 
@@ -136,6 +147,11 @@ func (p *Proxy) logFailed(err error) {
 	}
 }
 
+// logWorks reports that the access log can be written again.
+func (p *Proxy) logWorks(lost int) {
+	p.log().Warn().Int("lost_lines", lost).Msg("the access log can be written again")
+}
+
 // Addrs returns the addresses that the proxy listens on, in the order of the configuration.
 func (p *Proxy) Addrs() []net.Addr {
 	var addrs []net.Addr
@@ -157,7 +173,7 @@ func (p *Proxy) MetricsAddr() net.Addr {
 func (p *Proxy) Serve() error {
 	go p.sweep() // ended, and awaited, by Shutdown
 	if p.admin != nil {
-		go p.admin.serve() // likewise
+		go p.admin.serve(p.shortage(p.run.Load().cfg.MetricsAddress)) // likewise
 	}
 	for _, l := range p.listeners {
 		go p.accept(l) // ends when Shutdown closes the listener
@@ -169,6 +185,8 @@ func (p *Proxy) Serve() error {
 // accept takes the connections of one listener.
 func (p *Proxy) accept(l *listener) {
 	defer p.goers.Done()
+	defer close(l.accepted)
+	l.report = p.shortage(l.cfg.Address)
 	for {
 		conn, err := l.Accept()
 		if err != nil {
@@ -178,6 +196,14 @@ func (p *Proxy) accept(l *listener) {
 			return
 		}
 		p.welcome(l, conn.(*net.TCPConn))
+	}
+}
+
+// shortage returns what logs that connections to address cannot be accepted for now.
+func (p *Proxy) shortage(address string) func(err error, failed int) {
+	return func(err error, failed int) {
+		p.log().Error().Err(bareListenError(err)).Str("listener", address).Int("attempts", failed).
+			Msg("connections cannot be accepted for now; they wait")
 	}
 }
 
@@ -198,6 +224,11 @@ func (p *Proxy) welcome(l *listener, tcp *net.TCPConn) {
 		p.turnAway(c)
 		return
 	}
+	p.start(c)
+}
+
+// start starts a goroutine of a client's connection.
+func (p *Proxy) start(c *client) {
 	p.goers.Add(1)
 	go func() {
 		defer p.goers.Done()
@@ -257,80 +288,4 @@ func (p *Proxy) each(f func(*client)) {
 		}
 		s.mu.Unlock()
 	}
-}
-
-// sweep is the goroutine that enforces every limit in time but those of connecting.
-func (p *Proxy) sweep() {
-	defer close(p.swept)
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-p.sweeps:
-			return
-		case <-timer.C:
-		}
-		at := now()
-		p.each(func(c *client) { c.sweep(at) })
-		p.pool.sweep(at)
-		timer.Reset(time.Duration(p.interval.Load()))
-	}
-}
-
-// logCloseTimeout is how long Shutdown waits for a log that takes nothing.
-const logCloseTimeout = 5 * time.Second
-
-// Shutdown stops accepting, lets running requests and tunnels finish until ctx ends, and ends what is then left.
-// It returns once nothing of the proxy runs and the access log is written. It may be called once, after Serve.
-func (p *Proxy) Shutdown(ctx context.Context) error {
-	p.stopping.Store(true)
-	for _, l := range p.listeners {
-		l.Close()
-	}
-	// Those between two requests are not waited for.
-	p.each(func(c *client) {
-		due := c.deadline.due.Load() // before the state: a request that begins meanwhile moves it, and is let finish
-		if clientState(c.state.Load()) == clientIdle {
-			c.deadline.end(due, c.tcp)
-		}
-	})
-	err := p.drain(ctx)
-	close(p.sweeps)
-	<-p.swept
-	p.pool.killAll(closeShutdown)
-	if p.admin != nil {
-		p.admin.shutdown()
-	}
-	written := make(chan struct{})
-	go func() { // ends when the log has taken its last line
-		defer close(written)
-		p.access.Load().writer.close()
-	}()
-	select {
-	case <-written:
-		return err
-	case <-time.After(logCloseTimeout):
-		return errors.New("write the last lines of the access log: it takes nothing")
-	}
-}
-
-// drain waits for the clients to leave. When ctx ends, they are thrown out.
-func (p *Proxy) drain(ctx context.Context) error {
-	left := make(chan struct{})
-	go func() { // ends when the last client has left, which throwing out brings about
-		defer close(left)
-		p.goers.Wait()
-	}()
-	select {
-	case <-left:
-		return nil
-	case <-ctx.Done():
-	}
-	p.pool.killAll(closeShutdown)
-	p.each(func(c *client) {
-		c.vanished()
-		c.tcp.Close()
-	})
-	<-left
-	return fmt.Errorf("requests were still running after the time to finish: %w", ctx.Err())
 }

@@ -76,6 +76,7 @@ type failure struct {
 	text   string // one line, whose outside parts may hold anything: it is escaped where it is written
 	// fatal says that the client's connection cannot go on: where its next request begins is not known.
 	fatal bool
+	rule  guard.Rule // that refused an address
 }
 
 func (f *failure) Error() string { return f.text }
@@ -127,9 +128,13 @@ func connectFailure(err error, host string, limit time.Duration) *failure {
 	case errors.Is(err, context.Canceled):
 		return clientGone()
 	case errors.As(err, &blocked):
-		return failf(reasonBlockedAddress, "%s", blocked.Error())
+		f = failf(reasonBlockedAddress, "%s", blocked.Error())
+		f.rule = blocked.Rule
+		return f
 	case errors.As(err, &port):
 		return failf(reasonBlockedPort, "%s", port.Error())
+	case errors.As(err, &resolve) && outOfDescriptors(err):
+		return failf(reasonTooMany, "too many connections: no file descriptor is left to look up %q", host)
 	case errors.As(err, &resolve):
 		return failf(reasonUnresolved, "%s", resolve.Error())
 	case errors.As(err, &alias):

@@ -2,12 +2,18 @@ package proxy
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"whsentry/guard"
 )
 
 var answerTime = time.Date(2020, 9, 18, 9, 15, 20, 999, time.FixedZone("CEST", 2*60*60))
@@ -69,6 +75,29 @@ func TestReasonStatus(t *testing.T) {
 	}
 	if got := largeHeadf("").status; got != 431 {
 		t.Errorf("a large head: got status %d; want 431", got)
+	}
+}
+
+// What this host has run out of is not the destination's fault, nor the resolver's.
+func TestReasonOutOfDescriptors(t *testing.T) {
+	addr := netip.MustParseAddrPort("192.0.2.1:80")
+	for _, tt := range []struct {
+		name string
+		err  error
+		want reason
+	}{
+		{"connecting", &guard.ConnectError{Addr: addr, Err: os.NewSyscallError("socket", syscall.EMFILE)}, reasonTooMany},
+		{"connecting, the system's", &guard.ConnectError{Addr: addr, Err: os.NewSyscallError("socket", syscall.ENFILE)}, reasonTooMany},
+		{"connecting, refused", &guard.ConnectError{Addr: addr, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, reasonUnreachable},
+		{"looking up", &guard.ResolveError{Host: "x.example", Err: fmt.Errorf("no resolver answers: %w", syscall.EMFILE)}, reasonTooMany},
+		{"looking up, refused", &guard.ResolveError{Host: "x.example", Err: fmt.Errorf("no resolver answers: %w", syscall.ECONNREFUSED)}, reasonUnresolved},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := connectFailure(tt.err, "x.example", time.Second)
+			if f.reason != tt.want {
+				t.Errorf("got %d (%s); want %d", f.reason, f.text, tt.want)
+			}
+		})
 	}
 }
 

@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"io"
+	"math"
 	"strconv"
 )
 
@@ -27,6 +28,7 @@ type responseBody struct {
 	chunked bool
 	total   int64 // read so far
 	ended   bool
+	wrong   error // with the chunks, after the data that has been returned
 	// clean says that the body ended by its own framing, so that the connection can carry another request.
 	clean bool
 }
@@ -65,13 +67,15 @@ func (ex *exchange) largeResponse() *failure {
 	return failf(reasonLargeResponse, "response body larger than %d bytes", ex.run.cfg.MaxResponseBodySize)
 }
 
-// passBodiless passes on what has no body: the answer to a HEAD, a 204, a 304.
+// passBodiless passes on what has no body: the answer to a HEAD, a 204, a 304. A 204 that announces one may be followed
+// by it, later.
 func (ex *exchange) passBodiless(isHead bool) *failure {
-	length, how := ex.resp.contentLength, framingNone
-	if length >= 0 && (isHead || ex.resp.status == 304) && ex.resp.status != 204 {
+	r := &ex.resp
+	length, how := r.contentLength, framingNone
+	if length >= 0 && length < math.MaxInt64 && (isHead || r.status == 304) && r.status != 204 {
 		how = framingLength
 	}
-	ex.settle(true)
+	ex.settle(r.status != 204 || length <= 0 && !r.chunked)
 	return ex.answer(how, length, nil)
 }
 
@@ -239,8 +243,7 @@ func (b *responseBody) decode() ([]byte, *failure) {
 	up := &b.ex.up
 	switch {
 	case b.chunked:
-		data, n, err := b.ex.chunks.next(up.unused())
-		up.skip(n)
+		data, err := b.dechunk()
 		if err != nil {
 			return nil, badResponsef("%s", err)
 		}
@@ -260,6 +263,30 @@ func (b *responseBody) decode() ([]byte, *failure) {
 	return data, nil
 }
 
+// dechunk takes the coding off all that is in the buffer. The data of its chunks moves together, over what has been
+// used, so that a destination that sends them a byte at a time does not make each a write to the client.
+func (b *responseBody) dechunk() ([]byte, error) {
+	var data []byte
+	up := &b.ex.up
+	for b.wrong == nil && up.len() > 0 && !b.ex.chunks.done() {
+		piece, n, err := b.ex.chunks.next(up.unused())
+		up.skip(n)
+		if err != nil {
+			b.wrong = err
+			break
+		}
+		if data == nil {
+			data = piece
+		} else {
+			data = append(data, piece...)
+		}
+	}
+	if len(data) > 0 {
+		return data, nil
+	}
+	return nil, b.wrong
+}
+
 // read reads more into the buffer, all of which has been used. A body without a length ends here.
 func (b *responseBody) read() *failure {
 	ex := b.ex
@@ -269,7 +296,7 @@ func (b *responseBody) read() *failure {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, io.EOF) && b.left < 0 && !b.chunked && ex.held.killed.Load() == 0:
+	case errors.Is(err, io.EOF) && b.left < 0 && !b.chunked && !ex.torn && ex.held.killed.Load() == 0:
 		b.ended = true
 		return nil
 	}

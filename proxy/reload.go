@@ -39,7 +39,7 @@ func (p *Proxy) Reload(cfg Config, deps Dependencies) error {
 // install makes cfg and deps what the next requests are served by.
 func (p *Proxy) install(cfg Config, deps Dependencies) {
 	p.run.Store(&run{
-		cfg: &cfg, guard: deps.Guard, dialer: deps.Dialer, ca: deps.CA, log: deps.Log,
+		cfg: &cfg, guard: deps.Guard, dialer: deps.Dialer, ca: deps.CA, log: deps.Log, settings: deps.Settings,
 		limits:   lifetimes{life: cfg.ConnectionLifetime, idle: cfg.ReadTimeout},
 		idHeader: strings.ToLower(cfg.RequestIDHeader),
 	})

@@ -85,12 +85,15 @@ func (h *requestHead) scanRequestLine(start, stop int) *failure {
 	if first < 0 || !isToken(line[:first]) {
 		return malformedf("its first line is not a request line")
 	}
-	// What is known of a request that is refused is of use to the answer and to the log.
-	h.method = span{int32(start), int32(start + first)}
 	if first == last {
 		return malformedf("its request line has no HTTP version")
 	}
 	target, version := line[first+1:last], line[last+1:]
+	// What is known of a request that is refused is of use to the answer and to the log. But a line that does not even
+	// end in a version may be what is left of a body, which is nobody's business.
+	if hasPrefixFold(version, "http/") {
+		h.method = span{int32(start), int32(start + first)}
+	}
 	for _, c := range target {
 		if c <= ' ' || c == 0x7f {
 			return malformedf("its request line holds white space or a control byte within the target")

@@ -2,14 +2,15 @@ package proxy
 
 import (
 	"io"
-	"net"
 	"syscall"
+
+	"whsentry/guard"
 )
 
 // socket is a TCP connection that is read and written by calling the system at once; Go's poller is there to wait. Each
 // direction may be used by one goroutine at a time.
 type socket struct {
-	*net.TCPConn
+	guard.Conn
 	raw     syscall.RawConn
 	in, out transfer
 }
@@ -18,18 +19,19 @@ type socket struct {
 // allocates anything.
 type transfer struct {
 	buf  []byte
+	rest []byte // what is written behind buf
 	n    int
 	err  error
 	step func(fd uintptr) (done bool)
 	once func(fd uintptr) // step, where nothing is waited for
 }
 
-func newSocket(conn *net.TCPConn) (*socket, error) {
+func newSocket(conn guard.Conn) (*socket, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	s := &socket{TCPConn: conn, raw: raw}
+	s := &socket{Conn: conn, raw: raw}
 	s.in.step, s.out.step = s.in.read, s.out.write
 	s.in.once = func(fd uintptr) { s.in.read(fd) }
 	return s, nil
@@ -48,6 +50,12 @@ func (s *socket) Write(p []byte) (int, error) {
 	return s.out.run(s.raw.Write, p)
 }
 
+// WriteBoth writes all of head and of body, in one call to the system where it takes both.
+func (s *socket) WriteBoth(head, body []byte) (int, error) {
+	s.out.rest = body
+	return s.out.run(s.raw.Write, head)
+}
+
 // readNow reads what has come: syscall.EAGAIN says that nothing has. It may be called from within a wait for input.
 func (s *socket) readNow(p []byte) (n int, err error) {
 	s.in.buf, s.in.n, s.in.err = p, 0, nil
@@ -62,7 +70,7 @@ func (s *socket) readNow(p []byte) (n int, err error) {
 func (t *transfer) run(wait func(func(fd uintptr) bool) error, p []byte) (int, error) {
 	t.buf, t.n, t.err = p, 0, nil
 	err := wait(t.step)
-	t.buf = nil
+	t.buf, t.rest = nil, nil
 	if err == nil {
 		err = t.err
 	}
@@ -75,9 +83,14 @@ func (t *transfer) read(fd uintptr) bool {
 }
 
 func (t *transfer) write(fd uintptr) bool {
-	for t.n < len(t.buf) {
-		n, err := writeSocket(fd, t.buf[t.n:])
+	for len(t.buf)+len(t.rest) > 0 {
+		n, err := t.send(fd)
 		t.n += n
+		if n < len(t.buf) {
+			t.buf = t.buf[n:]
+		} else {
+			t.buf, t.rest = t.rest[n-len(t.buf):], nil
+		}
 		switch err {
 		case nil:
 		case syscall.EAGAIN:
@@ -88,6 +101,16 @@ func (t *transfer) write(fd uintptr) bool {
 		}
 	}
 	return true
+}
+
+func (t *transfer) send(fd uintptr) (int, error) {
+	if len(t.buf) > 0 && len(t.rest) > 0 {
+		return sendBoth(fd, t.buf, t.rest)
+	}
+	if len(t.buf) == 0 {
+		t.buf, t.rest = t.rest, nil
+	}
+	return send(fd, t.buf)
 }
 
 // readSocket reads what the socket holds, without waiting: syscall.EAGAIN says that there is nothing, io.EOF that the
@@ -105,6 +128,3 @@ func peekSocket(fd uintptr) (int, error) {
 	var b [1]byte
 	return receive(fd, b[:], syscall.MSG_PEEK)
 }
-
-// writeSocket gives the socket what it takes of p, without waiting: syscall.EAGAIN says that it takes nothing.
-func writeSocket(fd uintptr, p []byte) (int, error) { return send(fd, p) }

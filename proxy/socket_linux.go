@@ -45,11 +45,36 @@ func send(fd uintptr, p []byte) (int, error) {
 	}
 }
 
-// hungUp reports whether the peer has sent FIN, or broken the connection off, whatever may still be there to read.
-func hungUp(fd uintptr) bool {
+// sendBoth is sendmsg(2) without waiting. Neither part is empty.
+func sendBoth(fd uintptr, head, body []byte) (int, error) {
+	parts := [2]unix.Iovec{{Base: &head[0]}, {Base: &body[0]}}
+	parts[0].SetLen(len(head))
+	parts[1].SetLen(len(body))
+	message := unix.Msghdr{Iov: &parts[0]}
+	message.SetIovlen(len(parts))
+	for {
+		n, _, errno := syscall.RawSyscall(syscall.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&message)),
+			syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
+		switch errno {
+		case 0:
+			return int(n), nil
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			return 0, syscall.EAGAIN
+		}
+		return 0, errno
+	}
+}
+
+// hungUp reports whether the peer has sent FIN, and whether the connection is broken, whatever may still be there to
+// read.
+func hungUp(fd uintptr) (ended, broken bool) {
 	look := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
-	n, err := unix.Poll(look, 0)
-	return err == nil && n > 0
+	if n, err := unix.Poll(look, 0); err != nil || n == 0 {
+		return false, false
+	}
+	return true, look[0].Revents&(unix.POLLERR|unix.POLLHUP) != 0
 }
 
 // queued returns how many bytes the peer has not acknowledged yet, or -1 where that is not known.

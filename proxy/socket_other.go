@@ -24,8 +24,11 @@ func send(fd uintptr, p []byte) (int, error) {
 	}
 }
 
+// sendBoth sends head; body is for the next call.
+func sendBoth(fd uintptr, head, _ []byte) (int, error) { return send(fd, head) }
+
 // hungUp is Linux's alone.
-func hungUp(uintptr) bool { return false }
+func hungUp(uintptr) (ended, broken bool) { return false, false }
 
 // queued is Linux's alone.
 func queued(uintptr) int { return -1 }

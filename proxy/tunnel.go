@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"syscall"
@@ -92,7 +93,7 @@ func (t *tunnel) upward(early []byte, ended chan<- struct{}) {
 
 func (t *tunnel) recoverBug() {
 	if r := recover(); r != nil {
-		t.client.proxy.log().Error().Interface("panic", r).Msg("a bug ended a tunnel")
+		t.client.proxy.log().Error().Str("panic", fmt.Sprint(r)).Msg("a bug ended a tunnel")
 		t.abort(nil)
 	}
 }

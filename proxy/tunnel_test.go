@@ -183,6 +183,7 @@ func TestProber(t *testing.T) {
 		{"closed", func(far *net.TCPConn) { far.Close() }, probeClosed},
 		{"bytes and FIN", func(far *net.TCPConn) { io.WriteString(far, "x"); far.Close() }, probeEnding},
 		{"RST", func(far *net.TCPConn) { far.SetLinger(0); far.Close() }, probeFailed},
+		{"bytes and RST", func(far *net.TCPConn) { io.WriteString(far, "x"); far.SetLinger(0); far.Close() }, probeFailed},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			near, far := tcpPair(t)

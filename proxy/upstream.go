@@ -8,6 +8,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"whsentry/guard"
 )
 
 // route says which of a destination's connections can serve a request.
@@ -50,7 +52,7 @@ type upstream struct {
 }
 
 // newUpstream is about a connection that has just been made, for r.
-func newUpstream(conn *net.TCPConn, r route, generation uint32) (*upstream, error) {
+func newUpstream(conn guard.Conn, r route, generation uint32) (*upstream, error) {
 	s, err := newSocket(conn)
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,346 +17,22 @@ import (
 	"whsentry/ca/catest"
 	"whsentry/guard"
 	"whsentry/proxy"
+	"whsentry/proxy/e2e/corpus"
 )
 
 // ua is the one User-Agent that reaches destinations.
 const ua = "User-Agent: Webhook Sentry/0.1\r\n"
 
-// requestRow is a request, byte for byte, and all that comes of it. In raw and sent, {o} stands for the
-// destination's address.
-type requestRow struct {
-	name, raw string
-	status    int
-	reason    string // "" where the destination answers
-	closed    bool   // the client's connection ends after the answer
-	sent      string // what reaches the destination; "" for no connection
-}
-
-// requestRows is the corpus. GET, POST and HOST stand for what most of its requests begin with.
-var requestRows = func() (rows []requestRow) {
-	for _, r := range slicesOf(verbatimRows, strippingRows, refusedHeadRows, refusedFramingRows, refusedBodyRows, refusedTargetRows, versionRows) {
-		r.raw = strings.NewReplacer("GET~", "GET http://{o}/ HTTP/1.1\r\nHost: {o}\r\n", "POST~", "POST http://{o}/ HTTP/1.1\r\nHost: {o}\r\n").Replace(r.raw)
-		r.sent = strings.NewReplacer("GET~", "GET / HTTP/1.1\r\nHost: {o}\r\n", "POST~", "POST / HTTP/1.1\r\nHost: {o}\r\n", "UA~", ua).Replace(r.sent)
-		rows = append(rows, r)
-	}
-	return rows
-}()
-
-func slicesOf(tables ...[]requestRow) (all []requestRow) {
-	for _, t := range tables {
-		all = append(all, t...)
-	}
-	return all
-}
-
-// verbatimRows are passed on as they came.
-var verbatimRows = []requestRow{
-	{"GET", "GET~\r\n", 200, "", false, "GET~UA~\r\n"},
-	{"POST", "POST~Content-Length: 3\r\n\r\nabc", 200, "", false, "POST~Content-Length: 3\r\nUA~\r\nabc"},
-	{"binary body", "POST~Content-Length: 6\r\n\r\n\x00\r\n\xff\r\n", 200, "", false, "POST~Content-Length: 6\r\nUA~\r\n\x00\r\n\xff\r\n"},
-	{"body that looks like a request", "POST~Content-Length: 19\r\n\r\nGET / HTTP/1.1\r\n\r\nX", 200, "", false, "POST~Content-Length: 19\r\nUA~\r\nGET / HTTP/1.1\r\n\r\nX"},
-	{"empty lines in front", "\r\n\r\nGET~\r\n", 200, "", false, "GET~UA~\r\n"},
-	{"GET with a body", "GET~Content-Length: 3\r\n\r\nabc", 200, "", false, "GET~Content-Length: 3\r\nUA~\r\nabc"},
-	{"POST without a body", "POST~\r\n", 200, "", false, "POST~UA~\r\n"},
-	{"POST with an empty body", "POST~Content-Length: 0\r\n\r\n", 200, "", false, "POST~Content-Length: 0\r\nUA~\r\n"},
-	{"PUT", "PUT http://{o}/a HTTP/1.1\r\nHost: {o}\r\nContent-Length: 1\r\n\r\nx", 200, "", false, "PUT /a HTTP/1.1\r\nHost: {o}\r\nContent-Length: 1\r\nUA~\r\nx"},
-	{"unheard-of method", "X-!#$ http://{o}/ HTTP/1.1\r\nHost: {o}\r\n\r\n", 200, "", false, "X-!#$ / HTTP/1.1\r\nHost: {o}\r\nUA~\r\n"},
-	{"method in small letters", "post http://{o}/ HTTP/1.1\r\nHost: {o}\r\n\r\n", 200, "", false, "post / HTTP/1.1\r\nHost: {o}\r\nUA~\r\n"},
-	{"OPTIONS of the server", "OPTIONS http://{o} HTTP/1.1\r\nHost: {o}\r\n\r\n", 200, "", false, "OPTIONS * HTTP/1.1\r\nHost: {o}\r\nUA~\r\n"},
-	{"OPTIONS of the root", "OPTIONS http://{o}/ HTTP/1.1\r\nHost: {o}\r\n\r\n", 200, "", false, "OPTIONS / HTTP/1.1\r\nHost: {o}\r\nUA~\r\n"},
-	{"no path", "GET http://{o} HTTP/1.1\r\nHost: {o}\r\n\r\n", 200, "", false, "GET~UA~\r\n"},
-	{"query without a path", "GET http://{o}?a=b HTTP/1.1\r\nHost: {o}\r\n\r\n", 200, "", false, "GET /?a=b HTTP/1.1\r\nHost: {o}\r\nUA~\r\n"},
-	{"dots and slashes", "GET http://{o}/a/../../b/./c//d/..;/ HTTP/1.1\r\nHost: {o}\r\n\r\n", 200, "", false, "GET /a/../../b/./c//d/..;/ HTTP/1.1\r\nHost: {o}\r\nUA~\r\n"},
-	{"escapes", "GET http://{o}/%2e%2E/%2F%00%0d%0a%c3%a4%zz%?%26=+%20 HTTP/1.1\r\nHost: {o}\r\n\r\n", 200, "", false, "GET /%2e%2E/%2F%00%0d%0a%c3%a4%zz%?%26=+%20 HTTP/1.1\r\nHost: {o}\r\nUA~\r\n"},
-	{"odd characters", "GET http://{o}/a|b\"<>[]{}^`\\?x=[]&y=http://a/?b HTTP/1.1\r\nHost: {o}\r\n\r\n", 200, "", false, "GET /a|b\"<>[]{}^`\\?x=[]&y=http://a/?b HTTP/1.1\r\nHost: {o}\r\nUA~\r\n"},
-	{"bytes beyond ASCII", "GET http://{o}/\xc3\xa4\xff HTTP/1.1\r\nHost: {o}\r\n\r\n", 200, "", false, "GET /\xc3\xa4\xff HTTP/1.1\r\nHost: {o}\r\nUA~\r\n"},
-	{"empty query", "GET http://{o}/a? HTTP/1.1\r\nHost: {o}\r\n\r\n", 200, "", false, "GET /a? HTTP/1.1\r\nHost: {o}\r\nUA~\r\n"},
-	{"letters and order", "GET~x-B: 1\r\nACCEPT: */*\r\nX-a: 2\r\nx-b: 3\r\ncookie: a\r\nCookie: b\r\n\r\n", 200, "", false, "GET~x-B: 1\r\nACCEPT: */*\r\nX-a: 2\r\nx-b: 3\r\ncookie: a\r\nCookie: b\r\nUA~\r\n"},
-	{"values as they are", "GET~A:b\r\nB: c  d\r\nC:\t\xff\x80\te\t \r\nD:\r\n\r\n", 200, "", false, "GET~A: b\r\nB: c  d\r\nC: \xff\x80\te\r\nD:\r\nUA~\r\n"},
-	{"letters of the length", "POST~content-LENGTH: 003\r\nA: b\r\n\r\nabc", 200, "", false, "POST~content-LENGTH: 3\r\nA: b\r\nUA~\r\nabc"},
-	{"fields that only look like framing", "POST~Transfer_Encoding: chunked\r\nContent_Length: 9\r\nX-Content-Length: 9\r\nTransfer-Encodings: chunked\r\nContent-Length: 1\r\n\r\nx", 200, "", false, "POST~Transfer_Encoding: chunked\r\nContent_Length: 9\r\nX-Content-Length: 9\r\nTransfer-Encodings: chunked\r\nContent-Length: 1\r\nUA~\r\nx"},
-	{"chunked", "POST~Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", 200, "", false, "POST~Content-Length: 5\r\nUA~\r\nabcde"},
-	{"chunked in capitals and white space", "POST~TRANSFER-ENCODING: \t CHUNKED\t\r\n\r\nA\r\n0123456789\r\n0\r\n\r\n", 200, "", false, "POST~Content-Length: 10\r\nUA~\r\n0123456789"},
-	{"chunked and empty", "POST~Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 200, "", false, "POST~Content-Length: 0\r\nUA~\r\n"},
-	{"chunk extensions", "POST~Transfer-Encoding: chunked\r\n\r\n3;a=b;c=\"d e\"\r\nabc\r\n0;x\r\n\r\n", 200, "", false, "POST~Content-Length: 3\r\nUA~\r\nabc"},
-	{"chunks of sixteen digits", "POST~Transfer-Encoding: chunked\r\n\r\n0000000000000003\r\nabc\r\n0000\r\n\r\n", 200, "", false, "POST~Content-Length: 3\r\nUA~\r\nabc"},
-	{"trailers", "POST~Trailer: X-T\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-T: 1\r\nX-U:\r\n\r\n", 200, "", false, "POST~Content-Length: 1\r\nUA~\r\na"},
-	{"chunks of line ends", "POST~Transfer-Encoding: chunked\r\n\r\n4\r\n\r\n\r\n\r\n0\r\n\r\n", 200, "", false, "POST~Content-Length: 4\r\nUA~\r\n\r\n\r\n"},
-	{"Host of the URI wins", "GET http://{o}/ HTTP/1.1\r\nA: 1\r\nhOsT: other.example:81\r\nB: 2\r\n\r\n", 200, "", false, "GET / HTTP/1.1\r\nA: 1\r\nhOsT: {o}\r\nB: 2\r\nUA~\r\n"},
-	{"scheme in capitals", "GET HTTP://{o}/ HTTP/1.1\r\nHost: {o}\r\n\r\n", 200, "", false, "GET~UA~\r\n"},
-	{"TLS switched off", "GET~X-WhSentry-TLS: 0\r\nx-whsentry-tls: FALSE\r\n\r\n", 200, "", false, "GET~UA~\r\n"},
-	{"alias without TLS", "GET~X-WhSentry-ClientCert: nobody\r\n\r\n", 200, "", false, "GET~UA~\r\n"},
-}
-
-// strippingRows lose what belongs to the hop, and get their User-Agent replaced.
-var strippingRows = []requestRow{
-	{"hop-by-hop", "GET~Connection: keep-alive\r\nKeep-Alive: timeout=5\r\nTE: trailers\r\nTrailer: A\r\nUpgrade: websocket\r\n\r\n", 200, "", false, "GET~UA~\r\n"},
-	{"hop-by-hop in other letters", "GET~CONNECTION: Keep-Alive\r\nkeep-ALIVE: 5\r\nte: trailers\r\nupgrade: h2c\r\n\r\n", 200, "", false, "GET~UA~\r\n"},
-	{"named by Connection", "GET~X-A: 1\r\nConnection: x-a ,, X-B\r\nX-B: 2\r\nX-C: 3\r\nAuthorization: Basic eA==\r\n\r\n", 200, "", false, "GET~X-C: 3\r\nAuthorization: Basic eA==\r\nUA~\r\n"},
-	{"named by a later Connection", "GET~X-A: 1\r\nX-B: 2\r\nConnection: X-A\r\nConnection: X-B\r\n\r\n", 200, "", false, "GET~UA~\r\n"},
-	{"Connection names the framing", "POST~Connection: Content-Length, Host, User-Agent, Transfer-Encoding\r\nContent-Length: 1\r\n\r\nx", 200, "", false, "POST~Content-Length: 1\r\nUA~\r\nx"},
-	{"Connection names a coding", "POST~Connection: Transfer-Encoding\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", 200, "", false, "POST~Content-Length: 1\r\nUA~\r\nx"},
-	{"Connection: close", "GET~Connection: close\r\n\r\n", 200, "", true, "GET~UA~\r\n"},
-	{"Connection: close in a list", "GET~Connection: X-A, CLOSE\r\nX-A: 1\r\n\r\n", 200, "", true, "GET~UA~\r\n"},
-	{"Connection: close after a body", "POST~Connection: close\r\nContent-Length: 1\r\n\r\nx", 200, "", true, "POST~Content-Length: 1\r\nUA~\r\nx"},
-	{"Proxy-*", "GET~Proxy-Connection: close\r\nProxy-Authorization: Basic eA==\r\nPROXY-FOO: 1\r\nProxy: 2\r\n\r\n", 200, "", false, "GET~Proxy: 2\r\nUA~\r\n"},
-	{"X-WhSentry-*", "GET~X-WhSentry-Foo: 1\r\nx-whsentry-reason: 2\r\nX-WhSentry-ReasonCode: 1000\r\nX-WhSentry: 4\r\n\r\n", 200, "", false, "GET~X-WhSentry: 4\r\nUA~\r\n"},
-	{"User-Agent replaced in its place", "GET~A: 1\r\nuser-agent: curl/8\r\nB: 2\r\n\r\n", 200, "", false, "GET~A: 1\r\nuser-agent: Webhook Sentry/0.1\r\nB: 2\r\n\r\n"},
-	{"two User-Agents", "GET~User-Agent: a\r\nUser-Agent: b\r\n\r\n", 200, "", false, "GET~UA~\r\n"},
-	{"empty User-Agent", "GET~User-Agent:\r\n\r\n", 200, "", false, "GET~UA~\r\n"},
-	{"nothing is added", "GET~Via: 1.0 a\r\nX-Forwarded-For: 192.0.2.1\r\nForwarded: for=a\r\nRequest-ID: 7\r\n\r\n", 200, "", false, "GET~Via: 1.0 a\r\nX-Forwarded-For: 192.0.2.1\r\nForwarded: for=a\r\nRequest-ID: 7\r\nUA~\r\n"},
-	{"another Expect", "GET~Expect: 200-ok\r\n\r\n", 200, "", false, "GET~Expect: 200-ok\r\nUA~\r\n"},
-	{"Expect without a body", "GET~Expect: 100-continue\r\n\r\n", 200, "", false, "GET~UA~\r\n"},
-	{"Expect with an empty body", "POST~Expect: 100-continue\r\nContent-Length: 0\r\n\r\n", 200, "", false, "POST~Content-Length: 0\r\nUA~\r\n"},
-	{"TE and chunked", "POST~TE: chunked\r\nConnection: TE\r\nContent-Length: 1\r\n\r\nx", 200, "", false, "POST~Content-Length: 1\r\nUA~\r\nx"},
-}
-
-// refusedHeadRows have something wrong with a line.
-var refusedHeadRows = []requestRow{
-	{"bare LF after the request line", "GET http://{o}/ HTTP/1.1\nHost: {o}\r\n\r\n", 400, "1002", true, ""},
-	{"bare LF after Host", "GET http://{o}/ HTTP/1.1\r\nHost: {o}\n\r\n", 400, "1002", true, ""},
-	{"bare LF after a field", "GET~A: b\nB: c\r\n\r\n", 400, "1002", true, ""},
-	{"bare LF before a length", "POST~A: b\nContent-Length: 3\r\n\r\nabc", 400, "1002", true, ""},
-	{"bare LF as the empty line", "GET~\n", 400, "1002", true, ""},
-	{"bare LF as the empty line, and a request", "GET~A: b\r\n\nGET http://{o}/2 HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", true, ""},
-	{"bare LF everywhere", "GET http://{o}/ HTTP/1.1\nHost: {o}\n\n", 400, "1002", true, ""},
-	{"bare LF in front", "\nGET~\r\n", 400, "1002", true, ""},
-	{"bare CR in front", "\rGET~\r\n", 400, "1002", true, ""},
-	{"bare CR as a line's end", "GET~A: b\rContent-Length: 3\r\n\r\nabc", 400, "1002", true, ""},
-	{"bare CR in the request line", "GET http://{o}/\rA HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", true, ""},
-	{"bare CR in a name", "GET~Content\r-Length: 3\r\n\r\nabc", 400, "1002", true, ""},
-	{"CR CR LF", "GET~A: b\r\r\n\r\n", 400, "1002", true, ""},
-	{"CR CR LF as the empty line", "GET~A: b\r\n\r\r\n\r\n", 400, "1002", true, ""},
-	{"LF CR", "GET~A: b\n\r\n", 400, "1002", true, ""},
-	{"folded with a space", "GET~A: b\r\n c\r\n\r\n", 400, "1002", true, ""},
-	{"folded with a tab", "GET~A: b\r\n\tc\r\n\r\n", 400, "1002", true, ""},
-	{"folded length", "POST~Content-Length: 3\r\n 4\r\n\r\nabc", 400, "1002", true, ""},
-	{"folded length below nothing", "POST~Content-Length:\r\n 3\r\n\r\nabc", 400, "1002", true, ""},
-	{"folded coding", "POST~Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n", 400, "1002", true, ""},
-	{"folded Host", "GET http://{o}/ HTTP/1.1\r\nHost:\r\n {o}\r\n\r\n", 400, "1002", true, ""},
-	{"length hidden in a fold", "POST~A: b\r\n Content-Length: 3\r\n\r\nabc", 400, "1002", true, ""},
-	{"folded first field", "GET http://{o}/ HTTP/1.1\r\n Host: {o}\r\n\r\n", 400, "1002", true, ""},
-	{"a line of a space", "GET~ \r\n\r\n", 400, "1002", true, ""},
-	{"space before the colon", "GET~A : b\r\n\r\n", 400, "1002", true, ""},
-	{"tab before the colon", "GET~A\t: b\r\n\r\n", 400, "1002", true, ""},
-	{"space before the colon of a length", "POST~Content-Length : 3\r\n\r\nabc", 400, "1002", true, ""},
-	{"space before the colon of a coding", "POST~Transfer-Encoding : chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", 400, "1002", true, ""},
-	{"space in a name", "GET~Transfer Encoding: chunked\r\n\r\n", 400, "1002", true, ""},
-	{"no name", "GET~: b\r\n\r\n", 400, "1002", true, ""},
-	{"no colon", "GET~Ab\r\n\r\n", 400, "1002", true, ""},
-	{"NUL in a name", "GET~A\x00: b\r\n\r\n", 400, "1002", true, ""},
-	{"NUL in a value", "GET~A: \x00\r\n\r\n", 400, "1002", true, ""},
-	{"DEL in a value", "GET~A: \x7f\r\n\r\n", 400, "1002", true, ""},
-	{"escape in a value", "GET~A: \x1b[31m\r\n\r\n", 400, "1002", true, ""},
-	{"form feed in a value", "GET~Transfer-Encoding: \x0cchunked\r\n\r\n", 400, "1002", true, ""},
-	{"obs-text in a name", "GET~Transfer-Encoding\xa0: chunked\r\n\r\n", 400, "1002", true, ""},
-	{"quote in a name", "GET~\"A\": b\r\n\r\n", 400, "1002", true, ""},
-	{"brackets in a name", "GET~A(b): c\r\n\r\n", 400, "1002", true, ""},
-	{"slash in a name", "GET~A/b: c\r\n\r\n", 400, "1002", true, ""},
-	{"NUL in the method", "GE\x00T http://{o}/ HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", true, ""},
-	{"NUL in the target", "GET http://{o}/\x00 HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", true, ""},
-	{"DEL in the target", "GET http://{o}/\x7f HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", true, ""},
-	{"tab for a space", "GET\thttp://{o}/\tHTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", true, ""},
-	{"two spaces", "GET  http://{o}/ HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", true, ""},
-	{"two spaces before the version", "GET http://{o}/  HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", true, ""},
-	{"space behind the version", "GET http://{o}/ HTTP/1.1 \r\nHost: {o}\r\n\r\n", 400, "1002", true, ""},
-	{"space in front", " GET~\r\n", 400, "1002", true, ""},
-	{"space in the target", "GET http://{o}/a b HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", true, ""},
-	{"a version within the target", "GET http://{o}/ HTTP/1.1 HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", true, ""},
-	{"method that is no token", "G[T http://{o}/ HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", true, ""},
-	{"no method", " http://{o}/ HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", true, ""},
-	{"no target", "GET HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", true, ""},
-	{"only a method", "GET\r\nHost: {o}\r\n\r\n", 400, "1002", true, ""},
-	{"TLS on a plain listener", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03aaaaaaaaaaaaaaaaaaaaaaa", 400, "1002", true, ""},
-	{"two Hosts", "GET~Host: {o}\r\n\r\n", 400, "1002", true, ""},
-	{"two Hosts in other letters", "GET~hOST: other\r\n\r\n", 400, "1002", true, ""},
-	{"two Hosts and a body", "POST~Content-Length: 1\r\nHost: b\r\n\r\nx", 400, "1002", true, ""},
-}
-
-// refusedFramingRows leave open where the body ends. Their bodies are such that a lax reader would find a second
-// request in them.
-var refusedFramingRows = []requestRow{
-	{"length and coding", "POST~Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nX", 400, "1002", true, ""},
-	{"coding and length", "POST~Transfer-Encoding: chunked\r\nContent-Length: 6\r\n\r\n0\r\n\r\nX", 400, "1002", true, ""},
-	{"length of 0 and coding", "POST~Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "1002", true, ""},
-	{"same length twice", "POST~Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc", 400, "1002", true, ""},
-	{"two lengths", "POST~Content-Length: 3\r\nContent-Length: 0\r\n\r\nabc", 400, "1002", true, ""},
-	{"two lengths in other letters", "POST~Content-Length: 3\r\ncontent-length: 0\r\n\r\nabc", 400, "1002", true, ""},
-	{"length list", "POST~Content-Length: 3, 3\r\n\r\nabc", 400, "1002", true, ""},
-	{"length list of two", "POST~Content-Length: 0,3\r\n\r\nabc", 400, "1002", true, ""},
-	{"length with a sign", "POST~Content-Length: +3\r\n\r\nabc", 400, "1002", true, ""},
-	{"negative length", "POST~Content-Length: -3\r\n\r\nabc", 400, "1002", true, ""},
-	{"hexadecimal length", "POST~Content-Length: 0x3\r\n\r\nabc", 400, "1002", true, ""},
-	{"length with a point", "POST~Content-Length: 3.0\r\n\r\nabc", 400, "1002", true, ""},
-	{"length with an exponent", "POST~Content-Length: 3e0\r\n\r\nabc", 400, "1002", true, ""},
-	{"length with a space", "POST~Content-Length: 3 3\r\n\r\nabc", 400, "1002", true, ""},
-	{"length in quotes", "POST~Content-Length: \"3\"\r\n\r\nabc", 400, "1002", true, ""},
-	{"length with a parameter", "POST~Content-Length: 3;a=b\r\n\r\nabc", 400, "1002", true, ""},
-	{"length with a vertical tab", "POST~Content-Length: \x0b3\r\n\r\nabc", 400, "1002", true, ""},
-	{"empty length", "POST~Content-Length:\r\n\r\n", 400, "1002", true, ""},
-	{"length that is text", "POST~Content-Length: abc\r\n\r\nabc", 400, "1002", true, ""},
-	{"length in another script", "POST~Content-Length: \xd9\xa3\r\n\r\nabc", 400, "1002", true, ""},
-	{"identity", "POST~Transfer-Encoding: identity\r\n\r\n", 400, "1002", true, ""},
-	{"identity and a length", "POST~Transfer-Encoding: identity\r\nContent-Length: 3\r\n\r\nabc", 400, "1002", true, ""},
-	{"gzip", "POST~Transfer-Encoding: gzip\r\n\r\n0\r\n\r\n", 400, "1002", true, ""},
-	{"gzip, chunked", "POST~Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400, "1002", true, ""},
-	{"chunked, identity", "POST~Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", 400, "1002", true, ""},
-	{"chunked, chunked", "POST~Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", 400, "1002", true, ""},
-	{"coding twice", "POST~Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "1002", true, ""},
-	{"coding and another", "POST~Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n", 400, "1002", true, ""},
-	{"coding and another the other way round", "POST~Transfer-encoding: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "1002", true, ""},
-	{"xchunked", "POST~Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400, "1002", true, ""},
-	{"chunkedx", "POST~Transfer-Encoding: chunkedx\r\n\r\n0\r\n\r\n", 400, "1002", true, ""},
-	{"chunk", "POST~Transfer-Encoding: chunk\r\n\r\n0\r\n\r\n", 400, "1002", true, ""},
-	{"chunked with a comma", "POST~Transfer-Encoding: chunked,\r\n\r\n0\r\n\r\n", 400, "1002", true, ""},
-	{"chunked behind a comma", "POST~Transfer-Encoding: ,chunked\r\n\r\n0\r\n\r\n", 400, "1002", true, ""},
-	{"chunked in quotes", "POST~Transfer-Encoding: 'chunked'\r\n\r\n0\r\n\r\n", 400, "1002", true, ""},
-	{"chunked with a parameter", "POST~Transfer-Encoding: chunked;a=b\r\n\r\n0\r\n\r\n", 400, "1002", true, ""},
-	{"chunked behind a vertical tab", "POST~Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n", 400, "1002", true, ""},
-	{"chunked behind obs-text", "POST~Transfer-Encoding: \xa0chunked\r\n\r\n0\r\n\r\n", 400, "1002", true, ""},
-	{"chunked with a bare CR", "POST~Transfer-Encoding: chunked\r\r\n\r\n0\r\n\r\n", 400, "1002", true, ""},
-	{"chunked with a NUL", "POST~Transfer-Encoding: chunked\x00\r\n\r\n0\r\n\r\n", 400, "1002", true, ""},
-	{"coding with two colons", "POST~Transfer-Encoding:: chunked\r\n\r\n0\r\n\r\n", 400, "1002", true, ""},
-	{"empty coding", "POST~Transfer-Encoding:\r\n\r\n", 400, "1002", true, ""},
-	{"empty coding and a length", "POST~Transfer-Encoding:\r\nContent-Length: 3\r\n\r\nabc", 400, "1002", true, ""},
-	{"chunked of 1.0", "POST http://{o}/ HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "1002", true, ""},
-	{"chunked of 1.0 that stays", "POST http://{o}/ HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "1002", true, ""},
-	{"CONNECT with a body", "CONNECT {o} HTTP/1.1\r\nHost: {o}\r\nContent-Length: 3\r\n\r\nabc", 400, "1002", true, ""},
-	{"CONNECT with a chunked body", "CONNECT {o} HTTP/1.1\r\nHost: {o}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "1002", true, ""},
-}
-
-// refusedBodyRows have a chunked body with something wrong.
-var refusedBodyRows = func() (rows []requestRow) {
-	for _, b := range []struct{ name, body string }{
-		{"size with 0x", "0x3\r\nabc\r\n0\r\n\r\n"},
-		{"negative size", "-3\r\nabc\r\n0\r\n\r\n"},
-		{"size with a sign", "+3\r\nabc\r\n0\r\n\r\n"},
-		{"size that is no number", "xyz\r\nabc\r\n0\r\n\r\n"},
-		{"size with an underscore", "0_3\r\nabc\r\n0\r\n\r\n"},
-		{"no size", "\r\nabc\r\n0\r\n\r\n"},
-		{"space before a size", " 3\r\nabc\r\n0\r\n\r\n"},
-		{"space behind a size", "3 \r\nabc\r\n0\r\n\r\n"},
-		{"space before an extension", "3 ;a\r\nabc\r\n0\r\n\r\n"},
-		{"size of seventeen digits", "00000000000000003\r\nabc\r\n0\r\n\r\n"},
-		{"size that overflows", "10000000000000003\r\nabc\r\n0\r\n\r\n"},
-		{"size that overflows to 0", "10000000000000000\r\n\r\n"},
-		{"size of 64 bits", "ffffffffffffffff\r\nabc\r\n0\r\n\r\n"},
-		{"bare LF behind a size", "3\nabc\r\n0\r\n\r\n"},
-		{"bare LF behind the last size", "3\r\nabc\r\n0\n\r\n"},
-		{"bare CR behind a size", "3\rabc\r\n0\r\n\r\n"},
-		{"bare LF behind the data", "3\r\nabc\n0\r\n\r\n"},
-		{"data too long", "3\r\nabcd\r\n0\r\n\r\n"},
-		{"data too short", "4\r\nabc\r\n0\r\n\r\n"},
-		{"two bytes that are no line end", "3\r\nabcXX0\r\n\r\n"},
-		{"bare LF in an extension", "3;a\nb\r\nabc\r\n0\r\n\r\n"},
-		{"bare CR in an extension", "3;a\rb\r\nabc\r\n0\r\n\r\n"},
-		{"NUL in an extension", "3;\x00\r\nabc\r\n0\r\n\r\n"},
-		{"bare LF at the end", "0\r\n\n"},
-		{"text at the end", "0\r\n\rX"},
-		{"request line for a trailer", "0\r\nGET http://{o}/2 HTTP/1.1\r\n\r\n"},
-		{"folded trailer", "0\r\nA: b\r\n c\r\n\r\n"},
-		{"trailer with a space before the colon", "0\r\nA : b\r\n\r\n"},
-		{"trailer without a name", "0\r\n: b\r\n\r\n"},
-		{"trailer with a bare LF", "0\r\nA: b\n\r\n"},
-		{"trailer with a bare CR", "0\r\nA: b\rB: c\r\n\r\n"},
-		{"trailer with a NUL", "0\r\nA: \x00\r\n\r\n"},
-		{"length for a trailer", "0\r\nContent-Length: 3\r\n\r\n"},
-		{"coding for a trailer", "0\r\ntransfer-encoding: chunked\r\n\r\n"},
-		{"Host for a trailer", "0\r\nHost: a\r\n\r\n"},
-	} {
-		rows = append(rows, requestRow{"chunked: " + b.name, "POST~Transfer-Encoding: chunked\r\n\r\n" + b.body, 400, "1002", true, ""})
-	}
-	return rows
-}()
-
-// refusedTargetRows are well framed, so that the connection goes on.
-var refusedTargetRows = []requestRow{
-	{"origin form", "GET / HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", false, ""},
-	{"origin form with a body", "POST / HTTP/1.1\r\nHost: {o}\r\nContent-Length: 3\r\n\r\nabc", 400, "1002", false, ""},
-	{"origin form with a chunked body", "POST / HTTP/1.1\r\nHost: {o}\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", 400, "1002", false, ""},
-	{"origin form that closes", "GET / HTTP/1.1\r\nHost: {o}\r\nConnection: close\r\n\r\n", 400, "1002", true, ""},
-	{"asterisk form", "OPTIONS * HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", false, ""},
-	{"network path", "GET //{o}/ HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", false, ""},
-	{"authority form", "GET {o} HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", false, ""},
-	{"one slash", "GET http:/{o}/ HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", false, ""},
-	{"three slashes", "GET http:///{o}/ HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", false, ""},
-	{"backslashes", "GET http:\\\\{o}\\ HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", false, ""},
-	{"backslash behind the host", "GET http://{o}\\a HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", false, ""},
-	{"user", "GET http://user@{o}/ HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", false, ""},
-	{"user and password", "GET http://user:pass@{o}/ HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", false, ""},
-	{"empty user", "GET http://@{o}/ HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", false, ""},
-	{"fragment", "GET http://{o}/#a HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", false, ""},
-	{"fragment before an @", "GET http://a#@{o}/ HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", false, ""},
-	{"port 0", "GET http://127.0.0.1:0/ HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", false, ""},
-	{"port 65536", "GET http://127.0.0.1:65536/ HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", false, ""},
-	{"two ports", "GET http://{o}:80/ HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", false, ""},
-	{"percent in the host", "GET http://%31{o}/ HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", false, ""},
-	{"non-ASCII host", "GET http://b\xc3\xbccher.example/ HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", false, ""},
-	{"ftp", "GET ftp://{o}/ HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1003", false, ""},
-	{"ftp with a body", "POST ftp://{o}/ HTTP/1.1\r\nHost: {o}\r\nContent-Length: 3\r\n\r\nabc", 400, "1003", false, ""},
-	{"ws", "GET ws://{o}/ HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1003", false, ""},
-	{"file", "GET file:///etc/passwd HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1003", false, ""},
-	{"ftp without a Host", "GET ftp://{o}/ HTTP/1.1\r\n\r\n", 400, "1002", false, ""},
-	{"no Host", "GET http://{o}/ HTTP/1.1\r\n\r\n", 400, "1002", false, ""},
-	{"no Host but a body", "POST http://{o}/ HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", 400, "1002", false, ""},
-	{"empty Host", "GET http://{o}/ HTTP/1.1\r\nHost:\r\n\r\n", 400, "1002", false, ""},
-	{"Host of white space", "GET http://{o}/ HTTP/1.1\r\nHost: \t \r\n\r\n", 400, "1002", false, ""},
-	{"Host with a space", "GET http://{o}/ HTTP/1.1\r\nHost: a b\r\n\r\n", 400, "1002", false, ""},
-	{"Host list", "GET http://{o}/ HTTP/1.1\r\nHost: {o}, {o}\r\n\r\n", 400, "1002", false, ""},
-	{"Host with a path", "GET http://{o}/ HTTP/1.1\r\nHost: {o}/\r\n\r\n", 400, "1002", false, ""},
-	{"Host with a user", "GET http://{o}/ HTTP/1.1\r\nHost: a@{o}\r\n\r\n", 400, "1002", false, ""},
-	{"Host with a bad port", "GET http://{o}/ HTTP/1.1\r\nHost: a:b\r\n\r\n", 400, "1002", false, ""},
-	{"refused port", "GET http://127.0.0.1:25/ HTTP/1.1\r\nHost: {o}\r\n\r\n", 403, "1013", false, ""},
-	{"refused port with a body", "POST http://127.0.0.1:25/ HTTP/1.1\r\nHost: {o}\r\nContent-Length: 3\r\n\r\nabc", 403, "1013", false, ""},
-	{"refused port with a malformed body", "POST http://127.0.0.1:25/ HTTP/1.1\r\nHost: {o}\r\nTransfer-Encoding: chunked\r\n\r\n0x\r\n", 400, "1002", true, ""},
-	{"refused address", "GET http://127.0.0.2/ HTTP/1.1\r\nHost: {o}\r\n\r\n", 403, "1000", false, ""},
-	{"refused address with a body", "POST http://127.0.0.2/ HTTP/1.1\r\nHost: {o}\r\nContent-Length: 3\r\n\r\nabc", 403, "1000", false, ""},
-	{"refused address with a malformed body", "POST http://127.0.0.2/ HTTP/1.1\r\nHost: {o}\r\nTransfer-Encoding: chunked\r\n\r\n0x\r\n", 400, "1002", true, ""},
-	{"unknown alias", "GET~X-WhSentry-TLS: true\r\nX-WhSentry-ClientCert: nobody\r\n\r\n", 400, "1010", false, ""},
-	{"two aliases", "GET~X-WhSentry-TLS: true\r\nX-WhSentry-ClientCert: a\r\nX-WhSentry-ClientCert: a\r\n\r\n", 400, "1010", false, ""},
-	{"CONNECT without a port", "CONNECT 127.0.0.1 HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", false, ""},
-	{"CONNECT with a URI", "CONNECT http://{o}/ HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", false, ""},
-	{"CONNECT with a path", "CONNECT {o}/ HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", false, ""},
-	{"CONNECT with a user", "CONNECT a@{o} HTTP/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", false, ""},
-	{"CONNECT without a Host", "CONNECT {o} HTTP/1.1\r\n\r\n", 400, "1002", false, ""},
-	{"CONNECT to a refused port", "CONNECT 127.0.0.1:25 HTTP/1.1\r\nHost: {o}\r\n\r\n", 403, "1013", false, ""},
-	{"CONNECT to a refused address", "CONNECT 127.0.0.2:80 HTTP/1.1\r\nHost: {o}\r\n\r\n", 403, "1000", false, ""},
-}
-
-// versionRows are about HTTP/1.0, and about versions that there are not.
-var versionRows = []requestRow{
-	{"1.0", "GET http://{o}/ HTTP/1.0\r\n\r\n", 200, "", true, "GET~UA~\r\n"},
-	{"1.0 with a Host", "GET http://{o}/ HTTP/1.0\r\nHost: a\r\n\r\n", 200, "", true, "GET~UA~\r\n"},
-	{"1.0 with an empty Host", "GET http://{o}/ HTTP/1.0\r\nHost:\r\n\r\n", 200, "", true, "GET~UA~\r\n"},
-	{"1.0 with a malformed Host", "GET http://{o}/ HTTP/1.0\r\nHost: a b\r\n\r\n", 400, "1002", true, ""},
-	{"1.0 with a body", "POST http://{o}/ HTTP/1.0\r\nContent-Length: 3\r\n\r\nabc", 200, "", true, "POST~Content-Length: 3\r\nUA~\r\nabc"},
-	{"1.0 that stays", "GET http://{o}/ HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", 200, "", false, "GET~UA~\r\n"},
-	{"1.0 that stays, refused", "GET http://127.0.0.2/ HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", 403, "1000", false, ""},
-	{"1.0 with Proxy-Connection", "GET http://{o}/ HTTP/1.0\r\nProxy-Connection: keep-alive\r\n\r\n", 200, "", true, "GET~UA~\r\n"},
-	{"1.0 with Expect", "POST http://{o}/ HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx", 200, "", true, "POST~Content-Length: 1\r\nUA~\r\nx"},
-	{"HEAD, refused", "HEAD http://127.0.0.2/ HTTP/1.1\r\nHost: {o}\r\n\r\n", 403, "1000", false, ""},
-	{"HEAD, malformed", "HEAD http://127.0.0.1/ HTTP/1.1\r\nHost : {o}\r\n\r\n", 400, "1002", true, ""},
-	{"1.0, refused", "GET http://127.0.0.2/ HTTP/1.0\r\n\r\n", 403, "1000", true, ""},
-	{"0.9", "GET http://{o}/\r\n\r\n", 400, "1002", true, ""},
-	{"0.9 with a version", "GET http://{o}/ HTTP/0.9\r\n\r\n", 400, "1002", true, ""},
-	{"1.2", "GET http://{o}/ HTTP/1.2\r\nHost: {o}\r\n\r\n", 400, "1002", true, ""},
-	{"2.0", "GET http://{o}/ HTTP/2.0\r\nHost: {o}\r\n\r\n", 400, "1002", true, ""},
-	{"2", "GET http://{o}/ HTTP/2\r\nHost: {o}\r\n\r\n", 400, "1002", true, ""},
-	{"the preface of HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "1002", true, ""},
-	{"1.1 with zeros", "GET http://{o}/ HTTP/01.01\r\nHost: {o}\r\n\r\n", 400, "1002", true, ""},
-	{"1,1", "GET http://{o}/ HTTP/1,1\r\nHost: {o}\r\n\r\n", 400, "1002", true, ""},
-	{"small letters", "GET http://{o}/ http/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", true, ""},
-	{"another protocol", "GET http://{o}/ ICY/1.1\r\nHost: {o}\r\n\r\n", 400, "1002", true, ""},
-}
-
-// TestRequestFraming sends each request alone, byte by byte, and with another behind it in the same write. The other
-// is for a destination of its own: after a refusal that closes it must not be served, and otherwise it must.
+// TestRequestFraming sends each request of the corpus alone, byte by byte, and with another behind it in the same
+// write, which must be served exactly where the connection goes on. At last another client asks the same destination:
+// each must get the answer to what it has asked, and the destination these requests and not a byte more. The rows run
+// side by side, each with a destination of its own: no byte of one may turn up in another.
 func TestRequestFraming(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
-	next := answering(t, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext")
-	for _, row := range requestRows {
-		t.Run(row.name, func(t *testing.T) {
+	for _, row := range corpus.Requests(t) {
+		t.Run(row.Name, func(t *testing.T) {
+			t.Parallel()
 			for _, how := range []struct {
 				name string
 				send func(c *rawConn, raw, behind string)
@@ -364,34 +41,125 @@ func TestRequestFraming(t *testing.T) {
 				{"byte by byte", func(c *rawConn, raw, _ string) { c.dribble(raw) }},
 				{"pipelined", func(c *rawConn, raw, behind string) { c.send(raw + behind) }},
 			} {
-				if how.name == "pipelined" && strings.HasPrefix(row.raw, "CONNECT ") {
+				if how.name == "pipelined" && strings.HasPrefix(row.Sends, "CONNECT ") {
 					continue // what follows is for the tunnel: TestBytesBehindARefusedConnect
 				}
-				row.run(t, s, next, how.name, how.send)
+				t.Run(how.name, func(t *testing.T) {
+					c := s.dialFor(t)
+					runRequests(t, s, c, row, how.name == "pipelined", func(raw, behind string) { how.send(c, raw, behind) })
+				})
 			}
 		})
 	}
 }
 
-// unjudging is an origin that answers every request with okResponse and does not mind what its target is.
-func unjudging(t *testing.T) *origin {
+// runRequests sends a row over c and looks what comes of it.
+func runRequests(t *testing.T, s *sentry, c *rawConn, row corpus.Request, pipelined bool, send func(raw, behind string)) {
+	t.Helper()
+	o := labelling(t)
+	row = row.To(o.addr)
+	send(row.Sends, get(o, "/behind"))
+	arrived := requestLines(row.Passed)
+	asked, _, _ := strings.Cut(row.Sends, " ")
+	for i, want := range row.Answers {
+		method := "GET"
+		switch {
+		case want.Reason == "" && len(arrived) == 0:
+			t.Fatalf("answer %d: the row says that it is the destination's, and passes no such request on", i)
+		case want.Reason == "":
+			method, _, _ = strings.Cut(arrived[0], " ")
+		case i == 0 && asked == "HEAD":
+			method = asked
+		}
+		r := c.receiveFinal(method)
+		if r.code() != want.Status || r.reason() != want.Reason || r.closing != want.Closed {
+			t.Fatalf("answer %d: got %s with reason %q, closing %v (%s); want %+v", i, r.status, r.reason(), r.closing, r.body, want)
+		}
+		if want.Reason == "" {
+			checkLabel(t, o, r, arrived[0])
+			arrived = arrived[1:]
+		}
+	}
+	passed := row.Passed
+	if row.Answers[len(row.Answers)-1].Closed {
+		if !c.ended() {
+			t.Error("got the connection open; want it closed")
+		}
+	} else {
+		if !pipelined {
+			c.send(get(o, "/behind"))
+		}
+		checkLabel(t, o, c.receive("GET"), "GET /behind HTTP/1.1")
+		passed += "GET /behind HTTP/1.1\r\nHost: " + o.addr + "\r\n" + ua + "\r\n"
+	}
+	other := s.dialFor(t)
+	other.send(get(o, "/other"))
+	checkLabel(t, o, other.receive("GET"), "GET /other HTTP/1.1")
+	passed += "GET /other HTTP/1.1\r\nHost: " + o.addr + "\r\n" + ua + "\r\n"
+	if got := o.bytes(); got != passed || o.connections() != 1 {
+		t.Errorf("got %q on %d connections at the destination; want %q on one", got, o.connections(), passed)
+	}
+}
+
+// labelling is an origin that answers every request with its own address and the request line, whatever that is.
+func labelling(t *testing.T) *origin {
 	t.Helper()
 	return newOrigin(t, func(c *originConn) {
 		for {
-			length := 0
-			for line := ""; line != "\r\n"; {
-				var err error
-				if line, err = c.r.ReadString('\n'); err != nil {
-					return
-				}
-				fmt.Sscanf(strings.ToLower(line), "content-length: %d\r\n", &length)
-			}
-			if _, err := io.CopyN(io.Discard, c.r, int64(length)); err != nil {
+			line, ok := readPlainly(c.r)
+			if !ok {
 				return
 			}
-			io.WriteString(c, okResponse)
+			label := c.LocalAddr().String() + " " + line
+			answer := withLength(label)
+			if strings.HasPrefix(line, "HEAD ") {
+				answer = "HTTP/1.1 200 OK\r\nX-Label: " + label + "\r\n\r\n"
+			}
+			if _, err := io.WriteString(c, answer); err != nil {
+				return
+			}
 		}
 	})
+}
+
+// checkLabel fails the test unless r is labelling's answer to the request with that line.
+func checkLabel(t *testing.T, o *origin, r *response, line string) {
+	t.Helper()
+	got := r.body
+	if strings.HasPrefix(line, "HEAD ") {
+		got += r.header.Get("X-Label")
+	}
+	if want := o.addr + " " + line; r.code() != 200 || got != want {
+		t.Fatalf("got %s with %q; want 200 with %q", r.status, got, want)
+	}
+}
+
+// readPlainly reads a request by its Content-Length and nothing else, and returns its first line.
+func readPlainly(r *bufio.Reader) (first string, ok bool) {
+	length := 0
+	for line := ""; line != "\r\n"; {
+		var err error
+		if line, err = r.ReadString('\n'); err != nil {
+			return "", false
+		}
+		if first == "" {
+			first = strings.TrimSuffix(line, "\r\n")
+		}
+		fmt.Sscanf(strings.ToLower(line), "content-length: %d\r\n", &length)
+	}
+	_, err := io.CopyN(io.Discard, r, int64(length))
+	return first, err == nil
+}
+
+// requestLines returns the first lines of the requests in raw.
+func requestLines(raw string) (lines []string) {
+	for r := bufio.NewReader(strings.NewReader(raw)); ; {
+		line, ok := readPlainly(r)
+		if !ok {
+			return lines
+		}
+		lines = append(lines, line)
+	}
 }
 
 // dribble sends raw a byte at a time, as far as the other side takes it.
@@ -403,50 +171,13 @@ func (c *rawConn) dribble(raw string) {
 	}
 }
 
-func (row requestRow) run(t *testing.T, s *sentry, next *origin, how string, send func(c *rawConn, raw, behind string)) {
-	t.Helper()
-	o := unjudging(t)
-	before := next.connections()
-	address := strings.NewReplacer("{o}", o.addr)
-	c := s.dial()
-	c.t = t
-	defer c.Close()
-	send(c, address.Replace(row.raw), get(next, "/behind"))
-	method, _, _ := strings.Cut(row.raw, " ")
-	r := c.receiveRefusable(method)
-	if r.code() != row.status || r.reason() != row.reason {
-		t.Fatalf("%s: got %s with reason %q (%s); want %d with %q", how, r.status, r.reason(), r.body, row.status, row.reason)
-	}
-	if row.reason == "" && r.body != "ok" {
-		t.Errorf("%s: got the body %q; want ok", how, r.body)
-	}
-	if r.closing != row.closed {
-		t.Errorf("%s: got Connection: close %v; want %v", how, r.closing, row.closed)
-	}
-	if row.closed {
-		if !c.ended() {
-			t.Errorf("%s: got the connection open; want it closed", how)
+// receiveFinal is receive for a request that may be told to continue first.
+func (c *rawConn) receiveFinal(method string) *response {
+	c.t.Helper()
+	for {
+		if r := c.receive(method); r.code() != 100 {
+			return r
 		}
-		if got := next.connections(); got != before {
-			t.Errorf("%s: got the request behind served; want it dropped", how)
-		}
-	} else {
-		if how != "pipelined" {
-			c.send(get(next, "/behind"))
-		}
-		if r := c.receive("GET"); r.code() != 200 || r.body != "next" {
-			t.Errorf("%s: got %s, %q behind it; want 200, next", how, r.status, r.body)
-		}
-	}
-	if got, want := o.bytes(), address.Replace(row.sent); got != want {
-		t.Errorf("%s: got %q at the destination; want %q", how, got, want)
-	}
-	want := 1
-	if row.sent == "" {
-		want = 0
-	}
-	if got := o.connections(); got != want {
-		t.Errorf("%s: got %d connections at the destination; want %d", how, got, want)
 	}
 }
 
@@ -642,149 +373,47 @@ func TestExpectOfTheDestination(t *testing.T) {
 	}
 }
 
-// responseRow is a response, byte for byte, and all that comes of it.
-type responseRow struct {
-	name, raw string
-	method    string // "": GET
-	hangsUp   bool   // the destination closes its connection behind it
-	want      string // what the client gets, byte for byte; "" for a 502
-	reason    string // of a 502
-	reused    bool   // the destination's connection serves another request
-}
-
-const untidyHint = "a response that is tidied ends its connection"
-
-// responseRows is the corpus of responses.
-var responseRows = []responseRow{
-	{"a length", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "", false, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "", true},
-	{"letters, order, Server and Date", "HTTP/1.1 299 So so\r\nserver: x\r\nDATE: y\r\nX-b: 1\r\nx-A: 2\r\nSet-Cookie: a\r\nset-cookie: b\r\ncontent-LENGTH: 002\r\nZ:\r\n\r\nok", "", false,
-		"HTTP/1.1 299 So so\r\nserver: x\r\nDATE: y\r\nX-b: 1\r\nx-A: 2\r\nSet-Cookie: a\r\nset-cookie: b\r\ncontent-LENGTH: 2\r\nZ:\r\n\r\nok", "", true},
-	{"no phrase", "HTTP/1.1 200 \r\nContent-Length: 0\r\n\r\n", "", false, "HTTP/1.1 200 \r\nContent-Length: 0\r\n\r\n", "", true},
-	{"no phrase and no space", "HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", "", false, "HTTP/1.1 200 \r\nContent-Length: 0\r\n\r\n", "", true},
-	{"bytes beyond ASCII", "HTTP/1.1 200 \xc3\xa4\xff\r\nA: \xfe\x80\r\nContent-Length: 0\r\n\r\n", "", false, "HTTP/1.1 200 \xc3\xa4\xff\r\nA: \xfe\x80\r\nContent-Length: 0\r\n\r\n", "", true},
-	{"chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1;a=b\r\nk\r\n0\r\n\r\n", "", false, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "", true},
-	{"chunked with trailers", "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\nTrailer: A\r\n\r\n2\r\nok\r\n0\r\nA: 1\r\nX-WhSentry-Reason: 2\r\n\r\n", "", false, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "", true},
-	{"until close", "HTTP/1.1 200 OK\r\n\r\nok", "", true, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "", false},
-	{"until close, empty", "HTTP/1.1 200 OK\r\n\r\n", "", true, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "", false},
-	{"close announced", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", "", false, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "", false},
-	{"1.0", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", "", true, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "", false},
-	{"1.0 until close", "HTTP/1.0 200 OK\r\n\r\nok", "", true, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "", false},
-	{"1.0 keep-alive", "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok", "", false, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "", true},
-
-	{"hop-by-hop", "HTTP/1.1 200 OK\r\nConnection: X-A, keep-alive\r\nKeep-Alive: 5\r\nx-a: 1\r\nUpgrade: h2c\r\nTE: a\r\nTrailer: b\r\nB: 1\r\nContent-Length: 0\r\n\r\n", "", false, "HTTP/1.1 200 OK\r\nB: 1\r\nContent-Length: 0\r\n\r\n", "", true},
-	{"Proxy-*", "HTTP/1.1 407 No\r\nProxy-Authenticate: Basic\r\nProxy-Connection: close\r\nproxy-status: a\r\nContent-Length: 0\r\n\r\n", "", false, "HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n", "", true},
-	{"forged reason", "HTTP/1.1 403 Forbidden\r\nX-WhSentry-Reason: IP is blocked\r\nX-WhSentry-ReasonCode: 1000\r\nx-whsentry-foo: 1\r\nContent-Length: 0\r\n\r\n", "", false, "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "", true},
-	{"forged reason in a fold", "HTTP/1.1 403 Forbidden\r\nX-WhSentry-Reason: a\r\n X-WhSentry-ReasonCode: 1000\r\nContent-Length: 0\r\n\r\n", "", false, "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "", false},
-
-	{"HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 5000000\r\n\r\n", "HEAD", false, "HTTP/1.1 200 OK\r\nContent-Length: 5000000\r\n\r\n", "", true},
-	{"HEAD, chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "HEAD", false, "HTTP/1.1 200 OK\r\n\r\n", "", true},
-	{"HEAD without a length", "HTTP/1.1 200 OK\r\n\r\n", "HEAD", false, "HTTP/1.1 200 OK\r\n\r\n", "", true},
-	{"HEAD with a body", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "HEAD", false, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", "", false},
-	{"204", "HTTP/1.1 204 No Content\r\n\r\n", "", false, "HTTP/1.1 204 No Content\r\n\r\n", "", true},
-	{"204 with a length", "HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n", "", false, "HTTP/1.1 204 No Content\r\n\r\n", "", true},
-	{"204 with a body", "HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\nok", "", false, "HTTP/1.1 204 No Content\r\n\r\n", "", false},
-	{"204 with chunks", "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "", false, "HTTP/1.1 204 No Content\r\n\r\n", "", false},
-	{"304", "HTTP/1.1 304 Not Modified\r\nETag: a\r\nContent-Length: 2\r\n\r\n", "", false, "HTTP/1.1 304 Not Modified\r\nETag: a\r\nContent-Length: 2\r\n\r\n", "", true},
-	{"304 with a body", "HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\nok", "", false, "HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n", "", false},
-	{"205", "HTTP/1.1 205 Reset\r\nContent-Length: 0\r\n\r\n", "", false, "HTTP/1.1 205 Reset\r\nContent-Length: 0\r\n\r\n", "", true},
-
-	{"bytes behind the body", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 500 Forged\r\nContent-Length: 0\r\n\r\n", "", false, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "", false},
-	{"a byte behind the body", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok\n", "", false, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "", false},
-	{"bytes behind the chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\nHTTP/1.1 500 Forged\r\n\r\n", "", false, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "", false},
-	{"two responses to a HEAD", "HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 500 Forged\r\nContent-Length: 0\r\n\r\n", "HEAD", false, "HTTP/1.1 200 OK\r\n\r\n", "", false},
-
-	{"bare LF", "HTTP/1.1 200 OK\nA: 1\nContent-Length: 2\n\nok", "", false, "HTTP/1.1 200 OK\r\nA: 1\r\nContent-Length: 2\r\n\r\nok", "", false},
-	{"bare LF after the status line", "HTTP/1.1 200 OK\nContent-Length: 2\r\n\r\nok", "", false, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "", false},
-	{"bare LF as the empty line", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\nok", "", false, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "", false},
-	{"bare LF, HEAD", "HTTP/1.1 200 OK\n\n", "HEAD", false, "HTTP/1.1 200 OK\r\n\r\n", "", false},
-	{"folded", "HTTP/1.1 200 OK\r\nA: 1\r\n\t2\r\n 3\r\nContent-Length: 2\r\n\r\nok", "", false, "HTTP/1.1 200 OK\r\nA: 1  \t2   3\r\nContent-Length: 2\r\n\r\nok", "", false},
-	{"folded, what looks like a length", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nA: 1\r\n Content-Length: 3\r\n\r\nok", "", false, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nA: 1   Content-Length: 3\r\n\r\nok", "", false},
-	{"untidy until close", "HTTP/1.1 200 OK\nA: 1\n 2\n\nok", "", true, "HTTP/1.1 200 OK\r\nA: 1  2\r\nContent-Length: 2\r\n\r\nok", "", false},
-
-	{"interim", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nX-WhSentry-Reason: a\r\nConnection: b\r\nb: 1\r\n\r\n" + okResponse, "", false, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + okResponse, "", true},
-	{"three interim ones", "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 199 Odd\r\n\r\n" + okResponse, "", false, "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 199 Odd\r\n\r\n" + okResponse, "", true},
-	{"interim with a length", "HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\n\r\n" + okResponse, "", false, "HTTP/1.1 103 Early Hints\r\n\r\n" + okResponse, "", true},
-	{"untidy interim", "HTTP/1.1 103 Early Hints\nLink: a\n b\n\n" + okResponse, "", false, "HTTP/1.1 103 Early Hints\r\nLink: a  b\r\n\r\n" + okResponse, "", false},
-
-	{"101", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: a\r\nConnection: Upgrade\r\n\r\n", "", false, "", "1011", false},
-	{"101 and bytes", "HTTP/1.1 101 Switching Protocols\r\n\r\n" + okResponse, "", false, "", "1011", false},
-	{"status 000", "HTTP/1.1 000 OK\r\nContent-Length: 2\r\n\r\nok", "", false, "", "1011", false},
-	{"status 099", "HTTP/1.1 099 OK\r\nContent-Length: 2\r\n\r\nok", "", false, "", "1011", false},
-	{"status 600", "HTTP/1.1 600 OK\r\nContent-Length: 2\r\n\r\nok", "", false, "", "1011", false},
-	{"status of two digits", "HTTP/1.1 20 OK\r\nContent-Length: 2\r\n\r\nok", "", false, "", "1011", false},
-	{"status of four digits", "HTTP/1.1 2000 OK\r\nContent-Length: 2\r\n\r\nok", "", false, "", "1011", false},
-	{"status that is text", "HTTP/1.1 abc OK\r\nContent-Length: 2\r\n\r\nok", "", false, "", "1011", false},
-	{"two spaces before the status", "HTTP/1.1  200 OK\r\nContent-Length: 2\r\n\r\nok", "", false, "", "1011", false},
-	{"tab before the status", "HTTP/1.1\t200 OK\r\nContent-Length: 2\r\n\r\nok", "", false, "", "1011", false},
-	{"version 2.0", "HTTP/2.0 200 OK\r\nContent-Length: 2\r\n\r\nok", "", false, "", "1011", false},
-	{"version 1.2", "HTTP/1.2 200 OK\r\nContent-Length: 2\r\n\r\nok", "", false, "", "1011", false},
-	{"version 0.9", "<html>ok</html>", "", true, "", "1011", false},
-	{"a protocol that speaks first", "220 mail.example ESMTP", "", false, "", "1011", false},
-	{"ICY", "ICY 200 OK\r\n\r\n", "", false, "", "1011", false},
-	{"an empty line in front", "\r\n" + okResponse, "", false, "", "1011", false},
-	{"control byte in the phrase", "HTTP/1.1 200 O\x00K\r\nContent-Length: 2\r\n\r\nok", "", false, "", "1011", false},
-	{"bare CR in the phrase", "HTTP/1.1 200 OK\rA: b\r\nContent-Length: 2\r\n\r\nok", "", false, "", "1011", false},
-	{"bare CR in a value", "HTTP/1.1 200 OK\r\nA: b\rSet-Cookie: c\r\nContent-Length: 2\r\n\r\nok", "", false, "", "1011", false},
-	{"CR CR LF", "HTTP/1.1 200 OK\r\nA: b\r\r\nContent-Length: 2\r\n\r\nok", "", false, "", "1011", false},
-	{"NUL in a value", "HTTP/1.1 200 OK\r\nA: \x00\r\nContent-Length: 2\r\n\r\nok", "", false, "", "1011", false},
-	{"space before the colon", "HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\nok", "", false, "", "1011", false},
-	{"space in a name", "HTTP/1.1 200 OK\r\nA b: c\r\nContent-Length: 2\r\n\r\nok", "", false, "", "1011", false},
-	{"no name", "HTTP/1.1 200 OK\r\n: c\r\nContent-Length: 2\r\n\r\nok", "", false, "", "1011", false},
-	{"no colon", "HTTP/1.1 200 OK\r\nabc\r\nContent-Length: 2\r\n\r\nok", "", false, "", "1011", false},
-	{"folded first field", "HTTP/1.1 200 OK\r\n A: b\r\nContent-Length: 2\r\n\r\nok", "", false, "", "1011", false},
-	{"folded length", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n 3\r\n\r\nok", "", false, "", "1011", false},
-	{"folded length below nothing", "HTTP/1.1 200 OK\r\nContent-Length:\r\n 2\r\n\r\nok", "", false, "", "1011", false},
-	{"folded coding", "HTTP/1.1 200 OK\r\nTransfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n", "", false, "", "1011", false},
-	{"both framings", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "", false, "", "1011", false},
-	{"both framings, HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n", "HEAD", false, "", "1011", false},
-	{"same length twice", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok", "", false, "", "1011", false},
-	{"two lengths", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nContent-Length: 2\r\n\r\nok", "", false, "", "1011", false},
-	{"length list", "HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok", "", false, "", "1011", false},
-	{"negative length", "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nok", "", false, "", "1011", false},
-	{"length with a sign", "HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok", "", false, "", "1011", false},
-	{"empty length", "HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\nok", "", true, "", "1011", false},
-	{"identity", "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\nok", "", true, "", "1011", false},
-	{"gzip, chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "", false, "", "1011", false},
-	{"coding twice", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "", false, "", "1011", false},
-	{"chunked of 1.0", "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "", false, "", "1011", false},
-	{"malformed interim", "HTTP/1.1 103 Early Hints\r\nA : b\r\n\r\n" + okResponse, "", false, "", "1011", false},
-
-	{"nothing", "", "", true, "", "1011", false},
-	{"half a status line", "HTTP/1.1 20", "", true, "", "1011", false},
-	{"half a head", "HTTP/1.1 200 OK\r\nContent-Le", "", true, "", "1011", false},
-	{"a head without its empty line", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n", "", true, "", "1011", false},
-	{"an interim one alone", "HTTP/1.1 100 Continue\r\n\r\n", "", true, "", "1011", false},
-	{"a body cut short", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok", "", true, "", "1011", false},
-	{"no body at all", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", "", true, "", "1011", false},
-	{"chunks cut in the data", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nok", "", true, "", "1011", false},
-	{"chunks cut between two", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", "", true, "", "1011", false},
-	{"chunks cut before the last line", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n", "", true, "", "1011", false},
-	{"chunks cut in a trailer", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nA: b\r\n", "", true, "", "1011", false},
-	{"chunk size 0x", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0x2\r\nok\r\n0\r\n\r\n", "", false, "", "1011", false},
-	{"chunk size with a space", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2 \r\nok\r\n0\r\n\r\n", "", false, "", "1011", false},
-	{"chunks with bare LF", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\nok\n0\n\n", "", false, "", "1011", false},
-	{"chunk that overflows", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000002\r\nok\r\n0\r\n\r\n", "", false, "", "1011", false},
-	{"chunk too long", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nokk\r\n0\r\n\r\n", "", false, "", "1011", false},
-	{"malformed trailer", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nA : b\r\n\r\n", "", false, "", "1011", false},
-	{"length for a trailer", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nContent-Length: 5\r\n\r\n", "", false, "", "1011", false},
-}
-
-// TestResponseFraming has each response sent in one piece and byte by byte. Behind each the client asks the same
-// destination for another: it must get that one's own answer, on the old connection or a new one as it is due.
+// TestResponseFraming has each response of the corpus sent in one piece and byte by byte.
 func TestResponseFraming(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
-	for _, row := range responseRows {
-		t.Run(row.name, func(t *testing.T) {
-			row.run(t, s, false)
-			row.run(t, s, true)
+	for _, row := range slices.Concat(corpus.Responses(t), chunkedResponses(t)) {
+		t.Run(row.Name, func(t *testing.T) {
+			t.Parallel()
+			runResponse(t, s, row, false)
+			runResponse(t, s, row, true)
 		})
 	}
 }
 
+// chunkedResponses are responses with the chunked bodies of the corpus' requests: one decoder is for both ways.
+func chunkedResponses(t *testing.T) (rows []corpus.Response) {
+	t.Helper()
+	for _, request := range corpus.Requests(t) {
+		body, ok := strings.CutPrefix(request.To("a").Sends, "POST http://a/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+		if !ok || len(request.Answers) > 1 {
+			continue
+		}
+		row := corpus.Response{Name: request.Name, Method: "POST", Sends: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body, Reused: true}
+		if request.Refused() {
+			row.Answer, row.Reused = corpus.Answer{Status: 502, Reason: "1011"}, false
+		} else {
+			_, data, _ := strings.Cut(request.To("a").Passed, "\r\n\r\n")
+			row.Passed = withLength(data)
+		}
+		rows = append(rows, row)
+	}
+	if len(rows) < 50 {
+		t.Fatalf("got %d chunked bodies; want the corpus' many", len(rows))
+	}
+	return rows
+}
+
 const secondResponse = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecond"
 
-func (row responseRow) run(t *testing.T, s *sentry, dribbled bool) {
+// runResponse has a row's response sent. Behind it the client asks the same destination for another: it must get that
+// one's own answer, on the old connection or a new one as it is due.
+func runResponse(t *testing.T, s *sentry, row corpus.Response, dribbled bool) {
 	t.Helper()
 	o := newOrigin(t, func(oc *originConn) {
 		for {
@@ -793,50 +422,48 @@ func (row responseRow) run(t *testing.T, s *sentry, dribbled bool) {
 				return
 			}
 			if req.RequestURI == "/2" {
-				io.WriteString(oc, secondResponse)
+				io.WriteString(oc, withLength("second from "+req.Host))
 				continue
 			}
 			if dribbled {
-				(&rawConn{Conn: oc.Conn}).dribble(row.raw)
+				(&rawConn{Conn: oc.Conn}).dribble(row.Sends)
 			} else {
-				io.WriteString(oc, row.raw)
+				io.WriteString(oc, row.Sends)
 			}
-			if row.hangsUp {
+			if row.HangsUp {
 				return
 			}
 		}
 	})
-	method := row.method
-	if method == "" {
-		method = "POST"
-	}
-	c := s.dial()
-	c.t = t
+	c := s.dialFor(t)
 	defer c.Close()
-	c.send(method + " http://" + o.addr + "/ HTTP/1.1\r\nHost: a\r\n\r\n")
-	if row.want == "" {
-		r := c.receive(method)
-		if r.code() != 502 || r.reason() != row.reason || r.closing {
-			t.Fatalf("dribbled %v: got %s, %s, closing %v; want 502, %s, false", dribbled, r.status, r.reason(), r.closing, row.reason)
+	c.send(row.Method + " http://" + o.addr + "/ HTTP/1.1\r\nHost: a\r\n\r\n")
+	if row.Passed == "" {
+		r := c.receive(row.Method)
+		if r.code() != row.Answer.Status || r.reason() != row.Answer.Reason || r.closing {
+			t.Fatalf("dribbled %v: got %s, %s, closing %v; want %+v", dribbled, r.status, r.reason(), r.closing, row.Answer)
 		}
-	} else {
-		got := make([]byte, len(row.want))
-		n, err := io.ReadFull(c.r, got)
-		if err != nil || string(got) != row.want {
-			t.Fatalf("dribbled %v: got %q, %v; want %q", dribbled, got[:n], err, row.want)
-		}
+	} else if got, err := c.take(len(row.Passed)); got != row.Passed {
+		t.Fatalf("dribbled %v: got %q, %v; want %q", dribbled, got, err, row.Passed)
 	}
 	if got := strings.Count(o.bytes(), " / HTTP/1.1\r\n"); got != 1 {
 		t.Errorf("dribbled %v: got the request %d times at the destination; want once", dribbled, got)
 	}
 	c.send(get(o, "/2"))
-	got := make([]byte, len(secondResponse))
-	if n, err := io.ReadFull(c.r, got); err != nil || string(got) != secondResponse {
-		t.Fatalf("dribbled %v: got %q, %v for the second request; want %q", dribbled, got[:n], err, secondResponse)
+	second := withLength("second from " + o.addr)
+	if got, err := c.take(len(second)); got != second {
+		t.Fatalf("dribbled %v: got %q, %v for the second request; want %q", dribbled, got, err, second)
 	}
-	if reused := o.connections() == 1; reused != row.reused && !(dribbled && row.reused) {
-		t.Errorf("dribbled %v: got %d connections at the destination; want reuse to be %v (%s)", dribbled, o.connections(), row.reused, untidyHint)
+	if reused := o.connections() == 1; reused != row.Reused && !(dribbled && row.Reused) {
+		t.Errorf("dribbled %v: got %d connections at the destination; want reuse to be %v (what is tidied ends its connection)", dribbled, o.connections(), row.Reused)
 	}
+}
+
+// take returns the next n bytes, or as many as there are.
+func (c *rawConn) take(n int) (string, error) {
+	got := make([]byte, n)
+	n, err := io.ReadFull(c.r, got)
+	return string(got[:n]), err
 }
 
 // TestInterimForOldClients holds that a client of HTTP/1.0 gets no interim response.
@@ -1207,6 +834,16 @@ func TestReasonInTheStatusLine(t *testing.T) {
 	}
 }
 
+// insideRow is a request inside an intercepted tunnel, and what comes of it. In raw and sent, {o} stands for the
+// tunnel's host and port.
+type insideRow struct {
+	name, raw string
+	status    int
+	reason    string // "" where the destination answers
+	closed    bool   // the client's connection ends after the answer
+	sent      string // what reaches the destination
+}
+
 // TestFramingInsideATunnel holds that a request inside an intercepted tunnel is judged as strictly as any, and that it
 // goes to the tunnel's host and port or nowhere.
 func TestFramingInsideATunnel(t *testing.T) {
@@ -1218,7 +855,7 @@ func TestFramingInsideATunnel(t *testing.T) {
 	o := answeringTLS(t, serving(root.Leaf(t, hooksHost)), okResponse)
 	authority := o.to(hooksHost)
 	const line = " HTTP/1.1\r\nHost: {o}\r\n\r\n"
-	rows := []requestRow{
+	rows := []insideRow{
 		{"origin form", "GET /a/../b?c" + line, 200, "", false, "GET /a/../b?c HTTP/1.1\r\nHost: {o}\r\n" + ua + "\r\n"},
 		{"path of slashes", "GET //evil.test/" + line, 200, "", false, "GET //evil.test/ HTTP/1.1\r\nHost: {o}\r\n" + ua + "\r\n"},
 		{"absolute form", "GET https://{o}/a" + line, 200, "", false, "GET /a HTTP/1.1\r\nHost: {o}\r\n" + ua + "\r\n"},
@@ -1237,12 +874,9 @@ func TestFramingInsideATunnel(t *testing.T) {
 		{"asterisk of a GET", "GET *" + line, 400, "1002", false, ""},
 		{"CONNECT", "CONNECT {o}" + line, 405, "1015", false, ""},
 	}
-	for _, table := range [][]requestRow{refusedHeadRows, refusedFramingRows, refusedBodyRows} {
-		for _, row := range table {
-			if strings.Contains(row.raw, "~") {
-				row.raw = strings.Replace(row.raw, "~", " / HTTP/1.1\r\nHost: {o}\r\n", 1)
-				rows = append(rows, row)
-			}
+	for _, r := range corpus.Requests(t) {
+		if inside, ok := r.Inside(authority); ok && r.Refused() {
+			rows = append(rows, insideRow{r.Name, inside.Sends, 400, "1002", true, ""})
 		}
 	}
 	for _, row := range rows {

@@ -47,6 +47,21 @@ func startTLS(t *testing.T, root *catest.Authority, trust func(cfg *ca.Config), 
 // startResolver serves DNS: 127.0.0.1 for names that end in .test, and no other names.
 func startResolver(t *testing.T) netip.AddrPort {
 	t.Helper()
+	return serveDNS(t, func(reply *dns.Msg) {
+		name := reply.Question[0].Name
+		switch {
+		case !strings.HasSuffix(strings.ToLower(name), ".test."):
+			reply.Rcode = dns.RcodeNameError
+		case reply.Question[0].Qtype == dns.TypeA:
+			reply.Answer = []dns.RR{&dns.A{
+				Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 60}, A: net.IPv4(127, 0, 0, 1)}}
+		}
+	})
+}
+
+// serveDNS is a name server whose replies answer completes.
+func serveDNS(t *testing.T, answer func(reply *dns.Msg)) netip.AddrPort {
+	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatalf("listen: %v", err)
@@ -55,14 +70,7 @@ func startResolver(t *testing.T) netip.AddrPort {
 	server := &dns.Server{PacketConn: conn, NotifyStartedFunc: func() { close(started) }}
 	server.Handler = dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
 		reply := new(dns.Msg).SetReply(q)
-		name := q.Question[0].Name
-		switch {
-		case !strings.HasSuffix(strings.ToLower(name), ".test."):
-			reply.Rcode = dns.RcodeNameError
-		case q.Question[0].Qtype == dns.TypeA:
-			reply.Answer = []dns.RR{&dns.A{
-				Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 60}, A: net.IPv4(127, 0, 0, 1)}}
-		}
+		answer(reply)
 		w.WriteMsg(reply)
 	})
 	go func() { // awaited below

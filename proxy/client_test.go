@@ -1,0 +1,77 @@
+package proxy
+
+import (
+	"bytes"
+	"net"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// lockedBuffer is a log that several goroutines write to.
+type lockedBuffer struct {
+	mu sync.Mutex // guards the following
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// A proxy may begin to stop at any moment of a request, also between its end and the wait for the next one.
+func TestStoppingAtAnyMoment(t *testing.T) {
+	var log lockedBuffer
+	p := startForBench(t, nil)
+	logging := *p.run.Load()
+	logging.log = zerolog.New(&log)
+	p.run.Store(&logging)
+	t.Cleanup(func() { p.closing.Store(false) })
+
+	var flips sync.WaitGroup
+	done := make(chan struct{})
+	flips.Go(func() { // until done
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(50 * time.Microsecond): // about as long as a request takes
+				p.closing.Store(true)
+				runtime.Gosched()
+				p.closing.Store(false)
+			}
+		}
+	})
+	addr := p.Addrs()[0].String()
+	request := []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n") // refused, which is quick
+	for end := time.Now().Add(time.Second); time.Now().Before(end); {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 50 {
+			if _, err := conn.Write(request); err != nil {
+				break
+			}
+			if _, err := conn.Read(make([]byte, 4*kiB)); err != nil {
+				break
+			}
+		}
+		conn.Close()
+	}
+	close(done)
+	flips.Wait()
+	if got := log.String(); got != "" {
+		t.Errorf("got in the log: %.300s", got)
+	}
+}
