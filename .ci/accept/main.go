@@ -15,16 +15,18 @@ import (
 
 // options are what the scripts pass to every subcommand.
 type options struct {
-	whsentry string // path of the binary to try
-	scratch  string // an existing directory that the script removes afterwards
-	node     string // a directory with node_modules of the Node clients; "": leave them out
-	control  string // path of the far side's control socket
-	requests int    // how many requests the load sends
+	whsentry string        // path of the binary to try
+	scratch  string        // an existing directory that the script removes afterwards
+	node     string        // a directory with node_modules of the Node clients; "": leave them out
+	control  string        // path of the far side's control socket
+	requests int           // how many requests the load sends
+	duration time.Duration // how long the soak lasts
 }
 
 func main() {
 	subcommands := map[string]func(context.Context, options) *report{
-		"clients": clients, "far": far, "near": near, "load": load, "signals": signals, "tls": tlsChecks,
+		"clients": clients, "crowd": crowd, "far": far, "isolation": isolation, "near": near, "load": load, "resources": resources, "scaling": scaling, "signals": signals, "soak": soak, "tls": tlsChecks,
+		"upgrade": upgrade,
 	}
 	name := ""
 	if len(os.Args) > 1 {
@@ -32,7 +34,7 @@ func main() {
 	}
 	run, known := subcommands[name]
 	if !known {
-		fmt.Fprintf(os.Stderr, "accept: %q is no subcommand; want clients, far, near, load, signals or tls\n", name)
+		fmt.Fprintf(os.Stderr, "accept: %q is no subcommand; want clients, crowd, far, isolation, near, load, resources, scaling, signals, soak, tls or upgrade\n", name)
 		os.Exit(2)
 	}
 	var o options
@@ -42,6 +44,7 @@ func main() {
 	flags.StringVar(&o.node, "node", "", "directory with node_modules")
 	flags.StringVar(&o.control, "control", "", "path of the control socket")
 	flags.IntVar(&o.requests, "requests", 100_000, "requests of the load")
+	flags.DurationVar(&o.duration, "duration", 10*time.Minute, "how long the soak lasts")
 	limit := flags.Duration("limit", 5*time.Minute, "how long the whole may take")
 	flags.Parse(os.Args[2:])
 

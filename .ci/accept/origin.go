@@ -74,12 +74,17 @@ func (o *origin) close() {
 	for _, ln := range o.listeners {
 		ln.Close()
 	}
+	o.drop()
+	o.wg.Wait()
+}
+
+// drop closes every connection, but goes on listening.
+func (o *origin) drop() {
 	o.mu.Lock()
+	defer o.mu.Unlock()
 	for conn := range o.open {
 		conn.Close()
 	}
-	o.mu.Unlock()
-	o.wg.Wait()
 }
 
 // serve answers one connection's requests, one after the other.
@@ -153,6 +158,19 @@ func respond(conn net.Conn, m *message) bool {
 	case "hang":
 		io.Copy(io.Discard, conn)
 	case "vanish": // close without a byte
+	case "reset": // SAID SENT, or without either nothing, then a reset
+		if len(words) > 1 {
+			text(sized(number(1), number(2), false))
+		}
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			tcp.SetLinger(0)
+		}
+	case "drip": // BYTES, one every 10 ms
+		text(sized(number(1), 0, false))
+		for i := 0; i < number(1) && text("r"); i++ {
+			time.Sleep(10 * time.Millisecond)
+		}
+		return true
 	case "garbage":
 		text("HTTP/1.1 abc\r\n\r\n")
 	case "both":

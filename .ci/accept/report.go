@@ -28,6 +28,13 @@ func (r *report) check(name string, err error) bool {
 	return true
 }
 
+// skip says that a check could not be made here, and why. It counts neither way.
+func (r *report) skip(name, why string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	fmt.Printf("skip %s: %s\n", name, why)
+}
+
 // finish prints the summary and returns the exit code: a report without a single check is a failure.
 func (r *report) finish() int {
 	fmt.Printf("%s: %d checks held, %d did not\n", r.name, r.passed, r.failed)

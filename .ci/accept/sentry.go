@@ -48,6 +48,11 @@ func freeAddresses(n int) (free []string) {
 
 // launch starts whsentry with its settings in dir/config.yaml (none where config is "") and does not wait for it.
 func launch(o options, dir, config string, args ...string) (*sentry, error) {
+	return launchAs(o, dir, config, func(*exec.Cmd) {}, args...)
+}
+
+// launchAs is launch with a command that prepare has changed.
+func launchAs(o options, dir, config string, prepare func(*exec.Cmd), args ...string) (*sentry, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -69,6 +74,7 @@ func launch(o options, dir, config string, args ...string) (*sentry, error) {
 	s := &sentry{dir: dir, ended: make(chan struct{}), process: exec.Command(o.whsentry, args...)}
 	s.process.Dir, s.process.Stdout, s.process.Stderr = dir, stdout, stderr
 	s.process.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "XDG_CACHE_HOME=" + filepath.Join(dir, "cache")}
+	prepare(s.process)
 	if err := s.process.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", o.whsentry, err)
 	}
