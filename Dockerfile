@@ -18,4 +18,6 @@ COPY --from=build --chown=65532:65532 /out/cache /var/cache
 ENV XDG_CACHE_HOME=/var/cache
 USER 65532:65532
 EXPOSE 9090 2112
+# It goes by the environment and /config.yaml, as the proxy does; flags behind the image's name are unknown to it.
+HEALTHCHECK --interval=5s --timeout=6s --start-period=5s --retries=3 CMD ["/whsentry", "health"]
 ENTRYPOINT ["/whsentry"]
