@@ -117,6 +117,7 @@ func (ex *exchange) startTLS(u *upstream) *failure {
 	if err != nil {
 		return handshakeFailure(err, host, limit)
 	}
+	u.wire.received = func() { u.due.Store(now() + int64(u.idle)) }
 	u.Conn, u.tlsVersion = conn, tlsVersionName(conn.ConnectionState().Version)
 	return nil
 }

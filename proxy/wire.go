@@ -18,6 +18,8 @@ type wire struct {
 	glancing bool // Read takes what is there and does not wait
 	holding  bool // Write keeps what it was not able to send before its deadline
 	held     []byte
+	// received, where it is set, is called with each piece of a record: TLS itself tells only of whole ones.
+	received func()
 	// write, where it is set, stands in for the socket's Write: it is how a slow client's progress is seen below TLS.
 	write func([]byte) (int, error)
 }
@@ -27,6 +29,9 @@ func (w *wire) Read(p []byte) (int, error) {
 		return w.readNow(p)
 	}
 	n, err := w.socket.Read(p)
+	if n > 0 && w.received != nil {
+		w.received()
+	}
 	if err == io.EOF {
 		w.sawFIN = true
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -749,4 +750,25 @@ func TestTLSReload(t *testing.T) {
 		t.Fatalf("reload: %v", err)
 	}
 	s.exchange(overTLS(o.to(hooksHost), "/4", "x")).check(t, "200 OK", "")
+}
+
+// TestTrickledRecord sends an answer's TLS record in pieces, each soon enough, all of them later than readTimeout: bytes
+// that have come end the idleness, whole record or not.
+func TestTrickledRecord(t *testing.T) {
+	t.Parallel()
+	root := catest.Root(t, "Root")
+	s := startTLS(t, root, nil, func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = 900 * time.Millisecond })
+	o := newTLSOrigin(t, serving(root.Leaf(t, hooksHost)), func(c *tlsConn) {
+		if !c.request() {
+			return
+		}
+		c.wire.packs = true
+		io.WriteString(c, okResponse)
+		for piece := range slices.Chunk(c.wire.packed, len(c.wire.packed)/7+1) {
+			c.wire.Conn.Write(piece)
+			time.Sleep(200 * time.Millisecond) // what a trickle is
+		}
+	})
+	r := s.exchangeFor(t, overTLS(o.to(hooksHost), "/", "x"))
+	r.check(t, "200 OK", "")
 }
