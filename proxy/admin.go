@@ -33,9 +33,12 @@ func newAdmin(address string, passed *net.TCPListener, p *Proxy) (*admin, error)
 		Name:         "whsentry",
 		ReadTimeout:  10 * time.Second,
 		WriteTimeout: 30 * time.Second,
-		IdleTimeout:  2 * time.Minute,
+		// Longer than what asks for metrics or health pauses, and short enough that connections which nobody uses do
+		// not keep those out.
+		IdleTimeout: 30 * time.Second,
 		// What asks for metrics is a handful of clients; more are a mistake or an attack.
-		Concurrency: 256,
+		Concurrency:   1024,
+		MaxConnsPerIP: 256,
 		// The server's clean-up goroutine outlives Shutdown by this long.
 		MaxIdleWorkerDuration: 100 * time.Millisecond,
 		MaxRequestBodySize:    1,

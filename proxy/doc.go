@@ -5,8 +5,9 @@
 //
 // The files, in the order in which a request meets them:
 //
-//	proxy.go        Proxy: New, Serve, Shutdown; owns listeners, clients, pool, sweeper (reload.go: Reload)
-//	listener.go     the sockets that clients connect to
+//	proxy.go        Proxy: New, Serve; owns listeners, clients, pool, sweeper (reload.go: Reload, shutdown.go: Shutdown)
+//	listener.go     the sockets that clients connect to (activation.go: those passed by a parent, portgroup_linux.go:
+//	                leaving a port to those who share it)
 //	greeting.go     what comes before a client's first request: PROXY protocol, TLS
 //	client.go       a client's connection: reading and writing under time limits, lingering, vanishing
 //	handler.go      one exchange: read the head, route it, read the body, forward it, finish: answer, count, log
@@ -37,7 +38,7 @@
 //
 // A client's goroutine does all of it, from the first byte of a request to the last of its answer; there is no
 // hand-over to another one, but for the second direction of a tunnel. open, in connect.go, is the only function that
-// makes a connection, and guard.Dialer the only thing that it asks for one.
+// makes a connection to a destination, and guard.Dialer the only thing that it asks for one.
 //
 // # Why the parser is our own
 //

@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"fmt"
+	"io"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -32,7 +34,16 @@ func TestBlockedAnswerIsByteForByte(t *testing.T) {
 	s := start(t, nil)
 	c := s.dial()
 	c.send("GET http://127.0.0.2/ HTTP/1.1\r\nHost: 127.0.0.2\r\n\r\n")
+	want := regexp.MustCompile(`^HTTP/1\.1 403 Forbidden\r\n` +
+		`Content-Type: text/plain; charset=utf-8\r\n` +
+		`X-Content-Type-Options: nosniff\r\n` +
+		`X-Whsentry-Reason: IP 127\.0\.0\.2 is blocked\r\n` +
+		`X-Whsentry-Reasoncode: 1000\r\n` +
+		`Date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\r\n` +
+		`Content-Length: 24\r\n\r\nIP 127\.0\.0\.2 is blocked\n$`)
 	buf := make([]byte, 4096)
-	n, _ := c.Read(buf)
-	t.Logf("%s", buf[:n])
+	n, err := io.ReadAtLeast(c, buf, len("HTTP/1.1 403 Forbidden"))
+	if err != nil || !want.Match(buf[:n]) {
+		t.Errorf("got %q", buf[:n])
+	}
 }
