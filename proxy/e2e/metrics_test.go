@@ -216,7 +216,7 @@ func TestHealth(t *testing.T) {
 	for _, tt := range []struct {
 		path   string
 		status int
-	}{{"/healthz", 200}, {"/readyz", 200}, {"/metrics", 200}, {"/", 404}, {"/debug/pprof/", 404}} {
+	}{{"/healthz", 200}, {"/readyz", 200}, {"/metrics", 200}, {"/", 200}, {"/debug/pprof/", 404}} {
 		if status, _ := s.admin(tt.path); status != tt.status {
 			t.Errorf("got %d for %s; want %d", status, tt.path, tt.status)
 		}
