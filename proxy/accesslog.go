@@ -57,7 +57,7 @@ func (l *accessLog) appendText(dst []byte, ex *exchange, at time.Time, took time
 	dst = append(dst, ' ')
 	dst = appendEscaped(dst, orDash(ex.method()))
 	dst = append(dst, ' ')
-	ex.url = ex.appendURL(ex.url[:0])
+	ex.url = ex.appendURL(ex.url[:0], ex.run.cfg.AccessLog.URL)
 	dst = appendEscaped(dst, orDash(ex.url))
 	dst = append(dst, ' ')
 	dst = strconv.AppendInt(dst, int64(ex.status), 10)
@@ -85,7 +85,7 @@ func (l *accessLog) appendMillis(dst []byte, at time.Time) []byte {
 
 func (l *accessLog) logJSON(ex *exchange, at time.Time, took time.Duration) {
 	ex.line = l.appendMillis(ex.line[:0], at)
-	ex.url = ex.appendURL(ex.url[:0])
+	ex.url = ex.appendURL(ex.url[:0], ex.run.cfg.AccessLog.URL)
 	e := l.logger.Log().Bytes("time", ex.line).Bytes("rq_id", ex.requestID()).Str("client_addr", ex.client.addr).
 		Bytes("method", orDash(ex.method())).Bytes("url", orDash(ex.url)).
 		Int("response_code", ex.status).Int64("response_time_ms", took.Milliseconds())
@@ -108,10 +108,9 @@ func (l *accessLog) logJSON(ex *exchange, at time.Time, took time.Duration) {
 	e.Send()
 }
 
-// appendURL appends as much of the request's URL as accessLog.url lets into the log. User information is a
+// appendURL appends as much of the request's URL as mode, a value of accessLog.url, lets through. User information is a
 // password, so it is left out of what was refused for having it.
-func (ex *exchange) appendURL(dst []byte) []byte {
-	mode := ex.run.cfg.AccessLog.URL
+func (ex *exchange) appendURL(dst []byte, mode string) []byte {
 	authority, path, https := ex.authority, ex.path, ex.tls
 	if authority == nil {
 		raw := ex.head.target.of(ex.head.raw)

@@ -145,11 +145,14 @@ func (c *client) awaitRequest() bool {
 		return c.readErr == nil
 	}
 	for err := c.tcp.raw.Read(c.ready); err != nil; err = c.tcp.raw.Read(c.ready) {
-		if !c.nudged.Load() || c.proxy.closing.Load() {
+		if !c.nudged.Load() {
 			return c.lookOnce()
 		}
 		c.nudged.Store(false)
 		c.deadline.set(c.restEnds, c.tcp)
+		if c.proxy.closing.Load() { // looked at only now, for endRests cannot end again what the sweeper has ended
+			return c.lookOnce()
+		}
 		if c.grown = restState(c.rests.Load()) == restShed; c.grown {
 			c.rests.Store(uint32(restNew))
 			return false
@@ -266,7 +269,7 @@ func (c *client) writeTCP(p []byte) (written int, err error) {
 	timeout := c.proxy.run.Load().cfg.ClientTimeout
 	before := c.deadline.due.Load()
 	if before < 0 {
-		before = never
+		before = now() // it has passed
 	}
 	for {
 		c.limit(timeout)

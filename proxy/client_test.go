@@ -75,3 +75,36 @@ func TestStoppingAtAnyMoment(t *testing.T) {
 		t.Errorf("got in the log: %.300s", got)
 	}
 }
+
+// A limit that passes while TLS writes of its own accord, as an answer to a client's key update, has passed for the
+// read that it was for.
+func TestWritingDoesNotLiftALimitThatHasPassed(t *testing.T) {
+	p := startForBench(t, nil)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	peer, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	conn, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	c, err := newClient(p, p.listeners[0], conn.(*net.TCPConn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.limit(0)
+	c.deadline.expire(now(), c.tcp)
+	if err := c.write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if due, at := c.deadline.due.Load(), now(); due > at {
+		t.Errorf("got a limit in %v; want one that has passed", time.Duration(due-at))
+	}
+}

@@ -61,6 +61,7 @@ func (c *client) startTLS(cfg *tls.Config, early []byte) error {
 		return err
 	}
 	c.conn = conn
+	c.rests.Store(uint32(restNew)) // a wait above TLS does not go on once it has been ended
 	return nil
 }
 

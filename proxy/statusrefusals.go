@@ -37,7 +37,11 @@ type refusals struct {
 
 // add takes down an exchange that the proxy has answered itself, for f.
 func (r *refusals) add(ex *exchange, f *failure) {
-	ex.url = ex.appendURL(ex.url[:0])
+	mode := ex.run.cfg.AccessLog.URL
+	if mode == URLFull {
+		mode = URLPath // a query may hold a secret, and more people look at this page than at the log
+	}
+	ex.url = ex.appendURL(ex.url[:0], mode)
 	entry := refusal{
 		At: time.Now(), Client: ex.client.addr, Status: ex.status, Reason: ex.reason,
 		Method: showRaw(orDash(ex.method()), maxShownShort), URL: showRaw(orDash(ex.url), maxShown),

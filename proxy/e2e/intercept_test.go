@@ -3,10 +3,12 @@ package e2e
 import (
 	"bufio"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -404,5 +406,30 @@ func TestInterceptReload(t *testing.T) {
 	in = s.dial()
 	if r := in.open(o.to("127.0.0.1")); r.reason() != "1000" {
 		t.Errorf("got %q; want a refusal after the reload", r.status)
+	}
+}
+
+// TestInterceptAfterOtherRequests intercepts a tunnel on a connection that has carried requests before, and leaves it at
+// rest for longer than a connection without TLS keeps its goroutine.
+func TestInterceptAfterOtherRequests(t *testing.T) {
+	t.Parallel()
+	root, issuer := catest.Root(t, "Root"), catest.Root(t, "Issuer")
+	s := startMITM(t, root, issuer, nil)
+	o := answeringTLS(t, serving(root.Leaf(t, hooksHost)), okResponse)
+	c := s.dialFor(t)
+	for range 2 {
+		if got := c.open("10.0.0.1:443").code(); got != http.StatusForbidden {
+			t.Fatalf("got %d; want 403", got)
+		}
+	}
+	in := c.intercepted(issuer, o.to(hooksHost))
+	for range 2 {
+		in.send(inOrigin(o.to(hooksHost), "/", "x"))
+		in.receive("POST").check(t, "200 OK", "")
+		in.SetReadDeadline(time.Now().Add(1700 * time.Millisecond))
+		if _, err := in.r.Peek(1); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("at rest: got %v; want nothing to come", err)
+		}
+		in.SetReadDeadline(time.Now().Add(patience))
 	}
 }
