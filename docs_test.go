@@ -222,6 +222,7 @@ clientCerts: # by the alias that X-WhSentry-ClientCert names
 
 SIGHUP has everything read again. What is wrong is logged, and all stays as it was. Listeners, ` + "`metrics.address`" + ` and the
 types of the logs cannot change without a restart; the files of certificates and logs can.
+How to restart, or to upgrade, without losing a request: [upgrading.md](upgrading.md).
 `
 
 func TestDocumentation(t *testing.T) {

@@ -4,8 +4,9 @@
 // This package is the command line and the settings. main.go takes the words of the command line apart; commands.go and
 // ca.go have what they can ask for. service.go starts, reloads and stops the parts: the guard (which addresses may be
 // connected to), ca (whom we trust and who we are) and the proxy itself, each of which has a package comment that is its
-// manual; logfile.go is where the application log goes, and notify.go what a service manager is told. settings.go has the table of all settings and values.go how they
-// are written; load.go fills them in, the configuration file's by way of configfile.go.
+// manual; logfile.go is where the application log goes, and notify.go what a service manager is told. settings.go has the
+// table of all settings and values.go how they are written; load.go fills them in, the configuration file's by way of
+// configfile.go. completion.go, man.go and inforce.go write the same table for shells, man and the status page.
 package main
 
 import (
