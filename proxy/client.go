@@ -39,6 +39,7 @@ type client struct {
 	ready   func(fd uintptr) bool // takeReady
 	readErr error                 // what takeReady has found
 	greeted bool                  // PROXY protocol and TLS have been seen to
+	final   bool                  // the next request is the last
 	over    bool                  // the last request was the last
 	grown   bool                  // the goroutine is to be replaced: requests have made its stack grow
 	lingers bool                  // there is input that will not be read
@@ -163,6 +164,7 @@ func (c *client) awaitRequest() bool {
 
 // lookOnce reports whether a request came just when the wait for it ended, which closing the connection would lose.
 func (c *client) lookOnce() (found bool) {
+	c.final = true
 	c.limit(c.proxy.run.Load().cfg.ClientTimeout)
 	c.tcp.raw.Control(func(fd uintptr) { found = c.ready(fd) })
 	return found && c.readErr == nil && !c.over

@@ -293,6 +293,8 @@ func (ex *exchange) passInterim(n int) *failure {
 		if err := ex.client.write(ex.out); err != nil {
 			return clientGone()
 		}
+		ex.at = now()
+		ex.held.due.Store(ex.at + int64(ex.run.limits.idle))
 	}
 	ex.up.skip(n)
 	ex.up.restart()

@@ -96,7 +96,7 @@ func (ex *exchange) isWhole() bool {
 // 1013 and 1010, in this order.
 func (ex *exchange) route() *failure {
 	h := &ex.head
-	ex.keep = h.keepsAlive()
+	ex.keep = h.keepsAlive() && !ex.client.final
 	if within := ex.client.within; within != nil {
 		return ex.routeWithin(within)
 	}

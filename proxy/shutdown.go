@@ -81,10 +81,14 @@ func (p *Proxy) drain(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	p.pool.killAll(closeShutdown)
+	var last []*client
 	p.each(func(c *client) {
 		c.vanished()
-		c.tcp.Close()
+		last = append(last, c)
 	})
+	for _, c := range last {
+		c.tcp.Close() // waits for a request that is being carried out: not under a lock
+	}
 	<-left
 	return fmt.Errorf("requests were still running after the time to finish: %w", ctx.Err())
 }

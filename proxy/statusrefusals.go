@@ -21,7 +21,7 @@ type refusal struct {
 	At     time.Time
 	Client string
 	Method string
-	URL    string // as much of it as accessLog.url lets into the log
+	URL    string // its scheme and host
 	Status int
 	Reason reason
 	Text   string
@@ -37,11 +37,8 @@ type refusals struct {
 
 // add takes down an exchange that the proxy has answered itself, for f.
 func (r *refusals) add(ex *exchange, f *failure) {
-	mode := ex.run.cfg.AccessLog.URL
-	if mode == URLFull {
-		mode = URLPath // a query may hold a secret, and more people look at this page than at the log
-	}
-	ex.url = ex.appendURL(ex.url[:0], mode)
+	// A path or a query may be a secret, as those of many webhooks are, and more people see this page than the log.
+	ex.url = ex.appendURL(ex.url[:0], URLHost)
 	entry := refusal{
 		At: time.Now(), Client: ex.client.addr, Status: ex.status, Reason: ex.reason,
 		Method: showRaw(orDash(ex.method()), maxShownShort), URL: showRaw(orDash(ex.url), maxShown),

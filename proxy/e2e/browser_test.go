@@ -193,20 +193,22 @@ func TestStatusPageInBrowser(t *testing.T) {
 	t.Parallel()
 	b := openBrowser(t)
 	s := start(t, nil)
-	refuse := func(path string) {
+	refuse := func(method, host string) {
 		t.Helper()
-		s.exchange("GET http://10.1.2.3/"+path+" HTTP/1.1\r\nHost: x\r\n\r\n").check(t, "403 Forbidden", "1000")
+		s.exchange(method+" http://"+host+"/secret HTTP/1.1\r\nHost: x\r\n\r\n").check(t, "403 Forbidden", "1000")
 	}
 	for range 12 {
-		refuse(strings.Repeat("long", 200))
+		refuse(strings.Repeat("LONG", 200), "10.1.2.3")
 	}
-	refuse(`<img/src=x/onerror=window.pwned=1><script>window.pwned=1</script>`)
+	s.exchange("GET http://<img/src=x/onerror=window.pwned=1><script>window.pwned=1</script> HTTP/1.1\r\nHost: x\r\n\r\n").
+		check(t, "400 Bad Request", "1002")
+	refuse("GET", "10.1.2.3")
 	o := answering(t, okResponse)
 	s.exchange(post(o, "/", "body")).check(t, "200 OK", "")
 	s.logLines(14)
 
 	b.call("Page.navigate", map[string]any{"url": s.metrics + "/"}, nil)
-	b.await("document.readyState + document.querySelectorAll('.refusals li').length", "complete13")
+	b.await("document.readyState + document.querySelectorAll('.refusals li').length", "complete14")
 	for _, tt := range []struct {
 		width  int
 		scheme string
@@ -222,7 +224,7 @@ func TestStatusPageInBrowser(t *testing.T) {
 	}
 	for expression, want := range map[string]string{
 		"window.pwned": "<nil>", "document.images.length": "0", "document.scripts.length": "1",
-		"document.querySelector('.refusals code').textContent":                                         "GET http://10.1.2.3/<img/src=x/onerror=window.pwned=1><script>window.pwned=1</script>",
+		"document.querySelector('.refusals code').textContent":                                         "GET http://10.1.2.3",
 		"document.querySelectorAll('.charts svg').length":                                              "4",
 		"document.getElementById('lost').hidden":                                                       "true",
 		"performance.getEntriesByType('resource').filter(e => new URL(e.name).pathname != '/').length": "0",
@@ -233,8 +235,8 @@ func TestStatusPageInBrowser(t *testing.T) {
 	}
 
 	b.evaluate("document.getElementById('earlier').open = true")
-	refuse("news")
-	b.await("document.querySelector('.refusals code').textContent", "GET http://10.1.2.3/news")
+	refuse("GET", "10.1.2.4")
+	b.await("document.querySelector('.refusals code').textContent", "GET http://10.1.2.4")
 	if got := b.evaluate("document.getElementById('earlier').open"); got != "true" {
 		t.Errorf("what was folded open: got %s after an update; want true", got)
 	}

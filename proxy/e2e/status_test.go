@@ -78,7 +78,7 @@ func TestStatusPageShows(t *testing.T) {
 	s.logLines(3)
 	page = s.statusPage()
 	for _, want := range []string{
-		"<b>1000</b> <bdi>IP 10.1.2.3 is blocked</bdi>", "<code>GET http://10.1.2.3/a</code>", "rule 10.0.0.0/8 Private-Use (RFC 1918)",
+		"<b>1000</b> <bdi>IP 10.1.2.3 is blocked</bdi>", "<code>GET http://10.1.2.3</code>", "rule 10.0.0.0/8 Private-Use (RFC 1918)",
 		"<b>1013</b> <bdi>port 25 is blocked</bdi>", "<code>CONNECT 127.0.0.1:25</code>",
 		`<th scope="row">2xx</th>`, `<th scope="row">1000 <small>address refused</small></th>`, `<th scope="row">Private-Use</th>`,
 		`<th scope="row">idle</th><td>1</td>`, "3 since the start",
@@ -106,7 +106,7 @@ func TestStatusPageEscapes(t *testing.T) {
 	if strings.Contains(page, "alert(1)<") || strings.Contains(page, "<img") || strings.Count(page, "<script>") != 1 {
 		t.Errorf("what a client sent is HTML in the page")
 	}
-	if text := html.UnescapeString(page); !strings.Contains(text, "GET http://10.1.2.3/"+hostile+`\xff`) || !strings.Contains(text, "X!#$%&'*+-.^_`|~YYYY") {
+	if text := html.UnescapeString(page); !strings.Contains(text, "X!#$%&'*+-.^_`|~YYYY") {
 		t.Errorf("the page does not show what a client sent")
 	}
 	if strings.Contains(page, strings.Repeat("Y", 40)) {
@@ -114,25 +114,21 @@ func TestStatusPageEscapes(t *testing.T) {
 	}
 }
 
-// The page shows as much of a URL as the access log does, but never a query or a password.
-func TestStatusPageObeysAccessLogURL(t *testing.T) {
+// The page shows hosts alone, whatever the access log has: a path, a query or a password may be a secret.
+func TestStatusPageShowsHosts(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct{ mode, want, never string }{
-		{proxy.URLFull, "<code>POST http://10.1.2.3/path</code>", "zzz"},
-		{proxy.URLPath, "<code>POST http://10.1.2.3/path</code>", "zzz"},
-		{proxy.URLHost, "<code>POST http://10.1.2.3</code>", "/path"},
-	} {
-		t.Run(tt.mode, func(t *testing.T) {
+	for _, mode := range []string{proxy.URLFull, proxy.URLPath, proxy.URLHost} {
+		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
-			s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.URL = tt.mode })
+			s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.URL = mode })
 			s.exchange("POST http://10.1.2.3/path?zzz HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").check(t, "403 Forbidden", "1000")
 			s.exchange("POST http://bob:hunter2@10.1.2.3/path?zzz HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").check(t, "400 Bad Request", "1002")
 			s.logLines(2)
 			page := s.statusPage()
-			if !strings.Contains(page, tt.want) {
-				t.Errorf("the page lacks %s", tt.want)
+			if want := "<code>POST http://10.1.2.3</code>"; !strings.Contains(page, want) {
+				t.Errorf("the page lacks %s", want)
 			}
-			for _, never := range []string{tt.never, "hunter2"} {
+			for _, never := range []string{"/path", "zzz", "hunter2"} {
 				if strings.Contains(page, never) {
 					t.Errorf("the page shows %s", never)
 				}
@@ -148,7 +144,7 @@ func TestStatusPageIsBounded(t *testing.T) {
 	c := s.dial()
 	const n = 200
 	for i := range n {
-		c.send(fmt.Sprintf("GET http://10.1.2.3/%d/%s HTTP/1.1\r\nHost: x\r\n\r\n", i, strings.Repeat("\"", 8000)))
+		c.send(fmt.Sprintf("GET http://10.1.2.%d/%s HTTP/1.1\r\nHost: x\r\n\r\n", i, strings.Repeat("\"", 8000)))
 		c.receive("GET").check(t, "403 Forbidden", "1000")
 	}
 	s.logLines(n)
@@ -157,7 +153,7 @@ func TestStatusPageIsBounded(t *testing.T) {
 	if got := strings.Count(page, "<time "); got != kept {
 		t.Errorf("got %d refusals in the page; want the last %d", got, kept)
 	}
-	if !strings.Contains(page, fmt.Sprintf("http://10.1.2.3/%d/", n-1)) || strings.Contains(page, fmt.Sprintf("http://10.1.2.3/%d/", n-1-kept)) {
+	if !strings.Contains(page, fmt.Sprintf("http://10.1.2.%d<", n-1)) || strings.Contains(page, fmt.Sprintf("http://10.1.2.%d<", n-1-kept)) {
 		t.Errorf("the page does not show the latest")
 	}
 	if len(page) > 200_000 {
