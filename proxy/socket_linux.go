@@ -16,15 +16,9 @@ func receive(fd uintptr, p []byte, flags int) (int, error) {
 	for {
 		n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)),
 			uintptr(flags|syscall.MSG_DONTWAIT), 0, 0)
-		switch errno {
-		case 0:
-			return int(n), nil
-		case syscall.EINTR:
-			continue
-		case syscall.EAGAIN:
-			return 0, syscall.EAGAIN // as a constant, it is no allocation
+		if errno != syscall.EINTR {
+			return transferred(n, errno)
 		}
-		return 0, errno
 	}
 }
 
@@ -33,15 +27,9 @@ func send(fd uintptr, p []byte) (int, error) {
 	for {
 		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)),
 			syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, 0, 0)
-		switch errno {
-		case 0:
-			return int(n), nil
-		case syscall.EINTR:
-			continue
-		case syscall.EAGAIN:
-			return 0, syscall.EAGAIN
+		if errno != syscall.EINTR {
+			return transferred(n, errno)
 		}
-		return 0, errno
 	}
 }
 
@@ -55,16 +43,21 @@ func sendBoth(fd uintptr, head, body []byte) (int, error) {
 	for {
 		n, _, errno := syscall.RawSyscall(syscall.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&message)),
 			syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
-		switch errno {
-		case 0:
-			return int(n), nil
-		case syscall.EINTR:
-			continue
-		case syscall.EAGAIN:
-			return 0, syscall.EAGAIN
+		if errno != syscall.EINTR {
+			return transferred(n, errno)
 		}
-		return 0, errno
 	}
+}
+
+// transferred is what a call has returned, as Go's functions return it.
+func transferred(n uintptr, errno syscall.Errno) (int, error) {
+	switch errno {
+	case 0:
+		return int(n), nil
+	case syscall.EAGAIN:
+		return 0, syscall.EAGAIN // as a constant, it is no allocation
+	}
+	return 0, errno
 }
 
 // hungUp reports whether the peer has sent FIN, and whether the connection is broken, whatever may still be there to
