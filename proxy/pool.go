@@ -214,7 +214,7 @@ func (s *poolShard) sweep(p *pool, at tick) {
 		switch {
 		case at >= u.dies:
 			why = closeLifetime
-		case at >= u.due.Load():
+		case at >= u.due.Load() && !u.unread(at):
 			why = closeIdle
 		case u.resting != 0 && u.generation != p.generation.Load():
 			why = closeRetired

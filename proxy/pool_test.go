@@ -337,6 +337,60 @@ func TestPoolSweep(t *testing.T) {
 	}
 }
 
+// TestPoolSweepOfWhatIsUnread is a destination that has sent something by the time it would be idle for too long: its
+// connection's owner is left time to read it, once more.
+func TestPoolSweepOfWhatIsUnread(t *testing.T) {
+	send := func(far net.Conn) { far.Write([]byte("x")) }
+	for _, tt := range []struct {
+		name  string
+		send  func(far net.Conn)
+		state func(p *pool, u *upstream)
+		late  time.Duration
+		why   closeReason
+	}{
+		{"a byte", send, nil, 0, closeNone},
+		{"a FIN", func(far net.Conn) { far.(*net.TCPConn).CloseWrite() }, nil, 0, closeNone},
+		{"a reset", func(far net.Conn) { far.(*net.TCPConn).SetLinger(0); far.Close() }, nil, 0, closeNone},
+		{"a byte, almost as long again", send, nil, testLimits.idle - 30*time.Second, closeNone},
+		{"a byte, as long again", send, nil, testLimits.idle, closeIdle},
+		{"a byte, for a tunnel", send, func(_ *pool, u *upstream) { u.client.Store(tunnelClient(t, u)) }, 0, closeIdle},
+		{"a byte, too old", send, func(_ *pool, u *upstream) { u.dies = now() }, 0, closeLifetime},
+		{"nothing", nil, nil, 0, closeIdle},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := newPoolPeers(t)
+			u := p.add("h:80", route{})
+			if tt.send != nil {
+				tt.send(p.far[u])
+				for end := time.Now().Add(10 * time.Second); u.prober.probe() == probeQuiet; time.Sleep(time.Millisecond) {
+					if time.Now().After(end) {
+						t.Fatal("nothing has come")
+					}
+				}
+			}
+			if tt.state != nil {
+				tt.state(p.pool, u)
+			}
+			u.due.Store(now() - int64(tt.late))
+			p.pool.sweep(now())
+			if got := closeReason(u.killed.Load()); got != tt.why {
+				t.Errorf("got closed for %q; want %q", closeReasonNames[got], closeReasonNames[tt.why])
+			}
+		})
+	}
+}
+
+// tunnelClient is the client of a tunnel over u.
+func tunnelClient(t *testing.T, u *upstream) *client {
+	t.Helper()
+	c, err := newClient(nil, nil, u.tcp.Conn.(*net.TCPConn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.left = u.early.queued() + c.prober.queued()
+	return c
+}
+
 // A destination that was contacted once, or that could not be, costs nothing afterwards.
 func TestEmptyPoolCostsNothing(t *testing.T) {
 	p := newPoolPeers(t)

@@ -18,13 +18,19 @@ func (p *Proxy) sweep() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	freed := now() - int64(freePause)
+	var rounds rounds
 	for {
 		select {
 		case <-p.sweeps:
 			return
 		case <-timer.C:
 		}
-		at := now()
+		at, interval := now(), p.interval.Load()
+		if rounds.late(at, interval) {
+			p.each(func(c *client) { c.finSeen = 0 })
+			timer.Reset(time.Duration(interval))
+			continue
+		}
 		shed := p.shed
 		p.each(func(c *client) { c.sweep(at) })
 		p.pool.sweep(at)
@@ -32,8 +38,27 @@ func (p *Proxy) sweep() {
 			p.shed, freed = 0, at
 			debug.FreeOSMemory()
 		}
-		timer.Reset(time.Duration(p.interval.Load()))
+		timer.Reset(time.Duration(interval))
 	}
+}
+
+// rounds tells when the sweeper comes round so late that the whole process cannot have run: its machine was suspended,
+// or its share of the processor used up. What clients and destinations have sent meanwhile has not been read, and their
+// time is not up before it has been.
+type rounds struct {
+	last    tick // 0: none yet
+	skipped bool
+}
+
+// lateRounds is after how many intervals, of which the shortest limit has ten, a round is late.
+const lateRounds = 3
+
+// late reports whether the round that begins is to be left out. It never says so twice in a row, so that limits hold
+// however little the process gets to run.
+func (r *rounds) late(at tick, interval int64) bool {
+	r.skipped = !r.skipped && r.last != 0 && at-r.last > lateRounds*interval
+	r.last = at
+	return r.skipped
 }
 
 // vanishGrace is how long a client's FIN must have been there before it counts as gone. A client that only

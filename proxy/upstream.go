@@ -150,6 +150,16 @@ func (u *upstream) watch() {
 	}
 }
 
+// unread reports whether the destination, whose time is up, has sent something that the connection's owner has only not
+// come to read: then the process is short of time, and the destination not idle. For as long again as it may be idle, for
+// it may be sending and not take what the owner writes.
+func (u *upstream) unread(at tick) bool {
+	if u.resting != 0 || u.client.Load() != nil || at-u.due.Load() >= int64(u.idle) {
+		return false
+	}
+	return newProber(u.tcp.raw).probe() != probeQuiet
+}
+
 // progress is called by the sweeper, which holds the shard's lock, and sees what the owner cannot while it writes. A
 // side that takes slowly what it is sent is not idle; and a destination that has answered may not take the rest at all.
 func (u *upstream) progress(at tick) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -55,6 +56,7 @@ func signals(ctx context.Context, o options) *report {
 		{"stop/idle connections do not hold it up", allowed, t.idleConnections},
 		{"stop/an open tunnel has until shutdownTimeout", allowed + "shutdownTimeout: 1s\n", t.openTunnel},
 		{"stop/a tunnel that ends is not waited for", allowed + "shutdownTimeout: 20s\n", t.tunnelEnds},
+		{"suspend/nobody's time is up for what came meanwhile", allowed + "readTimeout: 3s\nclientTimeout: 3s\n", t.suspended},
 		{"reload/many times, amid a request and a tunnel", allowed, t.reloadAmid},
 		{"reload/good settings", allowed, t.reloadGood},
 		{"reload/bad settings", allowed, t.reloadBad},
@@ -155,6 +157,53 @@ func lastLine(file string) (string, error) {
 	text, err := os.ReadFile(file)
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 	return lines[len(lines)-1], err
+}
+
+// suspended stops the process as a suspended machine would, for longer than its limits: the answers and the rest of a
+// request that came meanwhile are there when it goes on.
+func (t *stage) suspended(s *sentry) error {
+	const waiting = 250 // more than Go takes note of at once
+	answers := make(chan string, waiting)
+	before := t.arrivals.Load()
+	for range waiting {
+		go func() { // ends with ask's deadline
+			m, err := ask(s.address, t.post("wait 2500"))
+			if err != nil {
+				answers <- err.Error()
+				return
+			}
+			answers <- m.verdict()
+		}()
+	}
+	half, err := dialReader(s.address)
+	if err != nil {
+		return err
+	}
+	defer half.Close()
+	request := t.post("")
+	if _, err := io.WriteString(half, request[:len(request)/2]); err != nil {
+		return err
+	}
+	err = eventually(t.ctx, 2*time.Second, func() error { return want("requests at the destination", t.arrivals.Load()-before, waiting) })
+	if err := errors.Join(err, s.signal(syscall.SIGSTOP)); err != nil {
+		return err
+	}
+	time.Sleep(5 * time.Second)
+	_, err = io.WriteString(half, request[len(request)/2:])
+	if err := errors.Join(err, s.signal(syscall.SIGCONT)); err != nil {
+		return err
+	}
+	for range waiting {
+		if err := want("a request that waited for its answer", <-answers, "200/0"); err != nil {
+			return err
+		}
+	}
+	half.SetDeadline(time.Now().Add(20 * time.Second))
+	m, err := readAnswer(half.br, "POST")
+	if err != nil {
+		return fmt.Errorf("the request that had come by half: %w", err)
+	}
+	return want("the request that had come by half", m.verdict(), "200/0")
 }
 
 func (t *stage) secondSignal(s *sentry) error {
