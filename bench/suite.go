@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -231,11 +232,15 @@ func (s *suite) trial(ctx context.Context, t *trial) error {
 	return err
 }
 
-// freeAddresses returns n addresses of this host that nobody listens on.
+// freeAddresses returns n addresses of this host that nobody listens on. Their ports are below those that systems give
+// to connections, of which the load makes many.
 func freeAddresses(n int) ([]string, error) {
 	var free []string
-	for range n {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+	for tries := 0; len(free) < n; tries++ {
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000)))
+		if err != nil && tries < 1000 {
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("find a free port: %w", err)
 		}

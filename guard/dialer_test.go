@@ -326,12 +326,19 @@ func TestDialOverLoopback(t *testing.T) {
 }
 
 func TestConnectionRefused(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.2:0")
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0) // keeps its port, and does not listen
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("make a socket: %v", err)
 	}
-	to := netip.MustParseAddrPort(ln.Addr().String())
-	ln.Close()
+	defer syscall.Close(fd)
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 2}}); err != nil {
+		t.Fatalf("bind: %v", err)
+	}
+	name, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatalf("get the socket's name: %v", err)
+	}
+	to := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), uint16(name.(*syscall.SockaddrInet4).Port))
 	g, _ := resolverFor(t, nil)
 	_, _, err = NewDialer(g).Dial(t.Context(), "127.0.0.2", to.Port())
 	var failed *ConnectError

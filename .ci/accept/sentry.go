@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -33,10 +34,14 @@ const stopLimit = 10 * time.Second
 // freeAddress returns an address on 127.0.0.1 that nothing listened on a moment ago.
 func freeAddress() string { return freeAddresses(1)[0] }
 
-// freeAddresses returns n of them, all different.
+// freeAddresses returns n of them, all different. Their ports are below those that systems give to connections, which
+// would take one before whsentry does.
 func freeAddresses(n int) (free []string) {
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for tries := 0; len(free) < n; tries++ {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000)))
+		if err != nil && tries < 1000 {
+			continue
+		}
 		if err != nil {
 			panic("no free port on 127.0.0.1: " + err.Error())
 		}

@@ -77,7 +77,7 @@ func TestPipelining(t *testing.T) {
 	}
 }
 
-func TestHundredsOfClients(t *testing.T) { // not parallel: it would slow the others down
+func TestHundredsOfClients(t *testing.T) {
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.MaxConnectionsPerDestination = 1000
 		cfg.AccessLog.Type = proxy.LogJSON

@@ -194,7 +194,7 @@ func newCloser() *closer {
 // TestClosingAtEveryMoment sends thousands of requests to destinations that close their connections at every moment
 // with FIN and RST: no POST arrives twice, none fails because its connection was closed while it was at rest, and every
 // GET is answered. Nothing hangs: that would be a 1004.
-func TestClosingAtEveryMoment(t *testing.T) { // not parallel: the moments are microseconds
+func TestClosingAtEveryMoment(t *testing.T) {
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = 5 * time.Second })
 	for _, kind := range []struct {
 		name, method string

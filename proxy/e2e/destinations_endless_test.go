@@ -17,7 +17,6 @@ import (
 // TestDrippingInEveryPhase has destinations that send a byte now and then, often enough never to be idle: the
 // connection's lifetime is what ends them. (Between a byte and the next there would be a second, were it not a test.)
 func TestDrippingInEveryPhase(t *testing.T) {
-	t.Parallel()
 	const pace = 40 * time.Millisecond
 	root := catest.Root(t, "Root")
 	s := startTLS(t, root, nil, func(cfg *proxy.Config, _ *guard.Config) {
@@ -98,7 +97,6 @@ func TestDrippingInEveryPhase(t *testing.T) {
 // TestBodiesWithoutEnd has destinations that never stop sending. Each is stopped by the limit that it meets first, and
 // its connection is closed.
 func TestBodiesWithoutEnd(t *testing.T) {
-	t.Parallel()
 	const limit = 200_000
 	root := catest.Root(t, "Root")
 	s := startTLS(t, root, nil, func(cfg *proxy.Config, _ *guard.Config) {

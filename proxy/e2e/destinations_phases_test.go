@@ -223,9 +223,8 @@ func checkPhases(t *testing.T, s *sentry, tally *phaseTally) {
 
 // TestEveryPhase lets a destination close, reset and stall at every point of an exchange.
 func TestEveryPhase(t *testing.T) {
-	t.Parallel()
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
-		cfg.ReadTimeout = 600 * time.Millisecond
+		cfg.ReadTimeout = 1500 * time.Millisecond
 		cfg.AccessLog.Type = proxy.LogJSON
 	})
 	tally := &phaseTally{expected: make(map[string]int)}
@@ -249,10 +248,9 @@ func TestEveryPhase(t *testing.T) {
 
 // TestTLSEveryPhase is the same above TLS, where the ways to end a connection are more.
 func TestTLSEveryPhase(t *testing.T) {
-	t.Parallel()
 	root := catest.Root(t, "Root")
 	s := startTLS(t, root, nil, func(cfg *proxy.Config, _ *guard.Config) {
-		cfg.ReadTimeout = 600 * time.Millisecond
+		cfg.ReadTimeout = 1500 * time.Millisecond
 		cfg.AccessLog.Type = proxy.LogJSON
 	})
 	tally := &phaseTally{expected: make(map[string]int)}
@@ -297,10 +295,9 @@ func (c *cuttingConn) Write(p []byte) (int, error) {
 
 // TestTLSEveryPhaseOfTheHandshake lets a destination close, reset and stall at every point of its handshake.
 func TestTLSEveryPhaseOfTheHandshake(t *testing.T) {
-	t.Parallel()
 	root := catest.Root(t, "Root")
 	s := startTLS(t, root, nil, func(cfg *proxy.Config, _ *guard.Config) {
-		cfg.ConnectTimeout = 600 * time.Millisecond
+		cfg.ConnectTimeout = 1500 * time.Millisecond
 		cfg.AccessLog.Type = proxy.LogJSON
 	})
 	actions := []action{
@@ -399,7 +396,6 @@ func (c *countingConn) Write(p []byte) (int, error) {
 
 // TestNobodyAccepts is a destination whose system takes connections that it never looks at.
 func TestNobodyAccepts(t *testing.T) {
-	t.Parallel()
 	root := catest.Root(t, "Root")
 	for _, tt := range []struct {
 		name, fields string

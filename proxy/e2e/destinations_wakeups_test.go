@@ -67,7 +67,7 @@ func echoingInPieces(t *testing.T) *origin {
 
 // TestPiecesAtEveryMoment cuts requests and answers anywhere, with pauses of microseconds between the pieces, and lets
 // requests come behind each other. Each answer must come, and be that to its request.
-func TestPiecesAtEveryMoment(t *testing.T) { // not parallel: the moments are microseconds
+func TestPiecesAtEveryMoment(t *testing.T) {
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = 5 * time.Second })
 	o := echoingInPieces(t)
 	var clients sync.WaitGroup
@@ -128,7 +128,7 @@ func (c *rawConn) sendBatch(o *origin, name string, last bool) bool {
 
 // TestRequestAndFINTogether sends the end of the connection with the request, or at any moment around it, and wants the
 // answer and the connection's end, soon.
-func TestRequestAndFINTogether(t *testing.T) { // not parallel: the moments are microseconds
+func TestRequestAndFINTogether(t *testing.T) {
 	s := start(t, nil)
 	o := answering(t, okResponse)
 	var clients sync.WaitGroup

@@ -18,7 +18,7 @@ import (
 
 // TestConnectionFlood opens many times the connections that there are places for. Those who have one keep it, everybody
 // else is told 503 or just closed, and once the flood is over everything is as it was before.
-func TestConnectionFlood(t *testing.T) { // not parallel: it would slow the others down
+func TestConnectionFlood(t *testing.T) {
 	const places, flood = 10, 600
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.MaxConnections = places })
 	o := answering(t, okResponse)
@@ -71,7 +71,7 @@ func TestConnectionFlood(t *testing.T) { // not parallel: it would slow the othe
 
 // TestMuteConnectionFlood is the same of clients that say nothing: only so many more than there are places stay open,
 // and they take no place from those who come when there is one again. Over TLS they do not even begin the handshake.
-func TestMuteConnectionFlood(t *testing.T) { // not parallel: it would slow the others down
+func TestMuteConnectionFlood(t *testing.T) {
 	const places, flood = 4, 400
 	const excess = 256 // that may wait to be told
 	root := catest.Root(t, "Root")
@@ -111,7 +111,7 @@ func TestMuteConnectionFlood(t *testing.T) { // not parallel: it would slow the 
 
 // TestBodyFlood sends many times what there is memory for, from clients that wait for nobody, some of which leave
 // halfway. The gauge never shows more than the limit, and nothing once they have gone.
-func TestBodyFlood(t *testing.T) { // not parallel: it would slow the others down
+func TestBodyFlood(t *testing.T) {
 	const limit, size, clients = 300_000, 40_000, 60
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.MaxBufferedBytes, cfg.MaxConnectionsPerDestination = limit, 1000
@@ -207,7 +207,7 @@ func TestAnnouncedBodies(t *testing.T) {
 
 // TestPipeliningFlood sends request behind request and reads no answer. The proxy reads no further than its answers are
 // taken, and breaks the connection off where they are not taken for clientTimeout; others notice nothing.
-func TestPipeliningFlood(t *testing.T) { // not parallel: it would slow the others down
+func TestPipeliningFlood(t *testing.T) {
 	root := catest.Root(t, "Root")
 	o := answering(t, withLength(pattern(60_000)))
 	for _, w := range entrances(t, root, func(cfg *proxy.Config, _ *guard.Config) { cfg.ClientTimeout = time.Second }) {
@@ -244,7 +244,7 @@ func TestPipeliningFlood(t *testing.T) { // not parallel: it would slow the othe
 
 // TestPipelinedInOrder sends hundreds of requests in one go, good and bad ones, and reads along: there is one answer to
 // each, in order.
-func TestPipelinedInOrder(t *testing.T) { // not parallel: it would slow the others down
+func TestPipelinedInOrder(t *testing.T) {
 	root := catest.Root(t, "Root")
 	o := responding(t, func(c *originConn, body string) bool {
 		_, err := io.WriteString(c, withLength(body))
@@ -326,7 +326,6 @@ func TestSlowHeadsEverywhere(t *testing.T) {
 // TestDeafClientsEverywhere takes nothing of a large answer. The connection is broken off after clientTimeout: closed in
 // good order, it would leave what was sent with the system, to be kept for as long as the client likes.
 func TestDeafClientsEverywhere(t *testing.T) {
-	t.Parallel()
 	for _, w := range everyWayWithin(t, 400*time.Millisecond) {
 		t.Run(w.name, func(t *testing.T) {
 			t.Parallel()

@@ -179,7 +179,7 @@ func hostileResolver(t *testing.T) netip.AddrPort {
 }
 
 // TestForgedRequests puts the forgery, and every byte that is no letter, wherever a client can.
-func TestForgedRequests(t *testing.T) { // not parallel: it would slow the others down
+func TestForgedRequests(t *testing.T) {
 	o := answering(t, okResponse)
 	var requests []string
 	for c := range 256 {

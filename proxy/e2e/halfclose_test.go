@@ -137,7 +137,6 @@ func (w *entrance) answeredAfterFIN(t *testing.T, request, status string) (tries
 // TestRequestAndFIN is a client whose FIN comes in one packet with its request, of whatever kind: it is answered, and
 // its connection does not stay open for as long as one may rest.
 func TestRequestAndFIN(t *testing.T) {
-	t.Parallel()
 	root := catest.Root(t, "Root")
 	o := answering(t, okResponse)
 	secured := answeringTLS(t, serving(root.Leaf(t, hooksHost)), okResponse)

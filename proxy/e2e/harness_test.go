@@ -26,13 +26,16 @@ import (
 	"whsentry/proxy"
 )
 
+// TestMain has many tests run at once, for most of the time they wait; the command line's -parallel wins. A test that
+// others would slow down more than it can bear, such as one with a limit in time, or one that would slow them down, is
+// not parallel: those come first, one after the other.
 func TestMain(m *testing.M) {
-	flag.Set("test.parallel", "16") // most of the time the tests wait; the command line's -parallel wins
+	flag.Set("test.parallel", "16")
 	goleak.VerifyTestMain(m)
 }
 
 // patience bounds every wait of a test; nothing waits that long unless it fails.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // sentry is a proxy under test. It may reach 127.0.0.1 and nothing else that is not public.
 type sentry struct {
@@ -193,8 +196,12 @@ func newRawConn(t *testing.T, conn net.Conn) *rawConn {
 
 func (c *rawConn) send(raw string) {
 	c.t.Helper()
-	if _, err := io.WriteString(c.Conn, raw); err != nil {
-		c.t.Fatalf("send: %v", err)
+	for len(raw) > 0 {
+		piece := raw[:min(len(raw), 1<<20)] // a copy of all of it would be large
+		if _, err := io.WriteString(c.Conn, piece); err != nil {
+			c.t.Fatalf("send: %v", err)
+		}
+		raw = raw[len(piece):]
 	}
 }
 
@@ -247,11 +254,10 @@ func (c *rawConn) ended() bool {
 
 // origin is a destination that the test owns. It counts what reaches it.
 type origin struct {
-	t    *testing.T
-	addr string
-	mu   sync.Mutex
-	// received holds what came in, by connection.
-	received []*bytes.Buffer
+	t        *testing.T
+	addr     string
+	mu       sync.Mutex
+	received []*recording // what came in, by connection
 	conns    []net.Conn
 }
 
@@ -309,25 +315,39 @@ func (o *origin) accept(conn net.Conn) *originConn {
 	conn.SetDeadline(time.Now().Add(patience))
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	seen := new(bytes.Buffer)
+	seen := &recording{mu: &o.mu}
 	o.conns = append(o.conns, conn)
 	o.received = append(o.received, seen)
-	return &originConn{Conn: conn, number: len(o.received) - 1, r: bufio.NewReader(io.TeeReader(conn, &lockedWriter{mu: &o.mu, w: seen}))}
+	return &originConn{Conn: conn, number: len(o.received) - 1, r: bufio.NewReader(io.TeeReader(conn, seen))}
 }
 
-type lockedWriter struct {
-	mu *sync.Mutex
-	w  io.Writer
+// recording keeps what is written to it, in pieces as they come: one buffer that grows would be copied over and over.
+type recording struct {
+	mu     *sync.Mutex
+	pieces [][]byte
 }
 
-func (l *lockedWriter) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.w.Write(p)
+func (r *recording) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pieces = append(r.pieces, bytes.Clone(p))
+	return len(p), nil
+}
+
+// recorded returns all that was kept, one recording after the other. Their lock is held.
+func recorded(all []*recording) string {
+	var b strings.Builder
+	for _, r := range all {
+		for _, p := range r.pieces {
+			b.Write(p)
+		}
+	}
+	return b.String()
 }
 
 // request reads a whole request, and reports whether there was one.
 func (c *originConn) request() (*http.Request, string, bool) {
+	c.SetDeadline(time.Now().Add(patience))
 	req, err := http.ReadRequest(c.r)
 	if err != nil {
 		return nil, "", false
@@ -347,11 +367,7 @@ func (o *origin) connections() int {
 func (o *origin) bytes() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	var all strings.Builder
-	for _, b := range o.received {
-		all.Write(b.Bytes())
-	}
-	return all.String()
+	return recorded(o.received)
 }
 
 // answering is an origin that answers every request with raw.

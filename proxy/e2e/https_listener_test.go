@@ -68,7 +68,6 @@ func TestHTTPSListener(t *testing.T) {
 
 // TestHTTPSListenerEnd ends every connection in order, for some clients take anything else for a cut.
 func TestHTTPSListenerEnd(t *testing.T) {
-	t.Parallel()
 	root := catest.Root(t, "Root")
 	s := startHTTPS(t, root, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.ClientTimeout, cfg.ClientIdleTimeout, cfg.MaxRequestBodySize = time.Second, time.Second, 1000
@@ -204,7 +203,6 @@ func TestHTTPSListenerClientCA(t *testing.T) {
 
 // TestHTTPSListenerSlowHandshake is bounded by clientTimeout, however the bytes trickle in.
 func TestHTTPSListenerSlowHandshake(t *testing.T) {
-	t.Parallel()
 	root := catest.Root(t, "Root")
 	s := startHTTPS(t, root, func(cfg *proxy.Config, _ *guard.Config) { cfg.ClientTimeout = 300 * time.Millisecond })
 	for _, test := range []struct {
@@ -237,7 +235,6 @@ func TestHTTPSListenerSlowHandshake(t *testing.T) {
 
 // TestHTTPSListenerSlowReader takes a large answer slowly, which is all right, or not at all, which is not.
 func TestHTTPSListenerSlowReader(t *testing.T) {
-	t.Parallel()
 	root := catest.Root(t, "Root")
 	body := pattern(12 << 20)
 	s := startHTTPS(t, root, func(cfg *proxy.Config, _ *guard.Config) {

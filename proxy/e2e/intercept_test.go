@@ -241,7 +241,6 @@ func TestInterceptPipelined(t *testing.T) {
 
 // TestInterceptFailures are destinations inside a tunnel that are not well.
 func TestInterceptFailures(t *testing.T) {
-	t.Parallel()
 	root, issuer := catest.Root(t, "Root"), catest.Root(t, "Issuer")
 	s := startMITM(t, root, issuer, nil)
 	short := startMITM(t, root, issuer, func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = 300 * time.Millisecond })
@@ -357,7 +356,6 @@ func (e *eagerConn) Read(b []byte) (int, error) {
 
 // TestInterceptSlowHandshake never starts the handshake, or never ends it.
 func TestInterceptSlowHandshake(t *testing.T) {
-	t.Parallel()
 	root, issuer := catest.Root(t, "Root"), catest.Root(t, "Issuer")
 	o := answeringTLS(t, serving(root.Leaf(t, hooksHost)), okResponse)
 	s := startMITM(t, root, issuer, func(cfg *proxy.Config, _ *guard.Config) { cfg.ClientTimeout = 500 * time.Millisecond })

@@ -87,7 +87,6 @@ func TestReloadRetiresPooledConnections(t *testing.T) {
 
 // A request in flight ends under the settings that it began with; its connection was judged by them, and is not kept.
 func TestReloadLeavesRequestsInFlightAlone(t *testing.T) {
-	t.Parallel()
 	s := start(t, nil)
 	release := make(chan struct{})
 	o := responding(t, func(c *originConn, body string) bool {
@@ -138,7 +137,6 @@ func TestReloadWhileARequestArrives(t *testing.T) {
 }
 
 func TestBadReloadChangesNothing(t *testing.T) {
-	t.Parallel()
 	s := start(t, nil)
 	o := answering(t, okResponse)
 	s.exchange(get(o, "/")).check(t, "200 OK", "")

@@ -183,7 +183,7 @@ func confess(c *rawConn, raw string) {
 
 // TestSecretsStayOutOfLogs sends requests full of secrets every way that there is, to every kind of end, and looks for
 // them in both logs, with everything switched on, and in the metrics.
-func TestSecretsStayOutOfLogs(t *testing.T) { // not parallel: it would slow the others down
+func TestSecretsStayOutOfLogs(t *testing.T) {
 	root, issuer := catest.Root(t, "Root"), catest.Root(t, "Issuer")
 	o := newOrigin(t, func(c *originConn) {
 		for {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -238,11 +239,14 @@ func postChunked(o *origin, path, body string, chunk int) string {
 	return fmt.Sprintf("POST http://%s%s HTTP/1.1\r\nHost: %s\r\nTransfer-Encoding: chunked\r\n\r\n%s", o.addr, path, o.addr, encoded)
 }
 
-// pattern is n bytes that do not repeat with any power of two.
-func pattern(n int) string {
-	b := make([]byte, n)
+// patterned is what pattern takes its bytes from.
+var patterned = sync.OnceValue(func() string {
+	b := make([]byte, 16<<20)
 	for i := range b {
 		b[i] = 'a' + byte(i*7+i/251)%26
 	}
 	return string(b)
-}
+})
+
+// pattern is n bytes, 16 MiB at most, that do not repeat with any power of two.
+func pattern(n int) string { return patterned()[:n] }

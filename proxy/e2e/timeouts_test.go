@@ -15,8 +15,9 @@ import (
 	"whsentry/proxy"
 )
 
-// deafAddress returns an address that does not answer a connection attempt: its listener's queue is full.
-func deafAddress(t *testing.T) string {
+// boundSocket returns a socket with an address of its own, which nobody else can be given while the test runs. It does
+// not listen, so that connections to it are refused.
+func boundSocket(t *testing.T) (fd int, addr string) {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	if err != nil {
@@ -26,14 +27,20 @@ func deafAddress(t *testing.T) string {
 	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		t.Fatalf("bind: %v", err)
 	}
-	if err := syscall.Listen(fd, 0); err != nil {
-		t.Fatalf("listen: %v", err)
-	}
 	name, err := syscall.Getsockname(fd)
 	if err != nil {
 		t.Fatalf("get the socket's name: %v", err)
 	}
-	addr := (&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: name.(*syscall.SockaddrInet4).Port}).String()
+	return fd, (&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: name.(*syscall.SockaddrInet4).Port}).String()
+}
+
+// deafAddress returns an address that does not answer a connection attempt: its listener's queue is full.
+func deafAddress(t *testing.T) string {
+	t.Helper()
+	fd, addr := boundSocket(t)
+	if err := syscall.Listen(fd, 0); err != nil {
+		t.Fatalf("listen: %v", err)
+	}
 	for range 8 {
 		conn, err := net.DialTimeout("tcp", addr, 100*time.Millisecond)
 		if err != nil {
@@ -46,7 +53,6 @@ func deafAddress(t *testing.T) string {
 }
 
 func TestConnectTimeout(t *testing.T) {
-	t.Parallel()
 	addr := deafAddress(t)
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ConnectTimeout = 200 * time.Millisecond })
 	began := time.Now()
@@ -64,7 +70,6 @@ func TestConnectTimeout(t *testing.T) {
 }
 
 func TestTLSHandshakeTimeout(t *testing.T) {
-	t.Parallel()
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ConnectTimeout = 200 * time.Millisecond })
 	o := swallowing(t)
 	r := s.exchange("GET http://" + o.addr + "/ HTTP/1.1\r\nHost: x\r\nX-WhSentry-TLS: 1\r\n\r\n")
@@ -75,12 +80,7 @@ func TestTLSHandshakeTimeout(t *testing.T) {
 
 func TestConnectionRefused(t *testing.T) {
 	t.Parallel()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := ln.Addr().String()
-	ln.Close()
+	_, addr := boundSocket(t)
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.Type = proxy.LogJSON })
 	r := s.exchange("GET http://" + addr + "/ HTTP/1.1\r\nHost: x\r\n\r\n")
 	r.check(t, "502 Bad Gateway", "1006")
@@ -103,7 +103,7 @@ func drip(w io.Writer, s string, pause time.Duration) {
 	}
 }
 
-func TestReadTimeoutRolls(t *testing.T) { // not parallel: what it times others would slow down
+func TestReadTimeoutRolls(t *testing.T) {
 	const timeout = time.Second
 	const pause = 6 * timeout / 10
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = timeout })
@@ -137,8 +137,7 @@ func TestReadTimeoutRolls(t *testing.T) { // not parallel: what it times others 
 }
 
 func TestReadTimeoutOnSilence(t *testing.T) {
-	t.Parallel()
-	const timeout = 500 * time.Millisecond
+	const timeout = 1500 * time.Millisecond
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = timeout })
 	tests := []struct{ name, before string }{
 		{"no answer", ""},
@@ -177,38 +176,39 @@ func TestReadTimeoutOnSilence(t *testing.T) {
 }
 
 func TestReadTimeoutAfterTheAnswerHasBegun(t *testing.T) {
-	t.Parallel()
-	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
-		cfg.ReadTimeout = 500 * time.Millisecond
-		cfg.AccessLog.Type = proxy.LogJSON
-	})
 	large := pattern(100_000)
-	for i, before := range []string{
-		"HTTP/1.1 200 OK\r\nContent-Length: 100001\r\n\r\n" + large,
-		strings.TrimSuffix(chunked(large, 10_000), "0\r\n\r\n"),
-		"HTTP/1.1 200 OK\r\n\r\n" + large,
+	for _, tt := range []struct{ name, before string }{
+		{"by length", "HTTP/1.1 200 OK\r\nContent-Length: 100001\r\n\r\n" + large},
+		{"in chunks", strings.TrimSuffix(chunked(large, 10_000), "0\r\n\r\n")},
+		{"until close", "HTTP/1.1 200 OK\r\n\r\n" + large},
 	} {
-		o := newOrigin(t, func(c *originConn) {
-			c.request()
-			io.WriteString(c, before)
-			io.Copy(io.Discard, c.r)
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
+				cfg.ReadTimeout = 1500 * time.Millisecond
+				cfg.AccessLog.Type = proxy.LogJSON
+			})
+			o := newOrigin(t, func(c *originConn) {
+				c.request()
+				io.WriteString(c, tt.before)
+				io.Copy(io.Discard, c.r)
+			})
+			c := s.dial()
+			c.send(get(o, "/"))
+			r := c.receive("GET")
+			r.check(t, "200 OK", "")
+			if r.bodyErr == nil {
+				t.Errorf("the client takes a cut response for a whole one: %d bytes", len(r.body))
+			}
+			c.waitEnd()
+			if line := s.jsonLines(1)[0]; line["response_code"] != 200.0 || line["reason_code"] != 1004.0 {
+				t.Errorf("got the log line %v; want response_code 200 and reason_code 1004", line)
+			}
 		})
-		c := s.dial()
-		c.send(get(o, "/"))
-		r := c.receive("GET")
-		r.check(t, "200 OK", "")
-		if r.bodyErr == nil {
-			t.Errorf("the client takes a cut response for a whole one: %d bytes", len(r.body))
-		}
-		c.waitEnd()
-		if line := s.jsonLines(i + 1)[i]; line["response_code"] != 200.0 || line["reason_code"] != 1004.0 {
-			t.Errorf("got the log line %v; want response_code 200 and reason_code 1004", line)
-		}
 	}
 }
 
 func TestConnectionLifetime(t *testing.T) {
-	t.Parallel()
 	const lifetime = time.Second
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.ConnectionLifetime = lifetime
@@ -244,7 +244,6 @@ func TestConnectionLifetime(t *testing.T) {
 }
 
 func TestClientTimeout(t *testing.T) {
-	t.Parallel()
 	const timeout = 250 * time.Millisecond
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ClientTimeout = timeout })
 	o := answering(t, okResponse)
@@ -289,7 +288,7 @@ func TestClientTimeout(t *testing.T) {
 	})
 }
 
-func TestClientTimeoutRollsWithinTheBody(t *testing.T) { // not parallel: what it times others would slow down
+func TestClientTimeoutRollsWithinTheBody(t *testing.T) {
 	const timeout = time.Second
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ClientTimeout = timeout })
 	o := answering(t, okResponse)
@@ -308,7 +307,6 @@ func TestClientTimeoutRollsWithinTheBody(t *testing.T) { // not parallel: what i
 }
 
 func TestClientIdleTimeout(t *testing.T) {
-	t.Parallel()
 	const timeout = 200 * time.Millisecond
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ClientIdleTimeout = timeout })
 	o := answering(t, okResponse)
@@ -334,7 +332,6 @@ func TestClientIdleTimeout(t *testing.T) {
 
 // A client that reads slowly is not the destination's idleness.
 func TestSlowReadingClient(t *testing.T) {
-	t.Parallel()
 	const timeout = 300 * time.Millisecond
 	const size = 12 << 20 // more than the sockets on the way take
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
@@ -356,7 +353,6 @@ func TestSlowReadingClient(t *testing.T) {
 
 // A client that reads nothing at all for clientTimeout is one that has gone.
 func TestClientThatDoesNotRead(t *testing.T) {
-	t.Parallel()
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.MaxResponseBodySize = 64 << 20
 		cfg.ClientTimeout = 200 * time.Millisecond
@@ -401,7 +397,6 @@ func (m *muteConn) Write(p []byte) (int, error) {
 }
 
 func TestClientTimeoutInTheTLSHandshake(t *testing.T) {
-	t.Parallel()
 	configure, clientConfig := withTLSListener(t)
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
 		configure(cfg)

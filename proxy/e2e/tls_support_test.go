@@ -92,7 +92,7 @@ type tlsOrigin struct {
 	seen   sync.Mutex // guards the following
 	hellos []tls.ClientHelloInfo
 	states []tls.ConnectionState
-	inside strings.Builder
+	inside []*recording
 }
 
 // tlsConn is a connection of a tlsOrigin, after the handshake.
@@ -126,9 +126,10 @@ func newTLSOrigin(t *testing.T, cfg *tls.Config, serve func(c *tlsConn)) *tlsOri
 		}
 		o.seen.Lock()
 		o.states = append(o.states, conn.ConnectionState())
+		inside := &recording{mu: &o.seen}
+		o.inside = append(o.inside, inside)
 		o.seen.Unlock()
-		inside := io.TeeReader(conn, &lockedWriter{mu: &o.seen, w: &o.inside})
-		serve(&tlsConn{Conn: conn, tcp: c.Conn.(*net.TCPConn), wire: wire, number: c.number, r: bufio.NewReader(inside)})
+		serve(&tlsConn{Conn: conn, tcp: c.Conn.(*net.TCPConn), wire: wire, number: c.number, r: bufio.NewReader(io.TeeReader(conn, inside))})
 	})
 	_, o.port, _ = net.SplitHostPort(o.addr)
 	return o
@@ -148,6 +149,7 @@ func answeringTLS(t *testing.T, cfg *tls.Config, raw string) *tlsOrigin {
 
 // request reads a whole request, and reports whether there was one.
 func (c *tlsConn) request() bool {
+	c.SetDeadline(time.Now().Add(patience))
 	req, err := http.ReadRequest(c.r)
 	if err != nil {
 		return false
@@ -177,7 +179,7 @@ func (o *tlsOrigin) handshakes() int {
 func (o *tlsOrigin) decrypted() string {
 	o.seen.Lock()
 	defer o.seen.Unlock()
-	return o.inside.String()
+	return recorded(o.inside)
 }
 
 // to returns host with the origin's port.

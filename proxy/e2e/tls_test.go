@@ -202,7 +202,6 @@ func TestTLSHello(t *testing.T) {
 
 // TestTLSFailures is each way in which a destination's TLS can be wrong, to the client's answer.
 func TestTLSFailures(t *testing.T) {
-	t.Parallel()
 	root := catest.Root(t, "Known Root", catest.RSA(t, 2048))
 	good := serving(root.Leaf(t, hooksHost))
 	withCert := func(c tls.Certificate) func(net.Conn) { return handshaking(serving(c)) }
@@ -509,7 +508,6 @@ func TestTLSRecords(t *testing.T) {
 // TestTLSLargeRequest sends more than the destination's socket takes at once. A TLS 1.3 server's session tickets lie
 // unread meanwhile, and are no answer.
 func TestTLSLargeRequest(t *testing.T) {
-	t.Parallel()
 	root := catest.Root(t, "Root")
 	body := pattern(6 << 20)
 	s := startTLS(t, root, nil, func(cfg *proxy.Config, _ *guard.Config) {
@@ -552,7 +550,6 @@ func TestTLSLargeRequest(t *testing.T) {
 
 // TestTLSEarlyAnswer answers before the body has arrived, and takes no more of it.
 func TestTLSEarlyAnswer(t *testing.T) {
-	t.Parallel()
 	root := catest.Root(t, "Root")
 	body := pattern(4 << 20)
 	const refusal = "HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\n\r\nmuch"
@@ -755,7 +752,6 @@ func TestTLSReload(t *testing.T) {
 // TestTrickledRecord sends an answer's TLS record in pieces, each soon enough, all of them later than readTimeout: bytes
 // that have come end the idleness, whole record or not.
 func TestTrickledRecord(t *testing.T) {
-	t.Parallel()
 	root := catest.Root(t, "Root")
 	s := startTLS(t, root, nil, func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = 900 * time.Millisecond })
 	o := newTLSOrigin(t, serving(root.Leaf(t, hooksHost)), func(c *tlsConn) {

@@ -132,7 +132,7 @@ func TestTunnelHalfClose(t *testing.T) {
 	})
 }
 
-func TestTunnelIdleTimeout(t *testing.T) { // not parallel: what it times others would slow down
+func TestTunnelIdleTimeout(t *testing.T) {
 	const timeout = 500 * time.Millisecond
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.ReadTimeout = timeout
@@ -186,7 +186,6 @@ func TestTunnelIdleTimeout(t *testing.T) { // not parallel: what it times others
 }
 
 func TestTunnelLifetime(t *testing.T) {
-	t.Parallel()
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.ConnectionLifetime = 600 * time.Millisecond
 		cfg.AccessLog.Type = proxy.LogJSON
@@ -404,7 +403,6 @@ func TestTunnelsDoNotUseThePool(t *testing.T) {
 
 // However its sides hang, a tunnel has an end, and with it its places among the connections.
 func TestTunnelEndsWhoeverHangs(t *testing.T) {
-	t.Parallel()
 	tests := []struct {
 		name  string
 		serve func(c *originConn)

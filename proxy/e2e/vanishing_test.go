@@ -326,7 +326,7 @@ func TestVanishingBeforeAConnection(t *testing.T) {
 }
 
 // TestVanishingUploader leaves while its large body is sent to a destination that takes none of it.
-func TestVanishingUploader(t *testing.T) { // not parallel: it would slow the others down
+func TestVanishingUploader(t *testing.T) {
 	root := catest.Root(t, "Root")
 	s := startTLS(t, root, nil, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.MaxRequestBodySize, cfg.ReadTimeout, cfg.ConnectionLifetime = 64<<20, 5*time.Minute, 5*time.Minute
