@@ -3,7 +3,6 @@ package e2e
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -319,30 +318,6 @@ func (o *origin) accept(conn net.Conn) *originConn {
 	o.conns = append(o.conns, conn)
 	o.received = append(o.received, seen)
 	return &originConn{Conn: conn, number: len(o.received) - 1, r: bufio.NewReader(io.TeeReader(conn, seen))}
-}
-
-// recording keeps what is written to it, in pieces as they come: one buffer that grows would be copied over and over.
-type recording struct {
-	mu     *sync.Mutex
-	pieces [][]byte
-}
-
-func (r *recording) Write(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.pieces = append(r.pieces, bytes.Clone(p))
-	return len(p), nil
-}
-
-// recorded returns all that was kept, one recording after the other. Their lock is held.
-func recorded(all []*recording) string {
-	var b strings.Builder
-	for _, r := range all {
-		for _, p := range r.pieces {
-			b.Write(p)
-		}
-	}
-	return b.String()
 }
 
 // request reads a whole request, and reports whether there was one.

@@ -6,7 +6,6 @@ import (
 	"net"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -14,43 +13,6 @@ import (
 	"whsentry/guard"
 	"whsentry/proxy"
 )
-
-// boundSocket returns a socket with an address of its own, which nobody else can be given while the test runs. It does
-// not listen, so that connections to it are refused.
-func boundSocket(t *testing.T) (fd int, addr string) {
-	t.Helper()
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
-	if err != nil {
-		t.Fatalf("make a socket: %v", err)
-	}
-	t.Cleanup(func() { syscall.Close(fd) })
-	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		t.Fatalf("bind: %v", err)
-	}
-	name, err := syscall.Getsockname(fd)
-	if err != nil {
-		t.Fatalf("get the socket's name: %v", err)
-	}
-	return fd, (&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: name.(*syscall.SockaddrInet4).Port}).String()
-}
-
-// deafAddress returns an address that does not answer a connection attempt: its listener's queue is full.
-func deafAddress(t *testing.T) string {
-	t.Helper()
-	fd, addr := boundSocket(t)
-	if err := syscall.Listen(fd, 0); err != nil {
-		t.Fatalf("listen: %v", err)
-	}
-	for range 8 {
-		conn, err := net.DialTimeout("tcp", addr, 100*time.Millisecond)
-		if err != nil {
-			return addr
-		}
-		t.Cleanup(func() { conn.Close() })
-	}
-	t.Skip("the system takes any number of connections that nobody accepts")
-	return ""
-}
 
 func TestConnectTimeout(t *testing.T) {
 	addr := deafAddress(t)
