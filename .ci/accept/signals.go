@@ -56,7 +56,7 @@ func signals(ctx context.Context, o options) *report {
 		{"stop/idle connections do not hold it up", allowed, t.idleConnections},
 		{"stop/an open tunnel has until shutdownTimeout", allowed + "shutdownTimeout: 1s\n", t.openTunnel},
 		{"stop/a tunnel that ends is not waited for", allowed + "shutdownTimeout: 20s\n", t.tunnelEnds},
-		{"suspend/nobody's time is up for what came meanwhile", allowed + "readTimeout: 3s\nclientTimeout: 3s\n", t.suspended},
+		{"suspend/nobody's time is up for what came meanwhile", allowed + "readTimeout: 6s\nclientTimeout: 6s\n", t.suspended},
 		{"reload/many times, amid a request and a tunnel", allowed, t.reloadAmid},
 		{"reload/good settings", allowed, t.reloadGood},
 		{"reload/bad settings", allowed, t.reloadBad},
@@ -167,7 +167,7 @@ func (t *stage) suspended(s *sentry) error {
 	before := t.arrivals.Load()
 	for range waiting {
 		go func() { // ends with ask's deadline
-			m, err := ask(s.address, t.post("wait 2500"))
+			m, err := ask(s.address, t.post("wait 5000"))
 			if err != nil {
 				answers <- err.Error()
 				return
@@ -184,11 +184,11 @@ func (t *stage) suspended(s *sentry) error {
 	if _, err := io.WriteString(half, request[:len(request)/2]); err != nil {
 		return err
 	}
-	err = eventually(t.ctx, 2*time.Second, func() error { return want("requests at the destination", t.arrivals.Load()-before, waiting) })
+	err = eventually(t.ctx, 4*time.Second, func() error { return want("requests at the destination", t.arrivals.Load()-before, waiting) })
 	if err := errors.Join(err, s.signal(syscall.SIGSTOP)); err != nil {
 		return err
 	}
-	time.Sleep(5 * time.Second)
+	time.Sleep(8 * time.Second)
 	_, err = io.WriteString(half, request[len(request)/2:])
 	if err := errors.Join(err, s.signal(syscall.SIGCONT)); err != nil {
 		return err
