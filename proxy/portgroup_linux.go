@@ -1,13 +1,10 @@
 package proxy
 
 import (
-	"bufio"
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -33,8 +30,6 @@ const (
 	largestGroup = 64
 	probeTimeout = 200 * time.Millisecond
 	probeRounds  = 3
-	// socketTableLimit bounds what is read of the system's table of sockets, in bytes; those that listen come first.
-	socketTableLimit = 4 * miB
 )
 
 // exclude keeps new connections from the listener for as long as no socket joins the group, and some of it stays. It
@@ -79,17 +74,10 @@ func (g *portGroup) probe() bool {
 }
 
 // count counts the sockets that listen on the listener's address, itself included; 0: it is not known.
-func (g *portGroup) count() int {
-	table := "/proc/self/net/tcp6"
-	if g.listener.Addr().(*net.TCPAddr).IP.To4() != nil {
-		table = "/proc/self/net/tcp"
-	}
-	f, err := os.Open(table)
-	if err != nil {
-		return 0
-	}
-	defer f.Close()
-	return countListening(io.LimitReader(f, socketTableLimit), g.inode())
+func (g *portGroup) count() (n int) {
+	inode := g.inode()
+	g.listener.socketTable(func(table io.Reader) { n = countListening(table, inode) })
+	return n
 }
 
 // inode is what the system's table of sockets knows the listener by; "": it is not known.
@@ -100,28 +88,6 @@ func (g *portGroup) inode() string {
 		return ""
 	}
 	return strconv.FormatUint(stat.Ino, 10)
-}
-
-// countListening counts the sockets of a table as in /proc/net/tcp that listen on the same address as that with the
-// inode; 0: that is not there.
-func countListening(table io.Reader, inode string) int {
-	const (
-		address, state, ino = 1, 3, 9 // columns
-		listening           = "0A"
-	)
-	own := ""
-	sharing := make(map[string]int)
-	for lines := bufio.NewScanner(table); lines.Scan(); {
-		columns := strings.Fields(lines.Text())
-		if len(columns) <= ino || columns[state] != listening {
-			continue
-		}
-		sharing[columns[address]]++
-		if columns[ino] == inode {
-			own = columns[address]
-		}
-	}
-	return sharing[own]
 }
 
 // attach makes program what chooses a socket of the group, instead of the one so far.

@@ -143,31 +143,3 @@ func TestPortGroupOfOne(t *testing.T) {
 		t.Errorf("got %d connections; want %d", got[0], arriving)
 	}
 }
-
-func TestCountListening(t *testing.T) {
-	const (
-		head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
-		line = "   0: %s 00000000:0000 %s 00000000:00000000 00:00000000 00000000     0        0 %s 2 0000000031ec5438 100 0 0 10 0\n"
-	)
-	row := func(address, state, inode string) string { return fmt.Sprintf(line, address, state, inode) }
-	const here, there = "0100007F:AA47", "0100007F:AA48"
-	for _, tt := range []struct {
-		name, table string
-		want        int
-	}{
-		{"empty", "", 0},
-		{"no socket", head, 0},
-		{"alone", head + row(here, "0A", "7"), 1},
-		{"not there", head + row(here, "0A", "8"), 0},
-		{"two", head + row(here, "0A", "8") + row(here, "0A", "7"), 2},
-		{"another port", head + row(there, "0A", "8") + row(here, "0A", "7"), 1},
-		{"a connection", head + row(here, "0A", "7") + row(here, "01", "8"), 1},
-		{"itself no listener", head + row(here, "01", "7") + row(here, "0A", "8"), 0},
-		{"short line", head + "   0: " + here + " 00000000:0000 0A\n" + row(here, "0A", "7"), 1},
-		{"part of an inode", head + row(here, "0A", "77") + row(there, "0A", "7"), 1},
-	} {
-		if got := countListening(strings.NewReader(tt.table), "7"); got != tt.want {
-			t.Errorf("%s: got %d; want %d", tt.name, got, tt.want)
-		}
-	}
-}

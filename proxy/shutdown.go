@@ -18,11 +18,11 @@ const (
 	// would be lost, and a client may not send a POST again of its own accord; a client that is busy sends its next
 	// within this time, and is told to close with the answer.
 	restGrace = 500 * time.Millisecond
-	// handshakeGrace is how long a socket that gets no new connections any more is kept for those whose handshake has
-	// begun: the ACK that ends it is on its way, or was lost, and what comes after it is sent again after a second at
-	// first (RFC 6298 section 2.1).
+	// handshakeGrace is how long, at most, a socket that gets no new connections any more is kept for those whose
+	// handshake has begun: the ACK that ends it is on its way, or was lost, and what comes after it is sent again after a
+	// second at first (RFC 6298 section 2.1).
 	handshakeGrace = 1500 * time.Millisecond
-	// stepInterval is how often it is looked whether others have come to share the port, or gone.
+	// stepInterval is how often it is looked what has changed: handshakes have ended, others have come to share the port.
 	stepInterval = 50 * time.Millisecond
 	// drainLimit bounds the taking of connections that wait, where they come faster than they are taken, or cannot be.
 	drainLimit = time.Second
@@ -68,11 +68,8 @@ func (p *Proxy) drain(ctx context.Context) error {
 	if deadline, ok := ctx.Deadline(); ok {
 		grace = min(grace, time.Until(deadline)/2)
 	}
-	select {
-	case <-left:
+	if awaitSteps(ctx, left, grace) {
 		return nil
-	case <-time.After(grace):
-	case <-ctx.Done():
 	}
 	p.endRests()
 	select {
@@ -91,6 +88,22 @@ func (p *Proxy) drain(ctx context.Context) error {
 	}
 	<-left
 	return fmt.Errorf("requests were still running after the time to finish: %w", ctx.Err())
+}
+
+// awaitSteps waits until left is closed, at most for d, or until ctx ends, and reports whether it was. It waits in steps:
+// of the time in which the process did not run, its machine suspended, none counts but one step, for what clients have
+// sent meanwhile is yet to be read.
+func awaitSteps(ctx context.Context, left <-chan struct{}, d time.Duration) bool {
+	for ; d > 0; d -= stepInterval {
+		select {
+		case <-left:
+			return true
+		case <-time.After(min(d, stepInterval)):
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return false
 }
 
 // endRests ends the connections between two requests, now and from now on.
@@ -126,8 +139,12 @@ func (p *Proxy) vacate(ctx context.Context, l *listener) {
 	if l.passed {
 		return // whoever passed the socket has it still, and with it those that wait
 	}
-	if l.cfg.ReusePort {
-		p.stepAside(ctx, l)
+	steppedAside := l.cfg.ReusePort && p.stepAside(ctx, l)
+	if l.turnAway() && !steppedAside { // what is half made is for the others where it has
+		p.takeFor(l, firstPatience) // what another processor was about to let through
+		for end := time.Now().Add(handshakeGrace); l.halfMade() && time.Now().Before(end) && ctx.Err() == nil; {
+			p.takeFor(l, stepInterval)
+		}
 	}
 	for end := time.Now().Add(drainLimit); l.waiting() && time.Now().Before(end); {
 		p.take(l, time.Time{}, netip.AddrPort{})
@@ -135,18 +152,16 @@ func (p *Proxy) vacate(ctx context.Context, l *listener) {
 }
 
 // stepAside has the system give new connections to the others that share l's port, and takes those that were on their
-// way here. It returns at once where there are no others, or where the system knows no way.
-func (p *Proxy) stepAside(ctx context.Context, l *listener) {
+// way here. It returns false at once where there are no others, or where the system knows no way.
+func (p *Proxy) stepAside(ctx context.Context, l *listener) bool {
 	group := portGroup{listener: l, arrives: func(from netip.AddrPort) bool { return p.awaitProbe(l, from) }}
 	for end := time.Now().Add(handshakeGrace); time.Now().Before(end) && ctx.Err() == nil; {
 		if !group.exclude() {
-			return
+			return false
 		}
-		for step := time.Now().Add(stepInterval); time.Now().Before(step); {
-			p.take(l, step, netip.AddrPort{})
-		}
+		p.takeFor(l, stepInterval)
 	}
-	group.exclude() // somebody may just have come
+	return group.exclude() // somebody may just have come
 }
 
 // awaitProbe reports whether the connection from that address is among those that l is given.
@@ -158,6 +173,13 @@ func (p *Proxy) awaitProbe(l *listener, from netip.AddrPort) bool {
 		}
 	}
 	return false
+}
+
+// takeFor takes what waits, and what comes within d.
+func (p *Proxy) takeFor(l *listener, d time.Duration) {
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		p.take(l, end, netip.AddrPort{})
+	}
 }
 
 // take takes one connection that waits, or that comes until then. It reports whether that is from the address of a

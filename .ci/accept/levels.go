@@ -65,14 +65,20 @@ const collections = 3
 // for a little less.
 const restTime = 3 * time.Second
 
-// restLevels makes sure that nobody makes whsentry hold anything, and returns what it holds then. Descriptors come first,
+// leaveLimit is how long whsentry may take to notice that nobody is there any more.
+const leaveLimit = 30 * time.Second
+
+// restLevels waits until nobody makes whsentry hold anything, and returns what it holds then. Descriptors come first,
 // for garbage collections, which asking for metrics brings about, close those that were forgotten. The heap is the least
 // that was seen over some of them.
 func (s *sentry) restLevels(ctx context.Context) (levels, error) {
-	samples, err := s.scrape()
-	if err == nil {
-		err = holdsNothing(samples)
-	}
+	var samples map[string]float64
+	err := eventually(ctx, leaveLimit, func() (err error) {
+		if samples, err = s.scrape(); err != nil {
+			return err
+		}
+		return holdsNothing(samples)
+	})
 	if err != nil {
 		return levels{}, err
 	}

@@ -197,7 +197,7 @@ func (t *stage) manyStops(f *fleet, dir string) error {
 		if startErr != nil {
 			return startErr
 		}
-		f.start(plainSenders(s.address, t.destination))
+		f.start(append(plainSenders(s.address, t.destination), farSenders(s.address, t.destination)...))
 		f.startLibrary(2, s.address, t.destination)
 		err = errors.Join(f.more(t, 300), s.stop(stopLimit))
 		s.kill()

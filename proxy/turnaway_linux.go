@@ -1,0 +1,40 @@
+package proxy
+
+import (
+	"io"
+	"net"
+
+	"golang.org/x/sys/unix"
+)
+
+// turnAway has the system ignore requests for new connections to l, and reports whether it could. Connections that are
+// made, or half made, are not touched. A client that is ignored asks again after a second (RFC 6298 section 2.1), and is
+// refused then, or finds whoever has taken l's place.
+//
+// A socket that listens cannot be closed without loss else: between the last look for a connection that waits and the
+// close there may come one, and it is reset, though its client may have sent a request by then.
+func (l *listener) turnAway() bool {
+	// The program sees segments from the TCP header on. Connections inherit it, and are never sent a SYN.
+	const flags, syn, ack = 13, 1 << 1, 1 << 4 // RFC 9293 section 3.1
+	program := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: flags},
+		{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: syn | ack},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: syn, Jt: 0, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 1<<32 - 1},
+	}
+	var err error
+	controlErr := l.raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
+			&unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})
+	})
+	return controlErr == nil && err == nil
+}
+
+// halfMade reports whether the handshake of a connection to l's port has begun, and not ended: its client takes it for
+// made once the answer has reached it, and may have sent a request.
+func (l *listener) halfMade() (found bool) {
+	port := l.Addr().(*net.TCPAddr).AddrPort().Port()
+	l.socketTable(func(table io.Reader) { found = hasHalfMade(table, port) })
+	return found
+}

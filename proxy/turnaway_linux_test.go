@@ -1,0 +1,122 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// lateACK has the system hold back the ACK that ends a connection's handshake, for 200 ms or until something is sent.
+func lateACK(_, _ string, raw syscall.RawConn) error {
+	var err error
+	controlErr := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0) })
+	return errors.Join(controlErr, err)
+}
+
+// TestTurnAway: who comes late is not connected, and refused in the end; a connection that was made, and one that was
+// half made, go on as if nothing had happened.
+func TestTurnAway(t *testing.T) {
+	for _, address := range []string{"127.0.0.1:0", "[::1]:0", ":0"} {
+		t.Run(address, func(t *testing.T) {
+			l, err := listen(ListenerConfig{Type: ListenerHTTP, Address: address}, nil, NewMetrics("test", "none"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			made, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer made.Close()
+			half, err := (&net.Dialer{Control: lateACK}).Dial("tcp", l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer half.Close()
+			if !l.turnAway() {
+				t.Fatal("the system turns nobody away")
+			}
+			late := &net.Dialer{Timeout: 200 * time.Millisecond} // below the second after which it is asked again
+			if conn, err := late.Dial("tcp", l.Addr().String()); err == nil {
+				conn.Close()
+				t.Error("got a new connection")
+			}
+			for _, client := range []net.Conn{made, half} {
+				passes(t, client, l)
+			}
+			if l.waiting() {
+				t.Error("there is one more connection than were made before")
+			}
+			l.Close()
+			if conn, err := net.Dial("tcp", l.Addr().String()); !errors.Is(err, syscall.ECONNREFUSED) {
+				t.Errorf("got %v, %v once it is closed; want it refused", conn, err)
+			}
+		})
+	}
+}
+
+// passes holds a connection, which l is yet to accept, to passing bytes both ways.
+func passes(t *testing.T, client net.Conn, l *listener) {
+	t.Helper()
+	client.SetDeadline(time.Now().Add(10 * time.Second))
+	l.tcp.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(client, "ping"); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := l.tcp.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	var got [4]byte
+	if _, err := io.ReadFull(conn, got[:]); err != nil || string(got[:]) != "ping" {
+		t.Fatalf("got %q, %v; want ping", got, err)
+	}
+	if _, err := io.WriteString(conn, "pong"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(client, got[:]); err != nil || string(got[:]) != "pong" {
+		t.Fatalf("got %q, %v; want pong", got, err)
+	}
+}
+
+// TestHalfMade: a handshake that has begun is seen, and no longer once it has ended.
+func TestHalfMade(t *testing.T) {
+	for _, address := range []string{"127.0.0.1:0", "[::1]:0", ":0"} {
+		t.Run(address, func(t *testing.T) {
+			l, err := listen(ListenerConfig{Type: ListenerHTTP, Address: address}, nil, NewMetrics("test", "none"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			if l.halfMade() {
+				t.Fatal("half made with nobody there")
+			}
+			seen := false
+			for range 50 { // the ACK comes by itself after a while, before there was time to look
+				conn, err := (&net.Dialer{Control: lateACK}).Dial("tcp", l.Addr().String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				seen = l.halfMade()
+				passes(t, conn, l)
+				conn.Close()
+				if l.halfMade() {
+					t.Fatal("half made after the handshake")
+				}
+				if seen {
+					break
+				}
+			}
+			if !seen {
+				t.Error("a handshake that had begun was not seen")
+			}
+		})
+	}
+}
