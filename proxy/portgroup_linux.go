@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"io"
 	"net"
 	"net/netip"
 	"strconv"
@@ -74,10 +73,13 @@ func (g *portGroup) probe() bool {
 }
 
 // count counts the sockets that listen on the listener's address, itself included; 0: it is not known.
-func (g *portGroup) count() (n int) {
-	inode := g.inode()
-	g.listener.socketTable(func(table io.Reader) { n = countListening(table, inode) })
-	return n
+func (g *portGroup) count() int {
+	table, err := g.listener.socketTable()
+	if err != nil {
+		return 0
+	}
+	defer table.Close()
+	return countListening(table, g.inode())
 }
 
 // inode is what the system's table of sockets knows the listener by; "": it is not known.

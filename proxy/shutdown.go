@@ -18,14 +18,21 @@ const (
 	// would be lost, and a client may not send a POST again of its own accord; a client that is busy sends its next
 	// within this time, and is told to close with the answer.
 	restGrace = 500 * time.Millisecond
-	// handshakeGrace is how long, at most, a socket that gets no new connections any more is kept for those whose
-	// handshake has begun: the ACK that ends it is on its way, or was lost, and what comes after it is sent again after a
-	// second at first (RFC 6298 section 2.1).
+	// handshakeGrace is how long a socket that shares its port, and gets no new connections any more, is kept for those
+	// whose handshake has begun: the ACK that ends it is on its way, or was lost, and what comes after it is sent again
+	// after a second at first (RFC 6298 section 2.1).
 	handshakeGrace = 1500 * time.Millisecond
-	// stepInterval is how often it is looked what has changed: handshakes have ended, others have come to share the port.
-	stepInterval = 50 * time.Millisecond
+	// halfMadeGrace is the same, at most, where nobody shares the port: below the second after which a client that is
+	// ignored meanwhile asks again.
+	halfMadeGrace = 900 * time.Millisecond
+	// lastMoment is how long a connection may take that another processor is just about to make.
+	lastMoment = 5 * time.Millisecond
 	// drainLimit bounds the taking of connections that wait, where they come faster than they are taken, or cannot be.
 	drainLimit = time.Second
+	// stepInterval is how often it is looked what has changed. restGrace and drainLimit are counted in steps: of the time
+	// in which the process did not run, its machine suspended, none counts but one step, for what clients have sent
+	// meanwhile is yet to be read.
+	stepInterval = 50 * time.Millisecond
 )
 
 // Shutdown stops accepting, lets running requests and tunnels finish until ctx ends, and ends what is then left.
@@ -64,11 +71,7 @@ func (p *Proxy) drain(ctx context.Context) error {
 		defer close(left)
 		p.goers.Wait()
 	}()
-	grace := restGrace
-	if deadline, ok := ctx.Deadline(); ok {
-		grace = min(grace, time.Until(deadline)/2)
-	}
-	if awaitSteps(ctx, left, grace) {
+	if awaitSteps(ctx, left, within(ctx, restGrace)) {
 		return nil
 	}
 	p.endRests()
@@ -90,9 +93,15 @@ func (p *Proxy) drain(ctx context.Context) error {
 	return fmt.Errorf("requests were still running after the time to finish: %w", ctx.Err())
 }
 
-// awaitSteps waits until left is closed, at most for d, or until ctx ends, and reports whether it was. It waits in steps:
-// of the time in which the process did not run, its machine suspended, none counts but one step, for what clients have
-// sent meanwhile is yet to be read.
+// within is d, but no more than half of the time that ctx has left: what comes after is to have some of it.
+func within(ctx context.Context, d time.Duration) time.Duration {
+	if deadline, ok := ctx.Deadline(); ok {
+		return min(d, time.Until(deadline)/2)
+	}
+	return d
+}
+
+// awaitSteps waits until left is closed, at most for d, or until ctx ends, and reports whether it was.
 func awaitSteps(ctx context.Context, left <-chan struct{}, d time.Duration) bool {
 	for ; d > 0; d -= stepInterval {
 		select {
@@ -139,29 +148,34 @@ func (p *Proxy) vacate(ctx context.Context, l *listener) {
 	if l.passed {
 		return // whoever passed the socket has it still, and with it those that wait
 	}
-	steppedAside := l.cfg.ReusePort && p.stepAside(ctx, l)
-	if l.turnAway() && !steppedAside { // what is half made is for the others where it has
-		p.takeFor(l, firstPatience) // what another processor was about to let through
-		for end := time.Now().Add(handshakeGrace); l.halfMade() && time.Now().Before(end) && ctx.Err() == nil; {
+	if l.cfg.ReusePort && p.stepAside(ctx, l) {
+		p.takeWaiting(l)
+		return
+	}
+	if l.ignoreNew() {
+		p.takeFor(l, lastMoment)
+		for end := time.Now().Add(within(ctx, halfMadeGrace)); l.halfMade() && time.Now().Before(end); {
 			p.takeFor(l, stepInterval)
 		}
 	}
-	for end := time.Now().Add(drainLimit); l.waiting() && time.Now().Before(end); {
-		p.take(l, time.Time{}, netip.AddrPort{})
-	}
+	p.takeWaiting(l)
 }
 
 // stepAside has the system give new connections to the others that share l's port, and takes those that were on their
 // way here. It returns false at once where there are no others, or where the system knows no way.
 func (p *Proxy) stepAside(ctx context.Context, l *listener) bool {
 	group := portGroup{listener: l, arrives: func(from netip.AddrPort) bool { return p.awaitProbe(l, from) }}
-	for end := time.Now().Add(handshakeGrace); time.Now().Before(end) && ctx.Err() == nil; {
+	for end := time.Now().Add(within(ctx, handshakeGrace)); time.Now().Before(end); {
 		if !group.exclude() {
 			return false
 		}
 		p.takeFor(l, stepInterval)
 	}
-	return group.exclude() // somebody may just have come
+	if !group.exclude() { // somebody may just have come, and made the choice the system's again
+		return false
+	}
+	p.takeFor(l, stepInterval)
+	return true
 }
 
 // awaitProbe reports whether the connection from that address is among those that l is given.
@@ -179,6 +193,15 @@ func (p *Proxy) awaitProbe(l *listener, from netip.AddrPort) bool {
 func (p *Proxy) takeFor(l *listener, d time.Duration) {
 	for end := time.Now().Add(d); time.Now().Before(end); {
 		p.take(l, end, netip.AddrPort{})
+	}
+}
+
+// takeWaiting takes what waits.
+func (p *Proxy) takeWaiting(l *listener) {
+	for d := drainLimit; d > 0 && l.waiting(); d -= stepInterval {
+		for end := time.Now().Add(stepInterval); l.waiting() && time.Now().Before(end); {
+			p.take(l, time.Time{}, netip.AddrPort{})
+		}
 	}
 }
 

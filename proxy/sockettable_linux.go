@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"iter"
@@ -10,10 +11,12 @@ import (
 	"strings"
 )
 
-// socketTableLimit bounds what is read of the system's table of sockets, in bytes; those that listen come first.
-const socketTableLimit = 4 * miB
+// socketTableLimit bounds what is read of the system's table of sockets, in bytes: some 400,000 of them. Those that
+// listen come first, the others in no order.
+const socketTableLimit = 64 * miB
 
-// Columns of /proc/net/tcp and tcp6 (proc_net_tcp.rst in Linux), and states, which are those of include/net/tcp_states.h.
+// Columns of /proc/net/tcp and tcp6 (Documentation/networking/proc_net_tcp.rst in Linux), and states, those of
+// include/net/tcp_states.h.
 const (
 	tableAddress, tableState, tableInode = 1, 3, 9
 
@@ -21,23 +24,24 @@ const (
 	stateListening = "0A"
 )
 
-// socketTable passes the system's table of the sockets of l's address family to read, unless there is none.
-func (l *listener) socketTable(read func(io.Reader)) {
-	name := "/proc/self/net/tcp6"
+// socketTable opens the system's table of the sockets of l's address family.
+func (l *listener) socketTable() (*os.File, error) {
 	if l.Addr().(*net.TCPAddr).IP.To4() != nil {
-		name = "/proc/self/net/tcp"
+		return os.Open("/proc/self/net/tcp")
 	}
-	if f, err := os.Open(name); err == nil {
-		defer f.Close()
-		read(io.LimitReader(f, socketTableLimit))
-	}
+	return os.Open("/proc/self/net/tcp6")
 }
 
-// socketRows are the rows of a table, cut into columns.
-func socketRows(table io.Reader) iter.Seq[[]string] {
+// socketRows are the rows of a table that are in a state, cut into columns.
+func socketRows(table io.Reader, state string) iter.Seq[[]string] {
+	mark := []byte(" " + state + " ")
 	return func(yield func([]string) bool) {
-		for lines := bufio.NewScanner(table); lines.Scan(); {
-			if columns := strings.Fields(lines.Text()); len(columns) > tableInode && !yield(columns) {
+		for lines := bufio.NewScanner(io.LimitReader(table, socketTableLimit)); lines.Scan(); {
+			if !bytes.Contains(lines.Bytes(), mark) {
+				continue // cutting costs more than all the rest, and there may be very many
+			}
+			columns := strings.Fields(lines.Text())
+			if len(columns) > tableInode && columns[tableState] == state && !yield(columns) {
 				return
 			}
 		}
@@ -49,10 +53,7 @@ func socketRows(table io.Reader) iter.Seq[[]string] {
 func countListening(table io.Reader, inode string) int {
 	own := ""
 	sharing := make(map[string]int)
-	for row := range socketRows(table) {
-		if row[tableState] != stateListening {
-			continue
-		}
+	for row := range socketRows(table, stateListening) {
 		sharing[row[tableAddress]]++
 		if row[tableInode] == inode {
 			own = row[tableAddress]
@@ -64,8 +65,8 @@ func countListening(table io.Reader, inode string) int {
 // hasHalfMade reports whether a table has a connection to that port, of whichever address, that is half made.
 func hasHalfMade(table io.Reader, port uint16) bool {
 	suffix := fmt.Sprintf(":%04X", port)
-	for row := range socketRows(table) {
-		if row[tableState] == stateHalfMade && strings.HasSuffix(row[tableAddress], suffix) {
+	for row := range socketRows(table, stateHalfMade) {
+		if strings.HasSuffix(row[tableAddress], suffix) {
 			return true
 		}
 	}

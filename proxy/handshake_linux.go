@@ -1,20 +1,20 @@
 package proxy
 
 import (
-	"io"
 	"net"
 
 	"golang.org/x/sys/unix"
 )
 
-// turnAway has the system ignore requests for new connections to l, and reports whether it could. Connections that are
-// made, or half made, are not touched. A client that is ignored asks again after a second (RFC 6298 section 2.1), and is
-// refused then, or finds whoever has taken l's place.
+// ignoreNew has the system ignore requests for new connections to l, and reports whether it could. Connections that are
+// made stay, and those that are half made can still be. A client that is ignored asks again after a second (RFC 6298
+// section 2.1), and is refused then, or finds whoever has taken l's place.
 //
 // A socket that listens cannot be closed without loss else: between the last look for a connection that waits and the
 // close there may come one, and it is reset, though its client may have sent a request by then.
-func (l *listener) turnAway() bool {
-	// The program sees segments from the TCP header on. Connections inherit it, and are never sent a SYN.
+func (l *listener) ignoreNew() bool {
+	// The program sees segments from the TCP header on. Connections inherit it: a client that has forgotten one, and asks
+	// for it anew, gets no answer while the proxy stops.
 	const flags, syn, ack = 13, 1 << 1, 1 << 4 // RFC 9293 section 3.1
 	program := []unix.SockFilter{
 		{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: flags},
@@ -32,9 +32,13 @@ func (l *listener) turnAway() bool {
 }
 
 // halfMade reports whether the handshake of a connection to l's port has begun, and not ended: its client takes it for
-// made once the answer has reached it, and may have sent a request.
-func (l *listener) halfMade() (found bool) {
-	port := l.Addr().(*net.TCPAddr).AddrPort().Port()
-	l.socketTable(func(table io.Reader) { found = hasHalfMade(table, port) })
-	return found
+// made once the answer has reached it, and may have sent a request. What the system answers with SYN cookies, in a flood
+// or where it always does, is not seen.
+func (l *listener) halfMade() bool {
+	table, err := l.socketTable()
+	if err != nil {
+		return false
+	}
+	defer table.Close()
+	return hasHalfMade(table, l.Addr().(*net.TCPAddr).AddrPort().Port())
 }
