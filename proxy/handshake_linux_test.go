@@ -21,12 +21,18 @@ func lateACK(_, _ string, raw syscall.RawConn) error {
 	return errors.Join(controlErr, err)
 }
 
-// dialled is where clients find l: over IPv4 too where it listens on both.
-func dialled(l *listener) string {
-	if a := l.Addr().(*net.TCPAddr); a.IP.IsUnspecified() {
-		return fmt.Sprintf("127.0.0.1:%d", a.Port)
+// openListener returns a listener, and where clients find it: over IPv4 too where it listens on both.
+func openListener(t *testing.T, address string) (l *listener, to string) {
+	t.Helper()
+	l, err := listen(ListenerConfig{Type: ListenerHTTP, Address: address}, nil, NewMetrics("test", "none"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	return l.Addr().String()
+	t.Cleanup(func() { l.Close() })
+	if a := l.Addr().(*net.TCPAddr); a.IP.IsUnspecified() {
+		return l, fmt.Sprintf("127.0.0.1:%d", a.Port)
+	}
+	return l, l.Addr().String()
 }
 
 // TestIgnoreNew: who comes late is not connected, and refused in the end; a connection that was made, and one that was
@@ -34,12 +40,7 @@ func dialled(l *listener) string {
 func TestIgnoreNew(t *testing.T) {
 	for _, address := range []string{"127.0.0.1:0", "[::1]:0", ":0"} {
 		t.Run(address, func(t *testing.T) {
-			l, err := listen(ListenerConfig{Type: ListenerHTTP, Address: address}, nil, NewMetrics("test", "none"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer l.Close()
-			to := dialled(l)
+			l, to := openListener(t, address)
 			made, err := net.Dial("tcp", to)
 			if err != nil {
 				t.Fatal(err)
@@ -105,12 +106,7 @@ func TestHalfMade(t *testing.T) {
 	}
 	for _, address := range []string{"127.0.0.1:0", "[::1]:0", ":0"} {
 		t.Run(address, func(t *testing.T) {
-			l, err := listen(ListenerConfig{Type: ListenerHTTP, Address: address}, nil, NewMetrics("test", "none"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer l.Close()
-			to := dialled(l)
+			l, to := openListener(t, address)
 			if l.halfMade() {
 				t.Fatal("half made with nobody there")
 			}
