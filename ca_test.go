@@ -218,15 +218,21 @@ func demandClientCert(cfg *tls.Config) { cfg.ClientAuth = tls.RequireAnyClientCe
 
 func onlyTLS12(cfg *tls.Config) { cfg.MaxVersion = tls.VersionTLS12 }
 
-// nobody returns an address that refuses connections.
+// nobody returns an address that refuses connections while the test runs: the near end of one that is open.
 func nobody(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener.Close()
-	return listener.Addr().String()
+	t.Cleanup(func() { listener.Close() })
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}
+	conn, err := dialer.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn.LocalAddr().String()
 }
 
 // runCACheck runs ca check against a destination on loopback, which the guard lets through, with roots to trust.
@@ -328,8 +334,8 @@ func TestCACheckVerdict(t *testing.T) {
 			io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\n\r\n")
 			io.Copy(io.Discard, conn)
 		}), nil, exitFailed, "failed: TLS handshake with 127.0.0.1 failed: the server answered with plain HTTP instead of TLS (reason 1005", []string{"presents 0 certificates\n"}},
-		{"silent", root, serve(t, func(conn net.Conn) { io.Copy(io.Discard, conn) }), []string{"--connect-timeout", "100ms"}, exitFailed,
-			"failed: timed out in the TLS handshake with 127.0.0.1 after 100ms (reason 1004, status 502)", nil},
+		{"silent", root, serve(t, func(conn net.Conn) { io.Copy(io.Discard, conn) }), []string{"--connect-timeout", "2s"}, exitFailed,
+			"failed: timed out in the TLS handshake with 127.0.0.1 after 2s (reason 1004, status 502)", nil},
 		{"nobody there", root, nobody(t), nil, exitFailed, "unreachable: connect to 127.0.0.1:", []string{"connection refused (reason 1006, status 502)\n"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

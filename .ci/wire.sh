@@ -38,7 +38,7 @@ lay_wire() {
 	ip -n "$far" -6 route add local default dev lo table main
 
 	mkdir -p "/etc/netns/$near" # what ip netns exec shows as /etc to the programs inside
-	printf 'nameserver 8.8.9.1\nsearch test\noptions ndots:5 timeout:2 attempts:1\n' >"/etc/netns/$near/resolv.conf"
+	printf 'nameserver 8.8.9.1\nsearch test\noptions ndots:5 timeout:5 attempts:2\n' >"/etc/netns/$near/resolv.conf"
 	printf '%s\n' '127.0.0.1 localhost' '::1 localhost' '8.8.9.1 public.hosts.example example.com' '10.0.0.1 private.hosts.example' \
 		>"/etc/netns/$near/hosts"
 

@@ -90,8 +90,8 @@ func TestLoadFailures(t *testing.T) {
 
 func TestLoadTimeout(t *testing.T) {
 	hang := scripted(t, func(_ int, conn net.Conn) { sink(conn) })
-	got, err := load{targets: []string{"http://a.test/"}, count: 1, cold: true, timeout: 100 * time.Millisecond}.run(t.Context(), hang)
-	if err != nil || got.failed != 1 || got.firstError != "no whole answer within 100ms" {
+	got, err := load{targets: []string{"http://a.test/"}, count: 1, cold: true, timeout: 2 * time.Second}.run(t.Context(), hang)
+	if err != nil || got.failed != 1 || got.firstError != "no whole answer within 2s" {
 		t.Errorf("got %d failed: %s, %v; want 1 that took too long", got.failed, got.firstError, err)
 	}
 }
@@ -186,7 +186,7 @@ func TestLoadThatCannotBeSent(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := tt.load.run(t.Context(), unused(t))
+			got, err := tt.load.run(t.Context(), refusing(t))
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v; want an error with %q", err, tt.want)
 			}
@@ -197,7 +197,7 @@ func TestLoadThatCannotBeSent(t *testing.T) {
 	}
 }
 
-// unused returns an address that nobody listens on.
+// unused returns an address that nobody listens on for now.
 func unused(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -208,22 +208,39 @@ func unused(t *testing.T) string {
 	return listener.Addr().String()
 }
 
+// refusing returns an address that refuses connections while the test runs: the near end of one that is open.
+func refusing(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}
+	conn, err := dialer.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn.LocalAddr().String()
+}
+
 // What fails at once must not be asked as fast as it fails.
 func TestFailuresArePaced(t *testing.T) {
 	proxy := scripted(t, answering(func(int, int) string { return "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n" }))
-	got, err := load{targets: []string{"http://a.test/"}, duration: 10 * failurePause}.run(t.Context(), proxy)
-	if err != nil || got.failed == 0 || got.failed > 11 {
-		t.Errorf("got %d failures, %v; want from 1 to 11", got.failed, err)
+	got, err := load{targets: []string{"http://a.test/"}, count: 10}.run(t.Context(), proxy)
+	if err != nil || got.failed != 10 || got.took < 10*failurePause {
+		t.Errorf("got %d failures, took %v, %v; want 10 in %v or more", got.failed, got.took, err, 10*failurePause)
 	}
 }
 
 func TestClosedLoopBelowCeiling(t *testing.T) {
 	o, proxy := testOrigins(t), forwardProxy(t)
-	const rate, duration = 200, 500 * time.Millisecond
-	got, err := load{targets: []string{onPort(o.plain, "/ok")}, connections: 8, maxRate: rate, duration: duration}.run(t.Context(), proxy)
-	most := int64(rate*(duration+maxCatchUp)/time.Second) + 8
-	if err != nil || got.failed != 0 || got.requests == 0 || got.requests > most {
-		t.Errorf("got %d requests, %d failed, %v; want at most %d", got.requests, got.failed, err, most)
+	const rate, count = 200, 101
+	got, err := load{targets: []string{onPort(o.plain, "/ok")}, connections: 8, maxRate: rate, count: count}.run(t.Context(), proxy)
+	least := (count-1)*time.Second/rate - maxCatchUp // the pace was set before the time was taken
+	if err != nil || got.failed != 0 || got.requests != count || got.took < least {
+		t.Errorf("got %d requests, %d failed, took %v, %v; want %d in %v or more", got.requests, got.failed, got.took, err, count, least)
 	}
 }
 

@@ -22,6 +22,9 @@ func TestOpenLoopChargesStalls(t *testing.T) {
 	if err != nil || got.requests != rate || got.failed != 0 {
 		t.Fatalf("got %d requests, %d failed: %s, %v; want %d", got.requests, got.failed, got.firstError, err, rate)
 	}
+	if least := duration - time.Second/rate; got.took < least {
+		t.Errorf("got all requests within %v; want %v or more, for the last is not due before", got.took, least)
+	}
 	// 120 requests were due within the stall: the latencies of these fall evenly from 300 ms to 0.
 	for _, tt := range []struct{ percentile, least float64 }{{80, 100}, {90, 180}, {99, 270}, {100, 295}} {
 		if ms := float64(got.latency.ValueAtPercentile(tt.percentile)) / 1e6; ms < tt.least {
@@ -33,11 +36,11 @@ func TestOpenLoopChargesStalls(t *testing.T) {
 func TestOpenLoopCountsWhatCouldNotBeSent(t *testing.T) {
 	proxy := scripted(t, answering(func(_, request int) string {
 		if request > 0 {
-			time.Sleep(200 * time.Millisecond)
+			time.Sleep(500 * time.Millisecond)
 		}
 		return "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 	}))
-	l := load{targets: []string{"http://a.test/"}, connections: 2, rate: 1000, count: 100, timeout: 400 * time.Millisecond}
+	l := load{targets: []string{"http://a.test/"}, connections: 2, rate: 1000, count: 100, timeout: 2 * time.Second}
 	got, err := l.run(t.Context(), proxy)
 	if err != nil || got.requests == 0 || got.failed == 0 || got.requests+got.failed != l.count {
 		t.Errorf("got %d requests, %d failed: %s, %v; want %d in all, and both", got.requests, got.failed, got.firstError, err, l.count)

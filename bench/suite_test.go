@@ -18,6 +18,7 @@ import (
 // suiteOfTest returns options for a run of the suite in which a forward proxy of the test's plays whsentry and a peer.
 func suiteOfTest(t *testing.T, out *bytes.Buffer) suiteOptions {
 	t.Helper()
+	restorePins(t)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -33,7 +34,7 @@ func suiteOfTest(t *testing.T, out *bytes.Buffer) suiteOptions {
 		t.Fatal(err)
 	}
 	return suiteOptions{
-		peersFile: file, peers: []string{"none"}, binary: env, short: true, rounds: 1, duration: 50 * time.Millisecond,
+		peersFile: file, peers: []string{"none"}, binary: env, short: true, rounds: 1, duration: 300 * time.Millisecond,
 		out: t.TempDir(), stdout: out, stderr: new(bytes.Buffer),
 	}
 }

@@ -18,7 +18,7 @@ func TestTunnelBulk(t *testing.T) {
 		load load
 	}{
 		{"by count", load{count: 10 << 20}},
-		{"by duration", load{duration: 100 * time.Millisecond}},
+		{"by duration", load{duration: 1500 * time.Millisecond}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -65,7 +65,7 @@ func TestTunnelFailures(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			l := load{kind: loadTunnelOpen, targets: []string{"a.test:443"}, count: 1, timeout: time.Second}
+			l := load{kind: loadTunnelOpen, targets: []string{"a.test:443"}, count: 1, timeout: 10 * time.Second}
 			got, err := l.run(t.Context(), scripted(t, tt.proxy))
 			if err != nil || got.failed != 1 || !strings.Contains(got.firstError, tt.want) {
 				t.Errorf("got %d failed: %s, %v; want 1: %s", got.failed, got.firstError, err, tt.want)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -454,22 +455,28 @@ func TestUpdateIsBounded(t *testing.T) {
 }
 
 func TestStart(t *testing.T) {
-	asked := make(chan struct{}, 100)
-	m := newMirror(t, func(w http.ResponseWriter, r *http.Request) { asked <- struct{}{}; http.NotFound(w, r) })
+	var asked atomic.Int64
+	third, gate := make(chan struct{}), make(chan struct{})
+	m := newMirror(t, func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) == 3 {
+			close(third)
+			<-gate // so that no fourth request is under way when the store is closed
+		}
+		http.NotFound(w, r)
+	})
 	cfg := testConfig(t)
 	cfg.Bundle.URL, cfg.Bundle.RefreshInterval = m.URL, time.Millisecond
 	s := newStore(t, cfg)
 	s.Start(t.Context())
 	s.Start(t.Context()) // changes nothing
-	for range 3 {
-		<-asked
-	}
+	<-third
 	s.Close()
 	s.Close()
-	before := len(asked)
+	before := asked.Load()
+	close(gate)
 	s.Start(t.Context()) // too late
 	m.Close()            // waits for requests under way
-	if after := len(asked); after != before {
+	if after := asked.Load(); after != before {
 		t.Errorf("asked %d times after Close; want none", after-before)
 	}
 }

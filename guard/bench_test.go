@@ -2,6 +2,7 @@ package guard
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"testing"
 	"time"
@@ -45,19 +46,23 @@ func BenchmarkHotPath(b *testing.B) {
 	}
 }
 
-// TestAllocHotPath holds every step to no allocation at all. The listing of this host's addresses every few seconds is
-// lost in the rounding.
+// TestAllocHotPath holds every step to no allocation at all. The listing of this host's addresses every few seconds can
+// fall into one measurement, but not into all three.
 func TestAllocHotPath(t *testing.T) {
 	for _, step := range hotPath {
 		t.Run(step.name, func(t *testing.T) {
 			round := step.prepare(t)
 			const rounds = 500
-			if n := testing.AllocsPerRun(10, func() {
-				for range rounds {
-					round()
-				}
-			}); n != 0 {
-				t.Errorf("got %v allocations in %d rounds; want 0", n, rounds)
+			least := math.Inf(1)
+			for range 3 {
+				least = min(least, testing.AllocsPerRun(10, func() {
+					for range rounds {
+						round()
+					}
+				}))
+			}
+			if least != 0 {
+				t.Errorf("got %v allocations in %d rounds; want 0", least, rounds)
 			}
 		})
 	}

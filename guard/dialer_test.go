@@ -257,7 +257,7 @@ func TestOrderOfErrors(t *testing.T) {
 	var mu sync.Mutex
 	var refused []string
 	g.hooks.Refused = func(r Rule) { mu.Lock(); refused = append(refused, r.Name); mu.Unlock() }
-	d := NewDialer(g)
+	d := NewDialer(together(g))
 	for _, row := range []struct {
 		host    string
 		port    uint16

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"context"
 	"net"
 	"net/netip"
 	"os"
@@ -155,6 +156,22 @@ func resolverFor(t testing.TB, change func(*Config), servers ...netip.AddrPort) 
 		t.Fatal(err)
 	}
 	return g, clock
+}
+
+// together has g learn the answers for A and AAAA at one time, so that neither comes too late for the other. It is for
+// servers that answer both.
+func together(g *Guard) *Guard {
+	meet := make(chan struct{})
+	g.resolver.query = func(ctx context.Context, server netip.AddrPort, name string, qtype uint16) (*dns.Msg, error) {
+		m, err := query(ctx, server, name, qtype)
+		select { // one of the two sends, the other receives
+		case meet <- struct{}{}:
+		case <-meet:
+		case <-ctx.Done():
+		}
+		return m, err
+	}
+	return g
 }
 
 // testClock stands still unless it is told to go on.

@@ -60,6 +60,7 @@ func TestResolve(t *testing.T) {
 	})
 	s := startDNS(t, zone(records...))
 	g, _ := resolverFor(t, nil, s.addr)
+	together(g)
 	for _, row := range []struct{ name, host, want string }{
 		{"A", "a.example", "8.8.8.8 8.8.4.4"},
 		{"trailing dot", "a.example.", "8.8.8.8 8.8.4.4"},
@@ -132,7 +133,7 @@ func TestTTL(t *testing.T) {
 			t.Parallel()
 			s := startDNS(t, zone(row.records...))
 			g, clock := resolverFor(t, func(c *Config) { c.DNSCacheTTL = row.cacheTTL }, s.addr)
-			first := lookupText(t, g, "x.example")
+			first := lookupText(t, together(g), "x.example")
 			clock.add(row.apart)
 			if again := lookupText(t, g, "X.example."); again != strings.Replace(first, "x.example", "X.example.", 1) {
 				t.Errorf("got %s; want %s again", again, first)
@@ -187,12 +188,13 @@ func TestServerTroubles(t *testing.T) {
 		return startDNS(t, func(_ string, _ dns.Question, reply *dns.Msg) bool { reply.Rcode = rcode; return true }).addr
 	}
 	closed := func() netip.AddrPort {
-		pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+		// Connected, the socket keeps the port from others, and takes no datagrams but its peer's.
+		conn, err := net.Dial("udp", "127.0.0.1:9")
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer pc.Close()
-		return netip.MustParseAddrPort(pc.LocalAddr().String())
+		t.Cleanup(func() { conn.Close() })
+		return netip.MustParseAddrPort(conn.LocalAddr().String())
 	}
 	silent := startDNS(t, func(string, dns.Question, *dns.Msg) bool { return false }).addr
 	noAAAA := startDNS(t, func(n string, q dns.Question, reply *dns.Msg) bool {
@@ -226,7 +228,7 @@ func TestServerTroubles(t *testing.T) {
 			if got := lookupText(t, g, "x.example"); got != row.want {
 				t.Errorf("got %s; want %s", got, row.want)
 			}
-			if took := time.Since(start); took > 5*time.Second {
+			if took := time.Since(start); took > 8*time.Second {
 				t.Errorf("took %s; want well under 10s", took)
 			}
 		})
@@ -341,7 +343,7 @@ func TestUnansweredAAAAOverUDP(t *testing.T) {
 	if got := lookupText(t, g, "x.example"); got != "8.8.8.8" {
 		t.Errorf("got %s; want 8.8.8.8", got)
 	}
-	if took := time.Since(start); took > time.Second {
+	if took := time.Since(start); took > 3*time.Second { // giving up takes 4 s
 		t.Errorf("took %s; want some 50ms", took)
 	}
 }

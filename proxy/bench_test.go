@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"io"
+	"math"
 	"net/netip"
 	"strings"
 	"testing"
@@ -82,7 +83,7 @@ func BenchmarkHotPath(b *testing.B) {
 }
 
 // TestAllocHotPath holds every step to no allocation at all. What happens now and then, such as the log's new second,
-// is lost in the rounding.
+// can fall into one measurement, but not into all three.
 func TestAllocHotPath(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector empties every sync.Pool")
@@ -91,12 +92,16 @@ func TestAllocHotPath(t *testing.T) {
 		t.Run(step.name, func(t *testing.T) {
 			round, _ := step.prepare(t)
 			const rounds = 500
-			if n := testing.AllocsPerRun(10, func() {
-				for range rounds {
-					round()
-				}
-			}); n != 0 {
-				t.Errorf("got %v allocations in %d rounds; want 0", n, rounds)
+			least := math.Inf(1)
+			for range 3 {
+				least = min(least, testing.AllocsPerRun(10, func() {
+					for range rounds {
+						round()
+					}
+				}))
+			}
+			if least != 0 {
+				t.Errorf("got %v allocations in %d rounds; want 0", least, rounds)
 			}
 		})
 	}

@@ -168,8 +168,11 @@ func TestLogWriterOnAFullDisk(t *testing.T) {
 	if all, news := r.counts(); news != 1 || all < 3 {
 		t.Errorf("got %d reports, %d of them news; want every one reported, and one news", all, news)
 	}
-	if !errors.Is(r.last, syscall.ENOSPC) {
-		t.Errorf("got the report %v; want ENOSPC", r.last)
+	r.mu.Lock()
+	last := r.last
+	r.mu.Unlock()
+	if !errors.Is(last, syscall.ENOSPC) {
+		t.Errorf("got the report %v; want ENOSPC", last)
 	}
 	out.setFull(false, 0)
 	write("third line\n")

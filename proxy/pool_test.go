@@ -225,6 +225,9 @@ func TestPoolFitness(t *testing.T) {
 			u := p.add("h:80", route{})
 			p.pool.put(u, now(), testLimits)
 			tt.age(p, u)
+			if tt.why == closeDestination {
+				p.awaitEvent(u)
+			}
 			got := p.take("h:80", route{})
 			if tt.why == closeNone {
 				if got != u {
@@ -251,6 +254,7 @@ func TestPoolSkipsTheUnfit(t *testing.T) {
 	p.pool.put(good, now(), testLimits)
 	p.pool.put(dead, now(), testLimits)
 	p.far[dead].Close()
+	p.awaitEvent(dead)
 	if got := p.take("h:80", route{}); got != good {
 		t.Errorf("got %p; want the one that is alive", got)
 	}

@@ -42,12 +42,16 @@ func arrivals(t *testing.T, all []*listener) []int {
 		}
 		defer conn.Close()
 	}
-	for i, l := range all {
-		for end := time.Now().Add(10 * time.Millisecond); time.Now().Before(end) || l.waiting(); {
-			l.tcp.SetDeadline(time.Now().Add(5 * time.Millisecond))
-			if conn, err := l.tcp.Accept(); err == nil {
-				conn.Close()
-				counts[i]++
+	sum := 0
+	for deadline := time.Now().Add(10 * time.Second); sum < arriving && time.Now().Before(deadline); {
+		for i, l := range all {
+			for end := time.Now().Add(10 * time.Millisecond); time.Now().Before(end) || l.waiting(); {
+				l.tcp.SetDeadline(time.Now().Add(5 * time.Millisecond))
+				if conn, err := l.tcp.Accept(); err == nil {
+					conn.Close()
+					counts[i]++
+					sum++
+				}
 			}
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestRoundsThatAreLate(t *testing.T) {
@@ -113,11 +115,7 @@ func TestPoolSweepOfWhatIsUnread(t *testing.T) {
 			u := p.add("h:80", route{})
 			if tt.send != nil {
 				tt.send(p.far[u])
-				for end := time.Now().Add(10 * time.Second); u.prober.probe() == probeQuiet; time.Sleep(time.Millisecond) {
-					if time.Now().After(end) {
-						t.Fatal("nothing has come")
-					}
-				}
+				p.awaitEvent(u)
 			}
 			if tt.state != nil {
 				tt.state(p.pool, u)
@@ -129,6 +127,21 @@ func TestPoolSweepOfWhatIsUnread(t *testing.T) {
 			}
 		})
 	}
+}
+
+// awaitEvent waits until something of what the destination did at its end of u is to be seen here.
+func (p *poolPeers) awaitEvent(u *upstream) {
+	p.t.Helper()
+	waitFor(p.t, "something from the destination", func() (is bool) {
+		// Unlike a prober, poll leaves the error that a reset is there to be found.
+		if err := u.prober.raw.Control(func(fd uintptr) {
+			n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+			is = n > 0
+		}); err != nil {
+			p.t.Fatal(err)
+		}
+		return is
+	})
 }
 
 // tunnelClient is the client of a tunnel over u.

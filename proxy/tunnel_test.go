@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"syscall"
@@ -189,9 +190,7 @@ func TestProber(t *testing.T) {
 			near, far := tcpPair(t)
 			p := newProber(near.raw)
 			tt.do(far)
-			if got := p.probe(); got != tt.want {
-				t.Errorf("got %d; want %d", got, tt.want)
-			}
+			waitFor(t, fmt.Sprintf("%d to be found", tt.want), func() bool { return p.probe() == tt.want })
 			if got := p.probe(); tt.want != probeFailed && got != tt.want {
 				t.Errorf("got %d the second time; want %d", got, tt.want)
 			}

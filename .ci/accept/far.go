@@ -67,6 +67,7 @@ func (l countedListener) Accept() (net.Conn, error) {
 func far(ctx context.Context, o options) *report {
 	r := &report{name: "far"}
 	var hits, queries tally
+	held := pairs{first: map[string]func(){}}
 	ln, err := net.Listen("tcp", "[::]:80")
 	if !r.check("far/destination listens", err) {
 		return r
@@ -74,7 +75,7 @@ func far(ctx context.Context, o options) *report {
 	server := newOrigin(nil)
 	server.listen(countedListener{ln, &hits})
 	defer server.close()
-	names := dns.HandlerFunc(func(w dns.ResponseWriter, query *dns.Msg) { answerQuery(w, query, &queries) })
+	names := dns.HandlerFunc(func(w dns.ResponseWriter, query *dns.Msg) { answerQuery(pairedWriter{w, &held}, query, &queries) })
 	for _, network := range []string{"udp", "tcp"} {
 		started := make(chan struct{})
 		s := &dns.Server{Addr: far4 + ":53", Net: network, Handler: names, NotifyStartedFunc: func() { close(started) }}
@@ -97,6 +98,44 @@ func far(ctx context.Context, o options) *report {
 	go control.Serve(socket)
 	<-ctx.Done()
 	control.Close()
+	return nil
+}
+
+// pairs holds the answer to the first of a name's two questions, A and AAAA, which are asked at once, until the second
+// has come, and lets both go together: whsentry waits only 50 ms for the second answer, and what it does with the first
+// one alone is not what names of the kind zero are for.
+type pairs struct {
+	mu    sync.Mutex // guards first
+	first map[string]func()
+}
+
+func (p *pairs) answer(name string, send func()) {
+	p.mu.Lock()
+	first := p.first[name]
+	if first == nil {
+		p.first[name] = send
+	} else {
+		delete(p.first, name)
+	}
+	p.mu.Unlock()
+	if first != nil {
+		first()
+		send()
+	}
+}
+
+// pairedWriter sends answers of the kind zero in pairs.
+type pairedWriter struct {
+	dns.ResponseWriter
+	pairs *pairs
+}
+
+func (w pairedWriter) WriteMsg(reply *dns.Msg) error {
+	name := strings.ToLower(reply.Question[0].Name)
+	if !strings.HasPrefix(name, "zero.") {
+		return w.ResponseWriter.WriteMsg(reply)
+	}
+	w.pairs.answer(name, func() { w.ResponseWriter.WriteMsg(reply) })
 	return nil
 }
 

@@ -22,7 +22,8 @@ import (
 
 // fleet is a steady load while something changes: clients of several kinds, each of which sends one POST with an id of
 // its own after the other. What a good client library does by itself a client does here too: a request on a connection
-// that was used before, and that ended without a byte of an answer, is sent again on a new one. No other may fail.
+// that was used before, or that has rested for restLimit, and that ended without a byte of an answer, is sent again on a
+// new one. No other may fail.
 type fleet struct {
 	quit   chan struct{}
 	wg     sync.WaitGroup
@@ -49,7 +50,13 @@ type sender struct {
 	pause   time.Duration
 }
 
-const fleetPause = 3 * time.Millisecond
+const (
+	fleetPause = 3 * time.Millisecond
+	// restLimit is after how long without a request the end of a connection is no failure: whsentry closes those at rest
+	// 500 ms after it was told to stop, and a client that the machine has stand still meanwhile comes too late. Its request
+	// must not have been taken, which shows in the end: it is sent again, and may arrive only once.
+	restLimit = 400 * time.Millisecond
+)
 
 func newFleet() *fleet {
 	return &fleet{quit: make(chan struct{}), arrived: map[string]int{}, answered: map[string]bool{}}
@@ -112,7 +119,7 @@ func (f *fleet) run(s sender) {
 	}()
 	id, again := f.newID(), false
 	for !f.over(s.pause) {
-		used := conn != nil
+		used, began := conn != nil, time.Now()
 		if !used {
 			c, err := s.dial()
 			if err != nil && f.untilRefused && ended(err) {
@@ -124,7 +131,8 @@ func (f *fleet) run(s sender) {
 			}
 			conn = &dialled{c, bufio.NewReader(c)}
 		}
-		answer, err := conn.ask(s.request(id))
+		answer, sent, err := conn.post(s.request(id))
+		repeatable := used || sent.Sub(began) > restLimit
 		if err == nil && answer.verdict() == "200/0" {
 			f.success(id)
 		}
@@ -133,7 +141,7 @@ func (f *fleet) run(s sender) {
 			conn = nil
 		}
 		switch {
-		case err != nil && used && ended(err):
+		case err != nil && repeatable && ended(err):
 			f.again.Add(1)
 			if again = !again; again {
 				continue // with the same id
@@ -146,6 +154,17 @@ func (f *fleet) run(s sender) {
 		}
 		id, again = f.newID(), false
 	}
+}
+
+// post is ask, and says when the request was sent.
+func (d *dialled) post(raw string) (answer *message, sent time.Time, err error) {
+	d.SetDeadline(time.Now().Add(20 * time.Second))
+	_, err = io.WriteString(d, raw)
+	sent = time.Now()
+	if err == nil {
+		answer, err = readAnswer(d.br, "POST")
+	}
+	return answer, sent, err
 }
 
 // fail notes a failure. What goes wrong with every request must not become a flood.
@@ -181,8 +200,8 @@ func (f *fleet) success(id string) {
 func (f *fleet) library(address, to string) {
 	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: address})}}
 	defer client.CloseIdleConnections()
+	id, again, rests := f.newID(), false, time.Now()
 	for !f.over(fleetPause) {
-		id := f.newID()
 		req, err := http.NewRequest("POST", "http://"+to+"/hook", bytes.NewReader(make([]byte, 200)))
 		if err != nil {
 			f.fail("net/http: %v", err)
@@ -197,6 +216,10 @@ func (f *fleet) library(address, to string) {
 		switch {
 		case errors.Is(err, syscall.ECONNREFUSED) && f.untilRefused:
 			return
+		case ended(err) && !errors.Is(err, syscall.ECONNREFUSED) && !again && time.Since(rests) > restLimit:
+			f.again.Add(1)
+			again = true
+			continue // with the same id
 		case err != nil:
 			f.fail("net/http: %v", err)
 		case resp.StatusCode != 200:
@@ -204,6 +227,7 @@ func (f *fleet) library(address, to string) {
 		default:
 			f.success(id)
 		}
+		id, again, rests = f.newID(), false, time.Now()
 	}
 }
 

@@ -25,7 +25,7 @@ func (t *stage) idleConnections(s *sentry) error {
 		return err
 	}
 	defer silent.Close()
-	return s.stop(3 * time.Second)
+	return s.stop(6 * time.Second) // well below clientTimeout, which would end them too
 }
 
 // tunnel opens one to the destination and passes a request through it.
@@ -67,11 +67,11 @@ func (t *stage) openTunnel(s *sentry) error {
 	if err := s.signal(syscall.SIGTERM); err != nil {
 		return err
 	}
-	time.Sleep(300 * time.Millisecond) // well inside the second that it has
+	time.Sleep(300 * time.Millisecond) // well inside the 5 s that it has
 	if err := t.through(conn); err != nil {
 		return fmt.Errorf("while stopping: %w", err)
 	}
-	if err := s.exits(0, 4*time.Second); err != nil {
+	if err := s.exits(0, 9*time.Second); err != nil {
 		return err
 	}
 	last, err := lastLine(filepath.Join(s.dir, "access.log"))
@@ -123,11 +123,12 @@ func (t *stage) reloadAmid(s *sentry) error {
 // secondInstance shares the port with a first one, and takes over when that stops.
 func (t *stage) secondInstance() error {
 	dir := filepath.Join(t.o.scratch, "reuse-port")
-	config := allowed + "listener: {address: \"" + freeAddress() + "\", reusePort: true}\n"
-	address := strings.Split(config, `"`)[3]
+	free := freeAddresses(3)
+	address := free[0]
+	config := allowed + "listener: {address: \"" + address + "\", reusePort: true}\n"
 	var both []*sentry
-	for _, name := range []string{"first", "second"} {
-		metrics := freeAddress()
+	for i, name := range []string{"first", "second"} {
+		metrics := free[i+1]
 		s, err := launch(t.o, filepath.Join(dir, name), config, "--metrics-address", metrics)
 		if err != nil {
 			return err

@@ -117,7 +117,7 @@ func (t *stage) inherit(f *fleet, dir string, atOnce bool) error {
 
 // said waits until whsentry has printed a text.
 func said(ctx context.Context, s *sentry, text string) error {
-	return eventually(ctx, 5*time.Second, func() error {
+	return eventually(ctx, 15*time.Second, func() error {
 		if out := s.output(); !strings.Contains(out, text) {
 			return fmt.Errorf("it does not say %q: %s", text, out)
 		}
@@ -152,7 +152,8 @@ func (t *stage) strangeSocket() error {
 // othersSockets: variables that are meant for another process, as one of whsentry's parents would have left them, are
 // no sockets.
 func (t *stage) othersSockets() error {
-	address, metrics := freeAddress(), freeAddress()
+	free := freeAddresses(2)
+	address, metrics := free[0], free[1]
 	s, err := launchAs(t.o, filepath.Join(t.o.scratch, "others-sockets"), allowed, func(cmd *exec.Cmd) {
 		cmd.Env = append(cmd.Env, "LISTEN_FDS=7", "LISTEN_PID=1")
 	}, "--listener-address", address, "--metrics-address", metrics)

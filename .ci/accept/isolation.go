@@ -20,8 +20,11 @@ const (
 	isolationAttempts = 3   // what else the machine does can spoil one
 	isolationRequests = 1000
 	isolationClients  = 2
-	// atOnce is how soon a request above the limit is refused, at the latest, with all of them sent at the same time.
-	atOnce = 2 * time.Second
+	// atOnce is how soon a request above the limit is refused, at the latest, with all of them sent at the same time. It is
+	// far below every timeout, those that are let in hang for a minute.
+	atOnce = 5 * time.Second
+	// noMore is how long it is then looked whether others are refused, too.
+	noMore = 200 * time.Millisecond
 )
 
 // isolationTest has one destination hang while requests to another are timed.
@@ -186,12 +189,14 @@ func (t *isolationTest) hang(conns []net.Conn) error {
 		}
 	}
 	deadline := time.Now().Add(atOnce)
+	for _, conn := range conns {
+		conn.SetReadDeadline(deadline)
+	}
 	refused, times, wrong := 0, []time.Duration{}, tally{}
 	var mu sync.Mutex // guards refused and times
 	var clients sync.WaitGroup
 	for _, conn := range conns {
 		clients.Go(func() { // awaited below
-			conn.SetReadDeadline(deadline)
 			answer, err := readAnswer(bufio.NewReader(conn), "POST")
 			var timeout net.Error
 			if errors.As(err, &timeout) && timeout.Timeout() {
@@ -208,6 +213,11 @@ func (t *isolationTest) hang(conns []net.Conn) error {
 			defer mu.Unlock()
 			refused++
 			times = append(times, time.Since(began))
+			if refused == hangingClients-perDestination {
+				for _, conn := range conns {
+					conn.SetReadDeadline(time.Now().Add(noMore))
+				}
+			}
 		})
 	}
 	clients.Wait()

@@ -41,6 +41,7 @@ type origin struct {
 	listeners []net.Listener
 	mu        sync.Mutex // guards open
 	open      map[net.Conn]bool
+	gates     sync.Map // of what `hold` waits for, by its name: a channel that release closes
 	wg        sync.WaitGroup
 }
 
@@ -78,6 +79,15 @@ func (o *origin) close() {
 	o.wg.Wait()
 }
 
+// gate is what a request to `hold NAME` waits for.
+func (o *origin) gate(name string) chan struct{} {
+	gate, _ := o.gates.LoadOrStore(name, make(chan struct{}))
+	return gate.(chan struct{})
+}
+
+// release lets the requests to `hold NAME` be answered, those that come later too. It may be called once for a name.
+func (o *origin) release(name string) { close(o.gate(name)) }
+
 // drop closes every connection, but goes on listening.
 func (o *origin) drop() {
 	o.mu.Lock()
@@ -112,7 +122,7 @@ func (o *origin) serve(conn net.Conn, number int64) {
 		if o.seen != nil {
 			o.seen(arrival{m, number, conn.LocalAddr(), time.Now()})
 		}
-		if !respond(conn, m) || strings.EqualFold(m.get("Connection"), "close") {
+		if !o.respond(conn, m) || strings.EqualFold(m.get("Connection"), "close") {
 			return
 		}
 	}
@@ -120,7 +130,7 @@ func (o *origin) serve(conn net.Conn, number int64) {
 
 // respond answers m as its X-Behave says and reports whether the connection may go on. Without X-Behave it is a
 // 200 that repeats the body's SHA-256 and length and the address that was connected to.
-func respond(conn net.Conn, m *message) bool {
+func (o *origin) respond(conn net.Conn, m *message) bool {
 	words := strings.Fields(m.get("X-Behave"))
 	number := func(i int) int {
 		if i >= len(words) {
@@ -139,6 +149,12 @@ func respond(conn net.Conn, m *message) bool {
 	case "wait": // MS, then the plain answer
 		time.Sleep(time.Duration(number(1)) * time.Millisecond)
 		return text(plainAnswer(conn, m))
+	case "hold": // NAME: until it is released, then the plain answer
+		select {
+		case <-o.gate(words[1]):
+			return text(plainAnswer(conn, m))
+		case <-time.After(time.Minute): // longer than any test waits
+		}
 	case "status": // NNN
 		if n := number(1); n == 204 || n == 304 {
 			return text(fmt.Sprintf("HTTP/1.1 %d Whatever\r\n\r\n", n))

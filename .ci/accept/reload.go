@@ -39,7 +39,11 @@ func (d *dialled) ask(raw string) (*message, error) {
 
 // reload writes new settings and sends SIGHUP.
 func reload(s *sentry, config string) error {
-	if err := os.WriteFile(filepath.Join(s.dir, "config.yaml"), []byte(config), 0o644); err != nil {
+	file := filepath.Join(s.dir, "config.yaml")
+	if err := os.WriteFile(file+".new", []byte(config), 0o644); err != nil {
+		return err
+	}
+	if err := os.Rename(file+".new", file); err != nil { // a reload that is still going on must not read half of it
 		return err
 	}
 	return s.signal(syscall.SIGHUP)
@@ -58,7 +62,7 @@ func (t *stage) verdictOf(s *sentry, url, expected string) error {
 
 // reloads waits until the count of reloads is n.
 func (t *stage) reloads(s *sentry, n float64) error {
-	return eventually(t.ctx, 5*time.Second, func() error {
+	return eventually(t.ctx, 15*time.Second, func() error {
 		samples, err := s.scrape()
 		if err != nil {
 			return err
@@ -119,9 +123,12 @@ func (t *stage) reloadBad(s *sentry) error {
 			errs = append(errs, fmt.Errorf("after %q: %w", bad.config, err))
 			continue
 		}
-		if !strings.Contains(s.output(), bad.mentions) {
-			errs = append(errs, fmt.Errorf("after %q nothing is logged of %s: %s", bad.config, bad.mentions, s.output()))
-		}
+		errs = append(errs, eventually(t.ctx, 10*time.Second, func() error { // it is counted before it is logged
+			if output := s.output(); !strings.Contains(output, bad.mentions) {
+				return fmt.Errorf("after %q nothing is logged of %s: %s", bad.config, bad.mentions, output)
+			}
+			return nil
+		}))
 	}
 	errs = append(errs, t.verdictOf(s, "http://"+t.destination+"/", "200/0"), l.stop())
 	return errors.Join(errs...)
@@ -148,7 +155,7 @@ func (t *stage) reloadLogType(s *sentry) error {
 	if err := t.unchangeable(s, strings.Replace(allowed, "type: json", "type: text", 1), "accessLog.type"); err != nil {
 		return err
 	}
-	return eventually(t.ctx, 1500*time.Millisecond, func() error {
+	return eventually(t.ctx, 10*time.Second, func() error {
 		last, err := lastLine(filepath.Join(s.dir, "access.log"))
 		if err == nil && !strings.HasPrefix(last, "{") {
 			err = fmt.Errorf("the last line of the log is %q; want JSON", last)
@@ -162,7 +169,8 @@ func (t *stage) reloadAddress() error {
 	settings := func(address, metrics string) string {
 		return allowed + "listener: {address: \"" + address + "\"}\nmetrics: {address: \"" + metrics + "\"}\n"
 	}
-	address, metrics, other := freeAddress(), freeAddress(), freeAddress()
+	free := freeAddresses(3)
+	address, metrics, other := free[0], free[1], free[2]
 	s, err := launch(t.o, filepath.Join(t.o.scratch, "reload-address"), settings(address, metrics))
 	if err != nil {
 		return err

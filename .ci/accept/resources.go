@@ -89,7 +89,7 @@ func (t *scarce) close() {
 
 // config are settings with which the destinations can be reached, by name too.
 func (t *scarce) config() string {
-	return fmt.Sprintf("cidrAllowList: [127.0.0.1/32]\ndns: {servers: [\"%s\"]}\nreadTimeout: 3s\n"+
+	return fmt.Sprintf("cidrAllowList: [127.0.0.1/32]\ndns: {servers: [\"%s\"]}\nreadTimeout: 5s\n"+
 		"caBundle: {url: \"\", extraFile: %s}\naccessLog: {type: json, file: access.log}\n",
 		t.names.PacketConn.LocalAddr(), filepath.Join(t.o.scratch, "ca.pem"))
 }

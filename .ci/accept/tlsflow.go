@@ -155,7 +155,7 @@ func (o byteReader) Read(p []byte) (int, error) { return o.r.Read(p[:min(len(p),
 
 // tunnelLogged waits for a tunnel's line in the access log and holds it to the bytes that passed.
 func (t *tlsBench) tunnelLogged(proxy, to string, up, down int) error {
-	return eventually(t.ctx, 3*time.Second, func() error {
+	return eventually(t.ctx, 8*time.Second, func() error { // below readTimeout, which ends a tunnel too
 		text, err := os.ReadFile(filepath.Join(t.proxies[proxy].dir, "access.log"))
 		if err != nil {
 			return err
@@ -317,18 +317,22 @@ func (n *renewing) renew() error {
 	if err := n.s.signal(syscall.SIGHUP); err != nil {
 		return err
 	}
-	if err := eventually(n.ctx, 5*time.Second, func() error { return n.shows(listener) }); err != nil {
+	if err := eventually(n.ctx, 15*time.Second, func() error { return n.shows(listener) }); err != nil {
 		return err
 	}
-	served := n.ok.Load()
-	err = eventually(n.ctx, 5*time.Second, func() error {
-		if n.ok.Load() < served+10 { // those that were running are done
+	const inARow = 20 // requests that were running may still come with the old one
+	return eventually(n.ctx, 15*time.Second, func() error {
+		seen := n.arrivals("renewal")
+		if len(seen) < inARow {
 			return errors.New("the traffic stands still")
+		}
+		for _, a := range seen[len(seen)-inARow:] {
+			if err := want("serial number that nginx sees", strings.TrimLeft(a.get("X-Seen-Serial"), "0"), serial(client)); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
-	seen := n.arrivals("renewal")
-	return errors.Join(err, want("serial number that nginx sees", strings.TrimLeft(seen[len(seen)-1].get("X-Seen-Serial"), "0"), serial(client)))
 }
 
 // shows connects and compares the listener's certificate.
@@ -356,7 +360,7 @@ func (n *renewing) misfit() error {
 		err = n.s.signal(syscall.SIGHUP)
 	}
 	if err == nil {
-		err = eventually(n.ctx, 5*time.Second, func() error { return n.shows(now) })
+		err = eventually(n.ctx, 15*time.Second, func() error { return n.shows(now) })
 	}
 	if err != nil {
 		return err
@@ -366,7 +370,7 @@ func (n *renewing) misfit() error {
 		return err
 	}
 	err = errors.Join(os.WriteFile(n.file("renewed-listener.key"), other, 0o600), n.s.signal(syscall.SIGHUP),
-		eventually(n.ctx, 5*time.Second, func() error {
+		eventually(n.ctx, 15*time.Second, func() error {
 			if !strings.Contains(n.s.output(), "renewed-listener.key") {
 				return fmt.Errorf("nothing is logged of the key: %s", n.s.output())
 			}

@@ -86,7 +86,7 @@ func (t *tlsBench) spellings() {
 
 // loggedAs waits for the log line of a request and holds its URL and version of TLS to what was used.
 func (t *tlsBench) loggedAs(id, url, verdict string) error {
-	return eventually(t.ctx, 3*time.Second, func() error {
+	return eventually(t.ctx, 10*time.Second, func() error {
 		text, err := os.ReadFile(filepath.Join(t.proxies["plain"].dir, "access.log"))
 		if err != nil {
 			return err

@@ -96,6 +96,7 @@ func TestLateBytesReachNobody(t *testing.T) {
 			io.WriteString(c, okResponse)
 			<-release
 			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+			waitArrived(c.Conn)
 			sent <- struct{}{}
 		}
 	})
@@ -191,6 +192,9 @@ func TestClosedConnectionsAreNoticed(t *testing.T) {
 			o.mu.Unlock()
 			if how == "RST" {
 				last.SetLinger(0)
+			} else {
+				last.CloseWrite()
+				waitArrived(last)
 			}
 			last.Close()
 		}
@@ -343,7 +347,8 @@ func TestNoRetryOnAFreshConnection(t *testing.T) {
 }
 
 func TestNoRetryOnceAnAnswerHasBegun(t *testing.T) {
-	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = 1500 * time.Millisecond })
+	impatient := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = 1500 * time.Millisecond })
+	patient := start(t, nil)
 	for _, tt := range []struct{ name, second, status, reason string }{
 		{"half a head", "HTTP/1.1 200", "502 Bad Gateway", "1011"},
 		{"half a body", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhi", "502 Bad Gateway", "1011"},
@@ -362,6 +367,10 @@ func TestNoRetryOnceAnAnswerHasBegun(t *testing.T) {
 				}
 				io.WriteString(c, tt.second)
 			})
+			s := patient
+			if tt.second == "-" {
+				s = impatient
+			}
 			c := s.dialFor(t)
 			c.send(get(o, "/first"))
 			c.receive("GET").check(t, "200 OK", "")

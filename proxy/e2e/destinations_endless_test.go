@@ -20,8 +20,8 @@ func TestDrippingInEveryPhase(t *testing.T) {
 	const pace = 40 * time.Millisecond
 	root := catest.Root(t, "Root")
 	s := startTLS(t, root, nil, func(cfg *proxy.Config, _ *guard.Config) {
-		cfg.ConnectionLifetime = time.Second
-		cfg.ReadTimeout = 20 * pace
+		cfg.ConnectionLifetime = 2 * time.Second
+		cfg.ReadTimeout = 10 * time.Second
 		cfg.AccessLog.Type = proxy.LogJSON
 	})
 	large := pattern(100_000)
@@ -101,7 +101,7 @@ func TestBodiesWithoutEnd(t *testing.T) {
 	root := catest.Root(t, "Root")
 	s := startTLS(t, root, nil, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.MaxResponseBodySize = limit
-		cfg.ReadTimeout = time.Second // what comes behind an answer may be seen only after this
+		cfg.ReadTimeout = 3 * time.Second // what comes behind an answer may be seen only after this
 	})
 	for _, tt := range []struct {
 		name, method, begin, part string
@@ -189,11 +189,12 @@ func TestTinyChunks(t *testing.T) {
 func TestUploadsThatAreHardlyTaken(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		name, text string
-		take       func(c *originConn)
+		name, text     string
+		idle, lifetime time.Duration
+		take           func(c *originConn)
 	}{
-		{"nothing is read", "idle", func(c *originConn) { waitClosed(c.Conn) }},
-		{"a little now and then", "lifetime", func(c *originConn) {
+		{"nothing is read", "idle", time.Second, patience, func(c *originConn) { waitClosed(c.Conn) }},
+		{"a little now and then", "lifetime", patience, 3 * time.Second, func(c *originConn) {
 			for buf := make([]byte, 32<<10); ; time.Sleep(20 * time.Millisecond) {
 				if _, err := c.Conn.Read(buf); err != nil {
 					return
@@ -204,7 +205,7 @@ func TestUploadsThatAreHardlyTaken(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
-				cfg.ReadTimeout, cfg.ConnectionLifetime = time.Second, 3*time.Second
+				cfg.ReadTimeout, cfg.ConnectionLifetime = tt.idle, tt.lifetime
 			})
 			o := newOrigin(t, func(c *originConn) {
 				c.Conn.(*net.TCPConn).SetReadBuffer(16 << 10)

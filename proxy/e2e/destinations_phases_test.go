@@ -409,7 +409,7 @@ func TestNobodyAccepts(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			limit := 500 * time.Millisecond
+			limit := 1500 * time.Millisecond
 			if tt.closes {
 				limit = patience
 			}

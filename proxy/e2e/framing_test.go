@@ -796,6 +796,7 @@ func TestLateBytes(t *testing.T) {
 			io.WriteString(oc, okResponse)
 			time.Sleep(20 * time.Millisecond) // until the connection rests; it may rest later, for nothing depends on it
 			io.WriteString(oc, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged")
+			waitArrived(oc.Conn)
 			sent <- struct{}{}
 		}
 	})

@@ -70,7 +70,7 @@ func TestHTTPSListener(t *testing.T) {
 func TestHTTPSListenerEnd(t *testing.T) {
 	root := catest.Root(t, "Root")
 	s := startHTTPS(t, root, func(cfg *proxy.Config, _ *guard.Config) {
-		cfg.ClientTimeout, cfg.ClientIdleTimeout, cfg.MaxRequestBodySize = time.Second, time.Second, 1000
+		cfg.ClientTimeout, cfg.ClientIdleTimeout, cfg.MaxRequestBodySize = 2*time.Second, 2*time.Second, 1000
 	})
 	small, large := answering(t, okResponse), answeringOnce(t, untilClose(pattern(200<<10)))
 	cut := answeringOnce(t, strings.Replace(chunked(pattern(200<<10), 1000), "0\r\n\r\n", "", 1))
@@ -238,7 +238,7 @@ func TestHTTPSListenerSlowReader(t *testing.T) {
 	root := catest.Root(t, "Root")
 	body := pattern(12 << 20)
 	s := startHTTPS(t, root, func(cfg *proxy.Config, _ *guard.Config) {
-		cfg.ClientTimeout, cfg.ReadTimeout, cfg.MaxResponseBodySize = time.Second, 2*time.Second, 64<<20
+		cfg.ClientTimeout, cfg.ReadTimeout, cfg.MaxResponseBodySize = 2*time.Second, 10*time.Second, 64<<20
 	})
 	o := answering(t, withLength(body))
 	t.Run("slow", func(t *testing.T) {
@@ -253,7 +253,7 @@ func TestHTTPSListenerSlowReader(t *testing.T) {
 		var got bytes.Buffer
 		for err == nil {
 			_, err = io.CopyN(&got, resp.Body, 1<<20)
-			time.Sleep(100 * time.Millisecond) // in all longer than the limit
+			time.Sleep(200 * time.Millisecond) // in all longer than the limit
 		}
 		if got.String() != body {
 			t.Errorf("got %d bytes, %v; want %d", got.Len(), err, len(body))

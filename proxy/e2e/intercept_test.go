@@ -107,9 +107,10 @@ func TestInterceptRefusals(t *testing.T) {
 		{"number", "2130706433:443", "", "400", "1002", "strict IP address"},
 		{"body", o.to(hooksHost), "Content-Length: 1\r\n", "400", "1002", "body"},
 	}
-	for _, test := range tests {
+	for i, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			r := s.dialFor(t).open(test.authority, test.fields)
+			s.logLines(i + 1) // or the next one's line might come first
 			if !strings.HasPrefix(r.status, test.status+" ") || r.reason() != test.reason {
 				t.Fatalf("got %q with %q; want %s with %s", r.status, r.reason(), test.status, test.reason)
 			}
@@ -366,8 +367,8 @@ func TestInterceptSlowHandshake(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			c := s.dialFor(t)
-			c.open(o.to(hooksHost))
 			began := time.Now()
+			c.open(o.to(hooksHost))
 			c.send(test.bytes)
 			c.waitEnd()
 			if took := time.Since(began); took < 200*time.Millisecond {

@@ -290,6 +290,7 @@ func TestMaxConnections(t *testing.T) {
 	}
 	// Those who have a place keep it, and a place that is given back is taken by the next at once, whoever else
 	// has been told to wait and is still there.
+	s.waitMetric(clientGauge, "2")
 	waiting := s.dial()
 	s.waitMetric(clientGauge, "3")
 	first.send(get(o, "/"))

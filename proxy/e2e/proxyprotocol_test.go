@@ -23,7 +23,6 @@ func behindBalancer(t *testing.T, from string, change func(cfg *proxy.Config)) *
 	return start(t, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.Listeners[0].ProxyProtocol = true
 		cfg.Listeners[0].ProxyProtocolFrom = []netip.Prefix{netip.MustParsePrefix(from)}
-		cfg.ClientTimeout = 500 * time.Millisecond
 		if change != nil {
 			change(cfg)
 		}
@@ -44,9 +43,10 @@ func TestProxyProtocolNamesTheClient(t *testing.T) {
 			t.Parallel()
 			s := behindBalancer(t, "127.0.0.0/8", nil)
 			o := answering(t, okResponse)
-			together, apart := s.dialFor(t), s.dialFor(t)
+			together := s.dialFor(t)
 			together.send(tt.header + post(o, "/1", "x"))
 			together.receive("POST").check(t, "200 OK", "")
+			apart := s.dialFor(t)
 			for i := range tt.header {
 				apart.send(tt.header[i : i+1])
 			}
@@ -110,8 +110,7 @@ func TestProxyProtocolFromOthers(t *testing.T) {
 }
 
 func TestProxyProtocolHasATimeLimit(t *testing.T) {
-	t.Parallel()
-	s := behindBalancer(t, "127.0.0.1/32", nil)
+	s := behindBalancer(t, "127.0.0.1/32", func(cfg *proxy.Config) { cfg.ClientTimeout = 1500 * time.Millisecond })
 	slow, silent := s.dialFor(t), s.dialFor(t)
 	slow.send(version1[:20])
 	slow.receive("GET").check(t, "408 Request Timeout", "1017")

@@ -194,6 +194,7 @@ func TestReloadMovesTheLog(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
 	s.exchange("\x00")
+	s.logLines(1) // which the reload must not overtake
 	second := filepath.Join(t.TempDir(), "second.log")
 	old := s.logFile
 	s.mustReload(func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.File = second })

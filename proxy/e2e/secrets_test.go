@@ -207,7 +207,7 @@ func TestSecretsStayOutOfLogs(t *testing.T) {
 		change := func(cfg *proxy.Config, _ *guard.Config) {
 			cfg.AccessLog.Type = kind
 			cfg.MaxRequestBodySize, cfg.MaxResponseBodySize, cfg.MaxHeaderSize = 200_000, 200_000, 4096
-			cfg.ClientTimeout, cfg.ReadTimeout = 1500*time.Millisecond, time.Second
+			cfg.ClientTimeout, cfg.ReadTimeout = 3*time.Second, time.Second
 			cfg.MaxConnectionsPerDestination = 1000
 		}
 		direct := startTLS(t, root, tenants(t, root), change)

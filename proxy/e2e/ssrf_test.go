@@ -185,17 +185,22 @@ func TestWhiteSpaceInAnAuthority(t *testing.T) {
 }
 
 // resolving starts a resolver of whose answers each query takes the next, the last for ever. An answer is a list
-// of addresses for both families.
+// of addresses for both families. A name's two answers are sent together, with the one that has addresses first: a
+// client that has one of them waits for the other only for moments.
 func resolving(t *testing.T, answers map[string][][]string) netip.AddrPort {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatalf("listen: %v", err)
 	}
-	asked := make(map[string]int)
+	type answer struct {
+		to    dns.ResponseWriter
+		reply *dns.Msg
+	}
+	asked, held := make(map[string]int), make(map[string]answer)
 	started, ended := make(chan struct{}), make(chan struct{})
 	server := &dns.Server{PacketConn: conn, NotifyStartedFunc: func() { close(started) }}
-	var turn = make(chan struct{}, 1) // holds asked together
+	var turn = make(chan struct{}, 1) // holds asked and held together
 	server.Handler = dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
 		turn <- struct{}{}
 		defer func() { <-turn }()
@@ -213,7 +218,17 @@ func resolving(t *testing.T, answers map[string][][]string) netip.AddrPort {
 			reply.Answer = append(reply.Answer, record(question, address)...)
 		}
 		asked[key]++
-		w.WriteMsg(reply)
+		first, second := answer{w, reply}, held[name]
+		if second.to == nil || second.reply.Question[0].Qtype == question.Qtype {
+			held[name] = first
+			return
+		}
+		delete(held, name)
+		if len(first.reply.Answer) == 0 || question.Qtype == dns.TypeAAAA && len(second.reply.Answer) > 0 {
+			first, second = second, first
+		}
+		first.to.WriteMsg(first.reply)
+		second.to.WriteMsg(second.reply)
 	})
 	go func() { // ends with Shutdown
 		defer close(ended)

@@ -179,6 +179,10 @@ func TestShutdownServesWhatWaits(t *testing.T) {
 // does not is closed between two requests.
 func TestShutdownWaitsForTheBusy(t *testing.T) {
 	t.Parallel()
+	unlessStalled(t, stopTheBusy)
+}
+
+func stopTheBusy(t *testing.T) (problems []string) {
 	s := start(t, nil)
 	o := answering(t, okResponse)
 	busy, idle, silent := s.dial(), s.dial(), s.dial()
@@ -201,7 +205,7 @@ func TestShutdownWaitsForTheBusy(t *testing.T) {
 	s.logLines(10)
 	ended := s.shutdown(patience)
 	if err := <-told; err != nil || !busy.ended() {
-		t.Errorf("got %v; want an answer with Connection: close, and then the end", err)
+		problems = append(problems, fmt.Sprintf("got %v; want an answer with Connection: close, and then the end", err))
 	}
 	for _, c := range []*rawConn{idle, silent} {
 		if rest, err := io.ReadAll(c.r); err != nil || len(rest) > 0 {
@@ -211,4 +215,5 @@ func TestShutdownWaitsForTheBusy(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Errorf("Shutdown: %v", err)
 	}
+	return problems
 }

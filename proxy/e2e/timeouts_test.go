@@ -32,7 +32,7 @@ func TestConnectTimeout(t *testing.T) {
 }
 
 func TestTLSHandshakeTimeout(t *testing.T) {
-	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ConnectTimeout = 200 * time.Millisecond })
+	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ConnectTimeout = time.Second })
 	o := swallowing(t)
 	r := s.exchange("GET http://" + o.addr + "/ HTTP/1.1\r\nHost: x\r\nX-WhSentry-TLS: 1\r\n\r\n")
 	r.check(t, "502 Bad Gateway", "1004")
@@ -66,8 +66,8 @@ func drip(w io.Writer, s string, pause time.Duration) {
 }
 
 func TestReadTimeoutRolls(t *testing.T) {
-	const timeout = time.Second
-	const pause = 6 * timeout / 10
+	const timeout = 2 * time.Second
+	const pause = 3 * timeout / 10 // four of them are longer
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = timeout })
 	tests := []struct {
 		name, before, dripped, after string
@@ -174,7 +174,7 @@ func TestConnectionLifetime(t *testing.T) {
 	const lifetime = time.Second
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.ConnectionLifetime = lifetime
-		cfg.ReadTimeout = lifetime / 2
+		cfg.ReadTimeout = 10 * lifetime
 	})
 	forever := func(before string) *origin {
 		return newOrigin(t, func(c *originConn) {
@@ -251,7 +251,7 @@ func TestClientTimeout(t *testing.T) {
 }
 
 func TestClientTimeoutRollsWithinTheBody(t *testing.T) {
-	const timeout = time.Second
+	const timeout = 2 * time.Second
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ClientTimeout = timeout })
 	o := answering(t, okResponse)
 	for _, tt := range []struct{ name, framing, body string }{
@@ -262,14 +262,14 @@ func TestClientTimeoutRollsWithinTheBody(t *testing.T) {
 			t.Parallel()
 			c := s.dialFor(t)
 			c.send("POST http://" + o.addr + "/ HTTP/1.1\r\nHost: x\r\n" + tt.framing)
-			drip(c, tt.body, 6*timeout/10)
+			drip(c, tt.body, 4*timeout/10)
 			c.receive("POST").check(t, "200 OK", "")
 		})
 	}
 }
 
 func TestClientIdleTimeout(t *testing.T) {
-	const timeout = 200 * time.Millisecond
+	const timeout = time.Second
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ClientIdleTimeout = timeout })
 	o := answering(t, okResponse)
 	for _, requests := range []int{0, 1} {

@@ -87,6 +87,7 @@ func TestTLSIsChosen(t *testing.T) {
 			path := fmt.Sprintf("/row%d", i)
 			s.exchangeFor(t, "POST "+test.scheme+"://"+hooksHost+":"+port+path+" HTTP/1.1\r\nHost: x\r\n"+test.field+
 				"Content-Length: 0\r\n\r\n").check(t, "200 OK", "")
+			s.logLines(i + 1) // or the next one's line might come first
 			mu.Lock()
 			got, ok := secured[path]
 			mu.Unlock()
@@ -359,7 +360,7 @@ func TestTLSBodyEnd(t *testing.T) {
 					}
 					if !large {
 						<-ended
-						time.Sleep(20 * time.Millisecond) // nothing tells that the end has arrived at the proxy
+						time.Sleep(200 * time.Millisecond) // nothing tells that the end has arrived at the proxy
 					}
 				}
 				if n := o.connections(); n != 2 {
@@ -405,7 +406,7 @@ func TestTLSCloseNotifyAtRest(t *testing.T) {
 					leave <- struct{}{}
 					<-left
 					if !packed {
-						time.Sleep(20 * time.Millisecond) // nothing tells that it has arrived at the proxy
+						time.Sleep(200 * time.Millisecond) // nothing tells that it has arrived at the proxy
 					}
 					if n := o.connections(); n != i+1 {
 						t.Errorf("got %d connections after %d requests; want one each", n, i+1)
@@ -422,14 +423,17 @@ func TestTLSPool(t *testing.T) {
 	root := catest.Root(t, "Root")
 	o := answeringTLS(t, serving(root.Leaf(t, hooksHost, catest.Names(hooksHost, "other.test"))), okResponse)
 	s := startTLS(t, root, nil, func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.Type = proxy.LogJSON })
-	for range 3 {
+	for i := range 3 {
 		s.exchange(overTLS(o.to(hooksHost), "/", "body")).check(t, "200 OK", "")
+		s.logLines(i + 1) // or the next one's line might come first
 	}
 	s.exchange("POST HTTPS://Hooks.Test.:"+o.port+"/ HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").check(t, "200 OK", "")
+	s.logLines(4)
 	if n := o.handshakes(); n != 1 {
 		t.Errorf("got %d handshakes for four requests; want 1", n)
 	}
 	s.exchange(overTLS(o.to("other.test"), "/", "body")).check(t, "200 OK", "")
+	s.logLines(5)
 	if n := o.handshakes(); n != 2 {
 		t.Errorf("got %d handshakes after a request to another name; want 2", n)
 	}
@@ -753,7 +757,7 @@ func TestTLSReload(t *testing.T) {
 // that have come end the idleness, whole record or not.
 func TestTrickledRecord(t *testing.T) {
 	root := catest.Root(t, "Root")
-	s := startTLS(t, root, nil, func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = 900 * time.Millisecond })
+	s := startTLS(t, root, nil, func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = 2 * time.Second })
 	o := newTLSOrigin(t, serving(root.Leaf(t, hooksHost)), func(c *tlsConn) {
 		if !c.request() {
 			return
@@ -762,7 +766,7 @@ func TestTrickledRecord(t *testing.T) {
 		io.WriteString(c, okResponse)
 		for piece := range slices.Chunk(c.wire.packed, len(c.wire.packed)/7+1) {
 			c.wire.Conn.Write(piece)
-			time.Sleep(200 * time.Millisecond) // what a trickle is
+			time.Sleep(400 * time.Millisecond) // what a trickle is
 		}
 	})
 	r := s.exchangeFor(t, overTLS(o.to(hooksHost), "/", "x"))

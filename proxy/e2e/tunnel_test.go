@@ -161,28 +161,33 @@ func TestTunnelIdleTimeout(t *testing.T) {
 			t.Errorf("%s: got the line %v; want status 200 and reason 1004, idle", tt.name, line)
 		}
 	}
-	// A byte in either direction is enough.
-	for _, upward := range []bool{true, false} {
-		o := newOrigin(t, func(c *originConn) {
-			if upward {
-				io.Copy(io.Discard, c.r)
-			} else {
-				drip(c, "12345678", timeout/5)
-			}
-		})
-		c := s.dial()
+}
+
+// A byte in either direction is enough.
+func TestTunnelIdleTimeoutRolls(t *testing.T) {
+	const timeout = 2 * time.Second
+	const pause = timeout / 6 // seven of them are longer
+	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = timeout })
+	t.Run("upward", func(t *testing.T) {
+		t.Parallel()
+		o := newOrigin(t, func(c *originConn) { io.Copy(io.Discard, c.r) })
+		c := s.dialFor(t)
 		c.connectTo(o)
-		if upward {
-			drip(c.Conn, "12345678", timeout/5)
-			c.halfClose()
-			if rest, err := io.ReadAll(c.r); err != nil || len(rest) > 0 {
-				t.Errorf("got %q, %v; want an orderly end", rest, err)
-			}
-			eventually(t, "all eight bytes", func() bool { return o.bytes() == "12345678" })
-		} else if all, err := io.ReadAll(c.r); string(all) != "12345678" || err != nil {
+		drip(c.Conn, "12345678", pause)
+		c.halfClose()
+		if rest, err := io.ReadAll(c.r); err != nil || len(rest) > 0 {
+			t.Errorf("got %q, %v; want an orderly end", rest, err)
+		}
+		eventually(t, "all eight bytes", func() bool { return o.bytes() == "12345678" })
+	})
+	t.Run("downward", func(t *testing.T) {
+		t.Parallel()
+		c := s.dialFor(t)
+		c.connectTo(newOrigin(t, func(c *originConn) { drip(c, "12345678", pause) }))
+		if all, err := io.ReadAll(c.r); string(all) != "12345678" || err != nil {
 			t.Errorf("got %q, %v; want all eight bytes", all, err)
 		}
-	}
+	})
 }
 
 func TestTunnelLifetime(t *testing.T) {

@@ -94,7 +94,7 @@ func waitClosed(conn net.Conn) {
 
 // A destination that takes an upload slowly, but does take it, is not idle.
 func TestSlowUploadIsNotIdle(t *testing.T) {
-	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = time.Second })
+	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = 2 * time.Second })
 	const size = 10 << 20
 	o := newOrigin(t, func(c *originConn) {
 		c.Conn.(*net.TCPConn).SetReadBuffer(64 << 10)
@@ -104,7 +104,7 @@ func TestSlowUploadIsNotIdle(t *testing.T) {
 			return
 		}
 		for range 8 {
-			time.Sleep(200 * time.Millisecond)
+			time.Sleep(300 * time.Millisecond)
 			io.CopyN(io.Discard, req.Body, size/8)
 		}
 		n, _ := io.Copy(io.Discard, req.Body)
