@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -347,6 +348,26 @@ func TestLogWriterReopens(t *testing.T) {
 	if all, _ := r.counts(); all != 0 {
 		t.Errorf("got %d failures reported; want none", all)
 	}
+}
+
+// A line is written within a second, whenever it comes, on a clock that only sleepers move.
+func TestLogWriterWritesWithinASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := new(flakyWriter)
+		w, _ := openFlaky(t, out)
+		defer w.close()
+		want := ""
+		for i := range 20 {
+			time.Sleep(time.Duration(i) * 37 * time.Millisecond)
+			line := fmt.Sprintf("line %d\n", i)
+			w.Write([]byte(line))
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if want += line; out.text() != want {
+				t.Fatalf("got %q a second after line %d; want %q", out.text(), i, want)
+			}
+		}
+	})
 }
 
 // The last line may come just before the end.

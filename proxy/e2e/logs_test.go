@@ -151,7 +151,7 @@ func TestLogCannotBeForged(t *testing.T) {
 	}
 }
 
-// A line is in the file within a second of its response, and is there once only.
+// A line is in the file soon after its response, and is there once only; TestLogWriterWritesWithinASecond says how soon.
 func TestLogIsWrittenSoon(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
