@@ -131,7 +131,7 @@ func (f *fleet) run(s sender) {
 			}
 			conn = &dialled{c, bufio.NewReader(c)}
 		}
-		answer, sent, err := conn.post(s.request(id))
+		answer, sent, err := conn.askAt(s.request(id))
 		repeatable := used || sent.Sub(began) > restLimit
 		if err == nil && answer.verdict() == "200/0" {
 			f.success(id)
@@ -154,17 +154,6 @@ func (f *fleet) run(s sender) {
 		}
 		id, again = f.newID(), false
 	}
-}
-
-// post is ask, and says when the request was sent.
-func (d *dialled) post(raw string) (answer *message, sent time.Time, err error) {
-	d.SetDeadline(time.Now().Add(20 * time.Second))
-	_, err = io.WriteString(d, raw)
-	sent = time.Now()
-	if err == nil {
-		answer, err = readAnswer(d.br, "POST")
-	}
-	return answer, sent, err
 }
 
 // fail notes a failure. What goes wrong with every request must not become a flood.
