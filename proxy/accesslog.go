@@ -113,7 +113,7 @@ func (l *accessLog) logJSON(ex *exchange, at time.Time, took time.Duration) {
 func (ex *exchange) appendURL(dst []byte, mode string) []byte {
 	authority, path, https := ex.authority, ex.path, ex.tls
 	if authority == nil {
-		raw := ex.head.target.of(ex.head.raw)
+		raw := ex.head.target
 		t, f := parseTarget(raw)
 		if f != nil {
 			return appendRawTarget(dst, raw, mode)

@@ -25,13 +25,12 @@ type exchange struct {
 	// of seconds, and a call to the clock less at each of them.
 	at tick
 
-	in   buffer // from the client: head, and body where it fits
 	out  []byte // what is being sent, either way
 	up   buffer // from the destination
 	head requestHead
 	resp responseHead
 
-	// Where the request goes; authority and path are parts of in.
+	// Where the request goes; authority and path are parts of the head.
 	authority []byte
 	path      []byte
 	address   address
@@ -39,11 +38,8 @@ type exchange struct {
 	connect   bool
 	alias     string
 
-	headDone    bool // the head is there in full, or refused
-	headFailure *failure
-
-	body     []byte // the request's, in full: a part of in, or large
-	large    []byte
+	body     []byte // the request's, in full: a part of memory
+	memory   *bodyMemory
 	reserved int64 // of maxBufferedBytes
 	chunks   chunkDecoder
 	stash    []byte // a response's body while it is read whole
@@ -83,7 +79,7 @@ type exchange struct {
 }
 
 var exchanges = sync.Pool{New: func() any {
-	ex := &exchange{in: newBuffer(), up: newBuffer(), out: make([]byte, 0, bufferSize), address: address{key: make([]byte, 0, 64)}}
+	ex := &exchange{up: newBuffer(), out: make([]byte, 0, bufferSize), address: address{key: make([]byte, 0, 64)}}
 	ex.askStep = ex.stepAsk
 	return ex
 }}
@@ -93,34 +89,29 @@ func acquireExchange() *exchange { return exchanges.Get().(*exchange) }
 // release gives the exchange back. Nothing of it may be used from here on.
 func (ex *exchange) release() {
 	ex.clear()
-	ex.in.clear()
 	exchanges.Put(ex)
 }
 
-// begin prepares the exchange for the request whose first bytes are in its buffer.
+// begin prepares the exchange for the request that c has sent.
 func (ex *exchange) begin(c *client) {
-	ex.client, ex.run, ex.start = c, c.proxy.run.Load(), now()
-	ex.at = ex.start
+	ex.client, ex.run, ex.start, ex.at = c, c.proxy.run.Load(), c.start, now()
 	ex.head.reset()
 	for i := range ex.phases {
 		ex.phases[i] = -1
 	}
 }
 
-// clear forgets everything of a request but the bytes in the client's buffer that follow on it.
+// clear forgets everything of a request.
 func (ex *exchange) clear() {
 	ex.client, ex.run = nil, nil
 	ex.up.clear()
 	ex.out, ex.line, ex.url = keepBuffer(ex.out), keepBuffer(ex.line), keepBuffer(ex.url)
-	if cap(ex.large) > bufferKept {
-		releaseBody(ex.large)
-	}
-	ex.large, ex.stash = keepBuffer(ex.large), keepBuffer(ex.stash)
+	ex.dropBody()
+	ex.stash = keepBuffer(ex.stash)
 	ex.head.fields, ex.resp.fields = keepFields(ex.head.fields), keepFields(ex.resp.fields)
 	ex.head.reset()
 	ex.resp.reset()
-	ex.headDone, ex.headFailure = false, nil
-	ex.authority, ex.path, ex.body = nil, nil, nil
+	ex.authority, ex.path = nil, nil
 	ex.tls, ex.connect, ex.alias = false, false, ""
 	ex.sendFailure = nil
 	ex.rest, ex.broken, ex.torn, ex.interims, ex.bodyStart = nil, false, false, 0, 0
@@ -144,7 +135,7 @@ func keepFields(f []field) []field {
 	return f[:0]
 }
 
-func (ex *exchange) method() []byte { return ex.head.method.of(ex.head.raw) }
+func (ex *exchange) method() []byte { return ex.head.method }
 
 // buffer holds bytes that were read and not yet used.
 type buffer struct {
@@ -186,6 +177,19 @@ func (b *buffer) clear() {
 	if len(b.bytes) > bufferKept {
 		b.bytes = make([]byte, bufferSize)
 	}
+}
+
+// inputs are for what clients send. A buffer is a connection's only while there is something in it.
+var inputs = sync.Pool{New: func() any {
+	b := newBuffer()
+	return &b
+}}
+
+func acquireInput() *buffer { return inputs.Get().(*buffer) }
+
+func releaseInput(b *buffer) {
+	b.clear()
+	inputs.Put(b)
 }
 
 var copyBuffers = sync.Pool{New: func() any {

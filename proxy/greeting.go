@@ -15,7 +15,6 @@ import (
 // greet does what comes before a client's first request: the PROXY protocol of a load balancer, and TLS. It reports
 // whether there may be a request; where not, the client has been told why, if it can understand it.
 func (c *client) greet() bool {
-	var early []byte // what has come behind the header
 	if c.isBehindBalancer() {
 		if f := c.takeProxyHeader(); f != nil {
 			if f.status != statusClientGone {
@@ -23,30 +22,15 @@ func (c *client) greet() bool {
 			}
 			return false
 		}
-		early = c.ex.in.unused()
 	}
 	if c.listener.tls == nil {
 		return true
 	}
-	early = bytes.Clone(early)
-	c.dropExchange()
-	if err := c.startTLS(c.listener.tls.Load(), early); err != nil {
+	if err := c.startTLS(c.listener.tls.Load(), c.takeEarly()); err != nil {
 		c.refuseTLS(err)
 		return false
 	}
 	return true
-}
-
-// refuse counts and logs a connection that did not get as far as a request. The reason is sent where the client can
-// read it.
-func (c *client) refuse(f *failure, readable bool) {
-	c.dropExchange()
-	c.ex = acquireExchange()
-	c.ex.begin(c)
-	if !readable {
-		c.ex.begun, c.ex.status = true, f.status
-	}
-	c.ex.finish(f)
 }
 
 // isBehindBalancer reports whether the connection comes from a load balancer that speaks the PROXY protocol, which one
@@ -69,8 +53,9 @@ func (c *client) isBehindBalancer() bool {
 // clientTimeout, and takes the client's address from it. What has come behind it is left in the exchange's buffer.
 func (c *client) takeProxyHeader() *failure {
 	c.limit(c.proxy.run.Load().cfg.ClientTimeout)
-	c.ex = acquireExchange()
-	in := &c.ex.in
+	c.start = now()
+	c.in = acquireInput()
+	in := c.in
 	for {
 		n, reject := proxyHeaderLen(in.unused())
 		if reject != "" {
@@ -94,7 +79,7 @@ func (c *client) takeProxyHeader() *failure {
 }
 
 func (c *client) useProxyHeader(n int) *failure {
-	in := &c.ex.in
+	in := c.in
 	source, reject := parseProxyHeader(in.unused()[:n])
 	if reject != "" {
 		return malformedf("%s", reject)
@@ -103,6 +88,7 @@ func (c *client) useProxyHeader(n int) *failure {
 		c.addr = source.String()
 	}
 	in.skip(n)
+	c.settleInput()
 	return nil
 }
 

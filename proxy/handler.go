@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,12 +10,19 @@ import (
 	"time"
 )
 
-// handle carries out the request that has begun to arrive: it reads it, decides where it goes, forwards it, and ends
-// in finish, whatever happened. It reports whether the client's connection goes on.
-func (c *client) handle(ex *exchange) (goesOn bool) {
-	if ex.client == nil {
-		ex.begin(c)
-	}
+// serve carries out the request whose head has come. Whatever happens, it ends in finish.
+func (c *client) serve(m message) {
+	c.head, c.delivered, c.over = nil, false, true
+	ex := acquireExchange()
+	defer ex.release()
+	ex.begin(c)
+	c.over = !ex.carryOut(m)
+}
+
+// carryOut reads the request, decides where it goes, forwards it and answers it. It reports whether the client's
+// connection goes on.
+func (ex *exchange) carryOut(m message) (goesOn bool) {
+	c := ex.client
 	defer func() {
 		if r := recover(); r != nil {
 			c.proxy.log().Error().Str("client", c.addr).Str("panic", fmt.Sprint(r)).Bytes("stack", debug.Stack()).Msg("a bug ended a request")
@@ -23,7 +31,7 @@ func (c *client) handle(ex *exchange) (goesOn bool) {
 			goesOn = ex.finish(f)
 		}
 	}()
-	f := ex.readHead()
+	f := ex.head.scan(m, ex.run.idHeader)
 	if f == nil {
 		f = ex.route()
 	}
@@ -43,53 +51,20 @@ func (c *client) handle(ex *exchange) (goesOn bool) {
 	return ex.finish(f)
 }
 
-// readHead reads and scans the head, for which the client has clientTimeout from its first byte on.
-func (ex *exchange) readHead() *failure {
-	if ex.headDone {
-		return ex.headFailure
+// refuse ends a connection that did not get as far as a whole head: it counts and logs what there is of one, and tells
+// the client where that can read it.
+func (c *client) refuse(f *failure, readable bool) {
+	ex := acquireExchange()
+	defer ex.release()
+	ex.begin(c)
+	if whole := bytes.LastIndexByte(c.unused(), '\n') + 1; whole > 0 {
+		ex.head.scan(splitHead(bytes.TrimLeft(c.unused()[:whole], "\r\n")), ex.run.idHeader)
 	}
-	c := ex.client
-	c.limitFrom(ex.start, ex.run.cfg.ClientTimeout)
-	ex.in.restart()
-	for !ex.scanHead() {
-		if len(ex.in.free()) == 0 {
-			ex.in.grow(2 * ex.in.len())
-		}
-		if err := c.fill(ex); err != nil {
-			if !ex.head.hasRequestLine() && ex.head.line == ex.in.len() {
-				ex.head.raw = nil // empty lines are no request: the client rested
-				return clientGone()
-			}
-			return asFailure(err)
-		}
+	if !readable {
+		ex.begun, ex.status = true, f.status
 	}
-	return ex.headFailure
-}
-
-// scanHead scans what is there of the head. It reports whether that is the end of it: the head is there in full, or
-// refused, as headFailure says.
-func (ex *exchange) scanHead() (done bool) {
-	if ex.headDone {
-		return true
-	}
-	limit := int(ex.run.cfg.MaxHeaderSize)
-	n, f := ex.head.scan(ex.in.unused(), ex.run.idHeader)
-	if blank := ex.head.blank; f == nil && (n-blank > limit || n == 0 && ex.in.len()-blank >= limit || blank > limit) {
-		f = largeHeadf("request head larger than %d bytes", limit)
-	}
-	if f == nil {
-		ex.in.skip(n)
-	}
-	ex.headDone, ex.headFailure = n > 0 || f != nil, f
-	return ex.headDone
-}
-
-// isWhole reports whether the request that has begun is there in full, so that nothing more has to be read to carry it
-// out.
-func (ex *exchange) isWhole() bool {
-	h := &ex.head
-	return ex.scanHead() && ex.headFailure == nil && !h.chunked && h.contentLength <= int64(ex.in.len()) &&
-		string(ex.method()) != "CONNECT"
+	ex.finish(f)
+	c.dropInput()
 }
 
 // route finds where the request goes, and refuses what can be refused without a look at the name: 1002, 1003, 1015,
@@ -104,7 +79,7 @@ func (ex *exchange) route() *failure {
 		ex.connect = true
 		return ex.routeConnect()
 	}
-	t, f := parseTarget(h.target.of(h.raw))
+	t, f := parseTarget(h.target)
 	if f == nil || f.reason == reasonScheme {
 		if reject := h.checkHost(); reject != nil {
 			f = reject
@@ -146,7 +121,7 @@ func (ex *exchange) routeConnect() *failure {
 	if h.chunked || h.contentLength > 0 {
 		return malformedf("it is a CONNECT with a body")
 	}
-	a, f := connectAuthority(h.target.of(h.raw))
+	a, f := connectAuthority(h.target)
 	if f == nil {
 		f = h.checkHost()
 	}
@@ -188,7 +163,7 @@ func (ex *exchange) readBody(refused *failure) *failure {
 	if refused != nil && refused.fatal || !h.chunked && h.contentLength <= 0 {
 		return refused
 	}
-	f := ex.reserveBody()
+	f := ex.checkLength()
 	if refused == nil && f == nil && ex.awaitsContinue() {
 		refused = ex.judge()
 		if refused == nil {
@@ -217,7 +192,7 @@ func (ex *exchange) readBody(refused *failure) *failure {
 // awaitsContinue reports whether the client waits for an interim answer before it sends the body (RFC 9110 section
 // 10.1.1). One that has sent some of it does not.
 func (ex *exchange) awaitsContinue() bool {
-	return ex.head.expect && !ex.head.http10 && ex.in.len() == 0
+	return ex.head.expect && !ex.head.http10 && ex.client.waiting() == 0
 }
 
 // judge looks the destination up and judges it, without contacting it.
@@ -269,8 +244,8 @@ func (ex *exchange) finish(f *failure) bool {
 		c.proxy.noteRefusal(ex, f)
 	}
 	goesOn := ex.keep && !c.proxy.closing.Load()
+	c.settleInput()
 	c.lingers = !goesOn && ex.lingers(f)
-	ex.clear()
 	return goesOn
 }
 
@@ -279,7 +254,7 @@ func (ex *exchange) finish(f *failure) bool {
 func (ex *exchange) lingers(f *failure) bool {
 	switch {
 	case f == nil:
-		return !ex.connect && (ex.in.len() > 0 || ex.client.hasInput())
+		return !ex.connect && (ex.client.waiting() > 0 || ex.client.hasInput())
 	case ex.begun || f.status == statusClientGone:
 		return false
 	}
@@ -289,11 +264,11 @@ func (ex *exchange) lingers(f *failure) bool {
 // fail answers the client for the destination, unless the destination's answer has begun: then it is cut.
 func (ex *exchange) fail(f *failure) {
 	c := ex.client
-	if f.status == statusClientGone && !ex.begun && ex.head.raw == nil {
+	if f.status == statusClientGone && !ex.begun && ex.head.method == nil && ex.client.waiting() == 0 {
 		return // it sent nothing
 	}
 	ex.reason, ex.reasonText = f.reason, f.text
-	if ex.connect && ex.in.len() > 0 {
+	if ex.connect && ex.client.waiting() > 0 {
 		f.fatal = true // what has come was meant for the tunnel, and must not be taken for a request
 	}
 	ex.keep = ex.keep && !f.fatal && !ex.begun && !c.proxy.stopping.Load()

@@ -37,8 +37,7 @@ func (ex *exchange) intercept(refused *failure) *failure {
 	within := &interception{authority: bytes.Clone(ex.authority), alias: ex.alias}
 	host, _ := parseAuthority(within.authority)
 	within.address.set(&host, true)
-	early := bytes.Clone(ex.in.unused())
-	ex.in.clear()
+	early := c.takeEarly()
 	if c.startTLS(cfg, early) != nil {
 		ex.keep = false
 		return nil
@@ -61,7 +60,6 @@ func (c *client) startTLS(cfg *tls.Config, early []byte) error {
 		return err
 	}
 	c.conn = conn
-	c.rests.Store(uint32(restNew)) // a wait above TLS does not go on once it has been ended
 	return nil
 }
 
@@ -121,7 +119,7 @@ func (ex *exchange) routeWithin(within *interception) *failure {
 	}
 	ex.tls = true
 	ex.authority = within.authority
-	raw := h.target.of(h.raw)
+	raw := h.target
 	switch {
 	case bytes.IndexByte(raw, '#') >= 0:
 		return failf(reasonMalformed, "malformed request: its URI has a fragment")

@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -32,6 +33,7 @@ type Proxy struct {
 	run      atomic.Pointer[run]
 	access   atomic.Pointer[accessLog]
 	pool     *pool
+	engine   *engine
 	buffered budget
 
 	listeners []*listener
@@ -42,7 +44,6 @@ type Proxy struct {
 	clients  [clientShards]clientShard
 	admitted atomic.Int64   // clients within maxConnections, over all listeners
 	excess   atomic.Int64   // clients above it
-	shed     int            // goroutines replaced since memory was last returned; the sweeper's own
 	goers    sync.WaitGroup // accept loops and clients
 	sweeps   chan struct{}  // closed to end the sweeper
 	swept    chan struct{}  // closed when it has ended
@@ -81,6 +82,7 @@ func New(cfg Config, deps Dependencies) (*Proxy, error) {
 		return nil, err
 	}
 	p := &Proxy{metrics: deps.Metrics, pool: newPool(deps.Metrics), sweeps: make(chan struct{}), swept: make(chan struct{})}
+	p.engine = newEngine(p)
 	p.buffered.used = &deps.Metrics.bufferedBytes
 	for i := range p.clients {
 		p.clients[i].clients = make(map[*client]struct{})
@@ -182,20 +184,33 @@ func (p *Proxy) Serve() error {
 	return nil
 }
 
-// accept takes the connections of one listener.
+// accept has the engine serve the clients of one listener.
 func (p *Proxy) accept(l *listener) {
 	defer p.goers.Done()
 	defer close(l.accepted)
 	l.report = p.shortage(l.cfg.Address)
+	p.engine[0].Serve(&entrance{l, p})
+}
+
+// entrance is where the engine gets its connections from.
+type entrance struct {
+	*listener
+	proxy *Proxy
+}
+
+// Accept waits for the next client that there is a place for. io.EOF ends the engine's loop.
+func (e *entrance) Accept() (net.Conn, error) {
 	for {
-		conn, err := l.Accept()
+		conn, err := e.listener.Accept()
 		if err != nil {
-			if !p.stopping.Load() {
-				p.log().Error().Err(err).Str("listener", l.cfg.Address).Msg("a listener has failed")
+			if !e.proxy.stopping.Load() {
+				e.proxy.log().Error().Err(err).Str("listener", e.cfg.Address).Msg("a listener has failed")
 			}
-			return
+			return nil, io.EOF
 		}
-		p.welcome(l, conn.(*net.TCPConn))
+		if c := e.proxy.welcome(e.listener, conn.(*net.TCPConn)); c != nil {
+			return c, nil
+		}
 	}
 }
 
@@ -207,14 +222,15 @@ func (p *Proxy) shortage(address string) func(err error, failed int) {
 	}
 }
 
-// welcome starts the goroutine of a client's connection.
-func (p *Proxy) welcome(l *listener, tcp *net.TCPConn) {
+// welcome takes a connection in; nil says that it has been turned away.
+func (p *Proxy) welcome(l *listener, tcp *net.TCPConn) *client {
 	l.metrics.total.Inc()
 	c, err := newClient(p, l, tcp)
 	if err != nil {
 		tcp.Close()
-		return
+		return nil
 	}
+	p.goers.Add(1)
 	l.metrics.open.Add(1)
 	s := c.shard()
 	s.mu.Lock()
@@ -222,18 +238,9 @@ func (p *Proxy) welcome(l *listener, tcp *net.TCPConn) {
 	s.mu.Unlock()
 	if !p.admit(c) {
 		p.turnAway(c)
-		return
+		return nil
 	}
-	p.start(c)
-}
-
-// start starts a goroutine of a client's connection.
-func (p *Proxy) start(c *client) {
-	p.goers.Add(1)
-	go func() {
-		defer p.goers.Done()
-		c.serve()
-	}()
+	return c
 }
 
 // admit counts a client. It reports false where there is no place even to tell the client that there is none.
@@ -259,8 +266,9 @@ func (p *Proxy) turnAway(c *client) {
 
 // leave ends a client's connection.
 func (p *Proxy) leave(c *client) {
+	defer p.goers.Done()
 	c.tcp.Close()
-	c.dropExchange()
+	c.dropInput()
 	s := c.shard()
 	s.mu.Lock()
 	delete(s.clients, c)

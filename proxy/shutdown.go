@@ -221,7 +221,9 @@ func (p *Proxy) take(l *listener, until time.Time, probe netip.AddrPort) bool {
 		conn.Close()
 		return true
 	default:
-		p.welcome(l, conn)
+		if c := p.welcome(l, conn); c != nil {
+			go p.engine[0].ServeConn(c) // ends with the connection, which goers counts
+		}
 	}
 	return false
 }

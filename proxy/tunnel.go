@@ -44,9 +44,8 @@ func (ex *exchange) tunnel(refused *failure) *failure {
 	if t.up.killed.Load() != 0 { // before it knew of the client's side
 		t.abort(nil)
 	}
-	t.run(ex.in.unused())
+	t.run(c.takeEarly())
 	c.attach(nil, nil)
-	ex.in.clear()
 	ex.requestBytes, ex.responseBytes = t.toUp, t.toClient
 	f := ex.tunnelEnd()
 	ex.drop(closeTunnel)

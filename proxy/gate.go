@@ -1,0 +1,256 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime/debug"
+	"syscall"
+	"time"
+)
+
+// The client is the net.Conn that fasthttp serves. Its Read is the gate: it hands fasthttp one whole head at a time,
+// whose every line ends with CRLF, and nothing of what follows; its Write swallows what fasthttp says, for every byte
+// that a client gets is written by the exchange; its Close ends the connection only where the exchange has said so.
+var _ net.Conn = (*client)(nil)
+
+// Read waits for the next request and delivers its head. io.EOF ends fasthttp's loop: the client is gone, has been told
+// why it was refused, or has sent a head that takes a server with a larger buffer.
+func (c *client) Read(p []byte) (n int, err error) {
+	n, err = 0, io.EOF // where there is a bug
+	defer c.recoverBug()
+	if c.delivered { // fasthttp asks for more of a head that was whole: it has not seen what the gate has seen
+		c.over = true
+	}
+	if !c.greeted {
+		c.greeted = true
+		c.over = !c.greet()
+	}
+	if c.over || c.large && c.in == nil {
+		c.large = false
+		return 0, io.EOF
+	}
+	if c.head == nil && !c.awaitHead() {
+		c.over = true
+		return 0, io.EOF
+	}
+	if len(c.head) > len(p) {
+		return 0, io.EOF
+	}
+	c.delivered = true
+	return copy(p, c.head), nil
+}
+
+// Write swallows what fasthttp writes.
+func (c *client) Write(p []byte) (int, error) { return len(p), nil }
+
+// Close is called once fasthttp's loop has ended. Where the exchange has not ended the connection the next loop begins:
+// with a larger buffer, or because fasthttp has read a "close" that was meant for the hop before (an intercepted
+// CONNECT), or has refused a head that this proxy forwards.
+func (c *client) Close() error {
+	if c.looping {
+		return nil // the loop below
+	}
+	c.looping = true
+	defer c.proxy.leave(c)
+	defer c.recoverBug()
+	for !c.over {
+		c.large = len(c.head) > smallHead
+		c.proxy.engine.of(len(c.head)).ServeConn(c)
+	}
+	c.depart()
+	return nil
+}
+
+func (c *client) recoverBug() {
+	if r := recover(); r != nil {
+		c.proxy.log().Error().Str("client", c.addr).Str("panic", fmt.Sprint(r)).Bytes("stack", debug.Stack()).Msg("a bug ended a connection")
+		c.over = true
+	}
+}
+
+func (c *client) LocalAddr() net.Addr  { return c.tcp.LocalAddr() }
+func (c *client) RemoteAddr() net.Addr { return c.tcp.RemoteAddr() }
+
+// Limits in time are the sweeper's to enforce.
+func (c *client) SetDeadline(time.Time) error      { return nil }
+func (c *client) SetReadDeadline(time.Time) error  { return nil }
+func (c *client) SetWriteDeadline(time.Time) error { return nil }
+
+// awaitHead waits until a whole head is there, c.head. It reports false where there will be none; the client has been
+// told why, where there was something to tell.
+func (c *client) awaitHead() bool {
+	if !c.awaitRequest() {
+		return false
+	}
+	c.enter(clientReading)
+	cfg := c.proxy.run.Load().cfg
+	c.limitFrom(c.start, cfg.ClientTimeout)
+	var g headGate
+	for {
+		n, f := g.scan(c.in.unused(), int(cfg.MaxHeaderSize))
+		if f != nil {
+			c.refuse(f, true)
+			return false
+		}
+		if n > 0 {
+			c.head = c.in.unused()[g.blank:n]
+			c.in.skip(n)
+			return true
+		}
+		if len(c.in.free()) == 0 {
+			c.in.grow(2 * c.in.len())
+		}
+		if err := c.fill(); err != nil {
+			if g.blank < c.in.len() { // empty lines are no request: the client rested
+				c.refuse(asFailure(err), true)
+			}
+			return false
+		}
+	}
+}
+
+// awaitRequest waits until the first bytes of a request are in c.in, at most for clientIdleTimeout. It reports whether
+// there are any.
+func (c *client) awaitRequest() bool {
+	if c.in != nil { // pipelined
+		c.in.restart()
+		c.start = now()
+		return true
+	}
+	c.deadline.set(now()+int64(c.proxy.run.Load().cfg.ClientIdleTimeout), c.tcp)
+	c.enter(clientIdle)
+	if c.proxy.closing.Load() {
+		return false
+	}
+	if c.conn != net.Conn(c.tcp) {
+		return c.awaitRecord()
+	}
+	err := c.tcp.raw.Read(c.ready)
+	if err == nil {
+		return c.readErr == nil
+	}
+	if !c.proxy.closing.Load() {
+		return false
+	}
+	// A request may have come just when the wait ended, and closing the connection would lose it.
+	c.final = true
+	found := false
+	c.limit(c.proxy.run.Load().cfg.ClientTimeout)
+	c.tcp.raw.Control(func(fd uintptr) { found = c.ready(fd) })
+	return found && c.readErr == nil
+}
+
+// takeReady reads what the socket holds. A buffer is taken only now that there is something, so that a thousand
+// connections at rest hold none.
+func (c *client) takeReady(fd uintptr) (done bool) {
+	in := acquireInput()
+	n, err := readSocket(fd, in.free())
+	c.readErr = err
+	if err != nil {
+		releaseInput(in)
+		return err != syscall.EAGAIN
+	}
+	c.start = now()
+	in.added(n)
+	c.in = in
+	return true
+}
+
+// awaitRecord is takeReady above TLS, which has a buffer of its own: one byte is enough to know.
+func (c *client) awaitRecord() bool {
+	if _, err := io.ReadFull(c.conn, c.first[:]); err != nil {
+		return false
+	}
+	c.start = now()
+	c.in = acquireInput()
+	c.in.free()[0] = c.first[0]
+	c.in.added(1)
+	return true
+}
+
+// fill reads more of the request into c.in, which has room.
+func (c *client) fill() error {
+	n, err := c.conn.Read(c.in.free())
+	c.in.added(n)
+	if n > 0 {
+		return nil
+	}
+	return c.readFailure(err)
+}
+
+// readFailure says why a read from the client has failed: with 408 where it was too slow.
+func (c *client) readFailure(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) && c.deadline.passed() {
+		f := failf(reasonSlowClient, "the client was too slow")
+		f.fatal = true
+		return f
+	}
+	return clientGone()
+}
+
+// waiting returns how much the client has sent that nobody has used yet.
+func (c *client) waiting() int {
+	if c.in == nil {
+		return 0
+	}
+	return c.in.len()
+}
+
+// settleInput gives the buffer back once all that it holds has been used.
+func (c *client) settleInput() {
+	if c.in != nil && c.in.len() == 0 {
+		c.dropInput()
+	}
+}
+
+func (c *client) dropInput() {
+	if c.in != nil {
+		releaseInput(c.in)
+		c.in, c.head = nil, nil
+	}
+}
+
+// makeRoom makes room for size bytes, in place of what has been used.
+func (c *client) makeRoom(size int) {
+	if c.in == nil {
+		c.in = acquireInput()
+	}
+	c.in.from, c.in.to = 0, 0
+	c.in.grow(min(max(size, bufferSize), bufferKept))
+}
+
+// takeEarly returns what has come behind a CONNECT or a PROXY protocol header.
+func (c *client) takeEarly() []byte {
+	early := append([]byte(nil), c.unused()...)
+	c.dropInput()
+	return early
+}
+
+func (c *client) unused() []byte {
+	if c.in == nil {
+		return nil
+	}
+	return c.in.unused()
+}
+
+// depart ends what the client is sent.
+func (c *client) depart() {
+	switch {
+	case c.isReset:
+	case c.lingers:
+		c.linger()
+	default:
+		c.farewell()
+	}
+}
+
+// farewell ends TLS, without which a client could take what it got for cut.
+func (c *client) farewell() {
+	if conn, ok := c.conn.(*tls.Conn); ok {
+		conn.CloseWrite()
+	}
+}
