@@ -113,12 +113,12 @@ func (l *accessLog) logJSON(ex *exchange, at time.Time, took time.Duration) {
 func (ex *exchange) appendURL(dst []byte, mode string) []byte {
 	authority, path, https := ex.authority, ex.path, ex.tls
 	if authority == nil {
-		raw := ex.head.target.of(ex.head.raw)
-		t, f := parseTarget(raw)
+		raw := ex.head.Target.Of(ex.head.Raw)
+		t, f := ParseTarget(raw)
 		if f != nil {
 			return appendRawTarget(dst, raw, mode)
 		}
-		authority, path, https = t.authority.raw, t.path, t.https
+		authority, path, https = t.Authority.Raw, t.Path, t.HTTPS
 	}
 	if ex.connect {
 		return append(dst, authority...)
@@ -148,7 +148,7 @@ func appendRawTarget(dst, target []byte, mode string) []byte {
 	if end < 0 {
 		end = len(rest)
 	}
-	_, reject := parseAuthority(rest[:end])
+	_, reject := ParseAuthority(rest[:end])
 	at := bytes.LastIndexByte(rest[:end], '@')
 	if at < 0 && (!absolute || reject != "") {
 		at = bytes.LastIndexByte(rest, '@')
@@ -166,7 +166,7 @@ func appendRawHost(dst, target []byte, scheme int, absolute bool) []byte {
 		host = host[:end]
 	}
 	host = host[bytes.LastIndexByte(host, '@')+1:]
-	if _, reject := parseAuthority(host); reject != "" {
+	if _, reject := ParseAuthority(host); reject != "" {
 		return dst
 	}
 	return append(append(dst, target[:scheme+2]...), host...)
@@ -207,7 +207,7 @@ func appendEscaped(dst, b []byte) []byte {
 // requestID returns the id that the client gave, or a random one (a version 4 UUID, RFC 9562). It is no secret, so
 // that a fast generator is good enough.
 func (ex *exchange) requestID() []byte {
-	if id := ex.head.id.of(ex.head.raw); len(id) > 0 {
+	if id := ex.head.ID.Of(ex.head.Raw); len(id) > 0 {
 		return id
 	}
 	var u [16]byte

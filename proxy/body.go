@@ -32,13 +32,13 @@ func (b *budget) give(held *int64) {
 
 // reserveBody refuses a body that is too large by its own Content-Length, before any of it is read.
 func (ex *exchange) reserveBody() *failure {
-	if ex.head.chunked {
+	if ex.head.Chunked {
 		return nil
 	}
-	if ex.head.contentLength > ex.run.cfg.MaxRequestBodySize {
+	if ex.head.ContentLength > ex.run.cfg.MaxRequestBodySize {
 		return ex.largeBody()
 	}
-	return ex.reserve(ex.head.contentLength)
+	return ex.reserve(ex.head.ContentLength)
 }
 
 func (ex *exchange) largeBody() *failure {
@@ -58,8 +58,8 @@ func (ex *exchange) reserve(n int64) *failure {
 
 // takeBody reads the body into memory. Each byte that comes gives the client another clientTimeout.
 func (ex *exchange) takeBody() *failure {
-	switch length := ex.head.contentLength; {
-	case ex.head.chunked:
+	switch length := ex.head.ContentLength; {
+	case ex.head.Chunked:
 		return ex.takeChunked()
 	case length <= bufferKept:
 		return ex.takeSmall(int(length))
@@ -106,12 +106,12 @@ func (ex *exchange) takeLarge(length int) *failure {
 
 // takeChunked reads a chunked body and takes its coding off.
 func (ex *exchange) takeChunked() *failure {
-	ex.chunks.reset(ex.run.cfg.MaxHeaderSize)
+	ex.chunks.Reset(ex.run.cfg.MaxHeaderSize)
 	ex.large = ex.large[:0]
 	start := ex.in.from
 	for {
-		for ex.in.len() > 0 && !ex.chunks.done() {
-			data, n, err := ex.chunks.next(ex.in.unused())
+		for ex.in.len() > 0 && !ex.chunks.Done() {
+			data, n, err := ex.chunks.Next(ex.in.unused())
 			ex.in.skip(n)
 			if err != nil {
 				return ex.chunkFailure(err)
@@ -126,7 +126,7 @@ func (ex *exchange) takeChunked() *failure {
 			ex.requestBytes = int64(len(ex.large))
 		}
 		ex.body = ex.large
-		if ex.chunks.done() {
+		if ex.chunks.Done() {
 			return nil
 		}
 		ex.in.from, ex.in.to = start, start // all of it has been used
@@ -141,7 +141,7 @@ func (ex *exchange) takeChunked() *failure {
 }
 
 func (ex *exchange) chunkFailure(err error) *failure {
-	if errors.Is(err, errTrailerLarge) {
+	if errors.Is(err, ErrTrailersTooLarge) {
 		return largeHeadf("trailer section larger than %d bytes", ex.run.cfg.MaxHeaderSize)
 	}
 	return malformedf("%s", err)

@@ -19,13 +19,13 @@ type Destination struct {
 // ParseURL judges a URL as the proxy judges a request's target; TLS is set for https. The error's text holds what
 // the client would be told, with the reason code.
 func ParseURL(raw string) (Destination, error) {
-	t, f := parseTarget([]byte(raw))
+	t, f := ParseTarget([]byte(raw))
 	if f != nil {
 		return Destination{}, &TargetError{Code: int(f.reason), Status: f.status, Text: f.text}
 	}
 	var a address
-	a.set(&t.authority, t.https)
-	return Destination{Host: a.name(), Port: a.port, TLS: t.https}, nil
+	a.set(&t.Authority, t.HTTPS)
+	return Destination{Host: a.name(), Port: a.port, TLS: t.HTTPS}, nil
 }
 
 // TargetError says that a URL is not one that the proxy would forward to.
@@ -40,30 +40,30 @@ func (e *TargetError) Error() string {
 }
 
 // target is a request target in absolute form, taken apart but not changed (RFC 9112 section 3.2.2).
-type target struct {
-	https     bool
-	authority authority
-	path      []byte // path and query as written; may be empty, or begin with the query
+type Target struct {
+	HTTPS     bool
+	Authority Authority
+	Path      []byte // path and query as written; may be empty, or begin with the query
 }
 
 // authority is host and port, as written (RFC 3986 section 3.2).
-type authority struct {
-	raw     []byte
-	host    []byte     // without brackets
-	literal netip.Addr // of an IP literal; not valid for a name
-	port    int        // -1: none
+type Authority struct {
+	Raw     []byte
+	Host    []byte     // without brackets
+	Literal netip.Addr // of an IP literal; not valid for a name
+	Port    int        // -1: none
 }
 
 // parseTarget takes an absolute http or https URI apart. It is the only reader of a request's target, together
 // with parseAuthority: what one part of the proxy judged, no other may read differently.
-func parseTarget(raw []byte) (t target, f *failure) {
+func ParseTarget(raw []byte) (t Target, f *failure) {
 	colon := schemeEnd(raw)
 	if colon < 0 {
 		return t, failf(reasonMalformed, "malformed request: its target is not an absolute URI such as http://host/path")
 	}
 	scheme, rest := raw[:colon], raw[colon+1:]
-	t.https = equalFold(scheme, "https")
-	known := t.https || equalFold(scheme, "http")
+	t.HTTPS = EqualFold(scheme, "https")
+	known := t.HTTPS || EqualFold(scheme, "http")
 	if !bytes.HasPrefix(rest, []byte("//")) {
 		if known {
 			return t, failf(reasonMalformed, "malformed request: its URI names no host")
@@ -82,11 +82,11 @@ func parseTarget(raw []byte) (t target, f *failure) {
 		return t, schemeFailure(scheme)
 	}
 	var reject string
-	if t.authority, reject = parseAuthority(rest[:end]); reject != "" {
+	if t.Authority, reject = ParseAuthority(rest[:end]); reject != "" {
 		return t, failf(reasonMalformed, "malformed request: its URI %s", reject)
 	}
-	t.path = rest[end:]
-	for _, c := range t.path {
+	t.Path = rest[end:]
+	for _, c := range t.Path {
 		if c <= ' ' || c == 0x7f {
 			return t, failf(reasonMalformed, "malformed request: its URI holds white space or a control byte")
 		}
@@ -118,8 +118,8 @@ func schemeEnd(raw []byte) int {
 }
 
 // parseAuthority takes host[:port] apart; reject completes a sentence that says what is wrong with it.
-func parseAuthority(raw []byte) (a authority, reject string) {
-	a = authority{raw: raw, port: -1}
+func ParseAuthority(raw []byte) (a Authority, reject string) {
+	a = Authority{Raw: raw, Port: -1}
 	if bytes.IndexByte(raw, '@') >= 0 {
 		return a, "has user information"
 	}
@@ -137,11 +137,11 @@ func parseAuthority(raw []byte) (a authority, reject string) {
 		host, port = raw[:colon], raw[colon:]
 	}
 	if len(port) > 1 { // an empty port is the default one (RFC 3986 section 3.2.3)
-		if a.port = parsePort(port[1:]); a.port < 0 {
+		if a.Port = parsePort(port[1:]); a.Port < 0 {
 			return a, "has a port that is not a number from 1 to 65535"
 		}
 	}
-	a.host, a.literal, reject = parseHost(host)
+	a.Host, a.Literal, reject = parseHost(host)
 	return a, reject
 }
 
@@ -187,11 +187,11 @@ func parseHost(raw []byte) (host []byte, literal netip.Addr, reject string) {
 			return raw, literal, ""
 		}
 	}
-	return raw, netip.Addr{}, rejectName(raw)
+	return raw, netip.Addr{}, RejectName(raw)
 }
 
 // rejectName says what is wrong with a DNS name, or "".
-func rejectName(name []byte) string {
+func RejectName(name []byte) string {
 	if name[len(name)-1] == '.' {
 		name = name[:len(name)-1]
 	}
@@ -252,13 +252,13 @@ type address struct {
 
 // set fills a in from an authority, with the scheme's port where that names none. It allocates nothing once key
 // has its size.
-func (a *address) set(from *authority, tls bool) {
+func (a *address) set(from *Authority, tls bool) {
 	a.key = a.key[:0]
-	if from.literal.IsValid() {
-		a.key = from.literal.AppendTo(a.key)
+	if from.Literal.IsValid() {
+		a.key = from.Literal.AppendTo(a.key)
 	} else {
-		for _, c := range from.host {
-			a.key = append(a.key, toLower(c))
+		for _, c := range from.Host {
+			a.key = append(a.key, Lower(c))
 		}
 		if a.key[len(a.key)-1] == '.' {
 			a.key = a.key[:len(a.key)-1]
@@ -266,8 +266,8 @@ func (a *address) set(from *authority, tls bool) {
 	}
 	a.hostLen = len(a.key)
 	a.port = defaultPort(tls)
-	if from.port > 0 {
-		a.port = uint16(from.port)
+	if from.Port > 0 {
+		a.port = uint16(from.Port)
 	}
 	a.key = append(a.key, ':')
 	a.key = strconv.AppendUint(a.key, uint64(a.port), 10)
@@ -293,9 +293,9 @@ func (a *address) String() string { return net.JoinHostPort(a.name(), strconv.It
 func (a *address) name() string { return string(a.key[:a.hostLen]) }
 
 // connectAuthority parses the target of a CONNECT, host:port (RFC 9110 section 9.3.6).
-func connectAuthority(raw []byte) (a authority, f *failure) {
-	a, reject := parseAuthority(raw)
-	if reject == "" && a.port < 0 {
+func ParseConnectTarget(raw []byte) (a Authority, f *failure) {
+	a, reject := ParseAuthority(raw)
+	if reject == "" && a.Port < 0 {
 		reject = "has no port"
 	}
 	if reject != "" {
@@ -306,15 +306,15 @@ func connectAuthority(raw []byte) (a authority, f *failure) {
 
 // checkHost refuses a Host that RFC 9112 section 3.2 does not allow. Its value is not used: where the request goes
 // is said by its target alone.
-func (h *requestHead) checkHost() *failure {
-	value := h.host.of(h.raw)
+func (h *Request) CheckHost() *failure {
+	value := h.Host.Of(h.Raw)
 	if len(value) == 0 {
-		if h.http10 {
+		if h.HTTP10 {
 			return nil
 		}
 		return failf(reasonMalformed, "malformed request: it has no Host")
 	}
-	if _, reject := parseAuthority(value); reject != "" {
+	if _, reject := ParseAuthority(value); reject != "" {
 		return failf(reasonMalformed, "malformed request: its Host %s", reject)
 	}
 	return nil

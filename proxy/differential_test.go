@@ -30,8 +30,8 @@ func carry(t *testing.T, raw string) (c carried, ok bool) {
 		return carried{refused: refused}, refused != ""
 	}
 	c.rest = raw[got.length+length:]
-	target, f := parseTarget(h.target.of(h.raw))
-	if reject := h.checkHost(); reject != nil {
+	target, f := ParseTarget(h.Target.Of(h.Raw))
+	if reject := h.CheckHost(); reject != nil {
 		f = reject
 	}
 	if f != nil {
@@ -47,9 +47,9 @@ func carry(t *testing.T, raw string) (c carried, ok bool) {
 }
 
 // takenBody returns the body behind a head and how many of raw's bytes it takes; -1 where raw ends within it.
-func takenBody(h *requestHead, raw string) (body string, length int, refused string) {
+func takenBody(h *Request, raw string) (body string, length int, refused string) {
 	switch {
-	case h.chunked:
+	case h.Chunked:
 		got := decode(raw, kiB)
 		switch {
 		case got.err != nil:
@@ -58,12 +58,12 @@ func takenBody(h *requestHead, raw string) (body string, length int, refused str
 			return "", -1, ""
 		}
 		return got.data, got.consumed, ""
-	case h.contentLength > DefaultConfig().MaxRequestBodySize:
+	case h.ContentLength > DefaultConfig().MaxRequestBodySize:
 		return "", 0, "request body too large"
-	case h.contentLength > int64(len(raw)):
+	case h.ContentLength > int64(len(raw)):
 		return "", -1, ""
-	case h.contentLength > 0:
-		return raw[:h.contentLength], int(h.contentLength), ""
+	case h.ContentLength > 0:
+		return raw[:h.ContentLength], int(h.ContentLength), ""
 	}
 	return "", 0, ""
 }
@@ -162,28 +162,28 @@ func answer(t *testing.T, raw, method string) (a answered, ok bool) {
 			return answered{refused: got.refused}, got.refused != ""
 		}
 		raw = raw[got.length:]
-		if r.interim() {
-			checkResponse(t, r, framingNone)
+		if r.Interim() {
+			checkResponse(t, r, NoBody)
 			continue
 		}
-		for _, how := range []framing{framingNone, framingLength, framingChunked, framingClose} {
+		for _, how := range []Framing{NoBody, ByLength, ByChunks, ByClose} {
 			checkResponse(t, r, how)
 		}
-		a.status = r.status
+		a.status = r.Status
 		switch {
-		case r.bodiless(method == "HEAD"):
+		case r.Bodiless(method == "HEAD"):
 			a.rest = raw
-		case r.chunked:
+		case r.Chunked:
 			got := decode(raw, kiB)
 			if got.err != nil {
 				return answered{refused: got.err.Error()}, true
 			}
 			a.body, a.rest, ok = got.data, raw[got.consumed:], got.done
 			return a, ok
-		case r.contentLength > int64(len(raw)):
+		case r.ContentLength > int64(len(raw)):
 			return a, false
-		case r.contentLength >= 0:
-			a.body, a.rest = raw[:r.contentLength], raw[r.contentLength:]
+		case r.ContentLength >= 0:
+			a.body, a.rest = raw[:r.ContentLength], raw[r.ContentLength:]
 		default:
 			a.body = raw
 		}

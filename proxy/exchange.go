@@ -28,8 +28,8 @@ type exchange struct {
 	in   buffer // from the client: head, and body where it fits
 	out  []byte // what is being sent, either way
 	up   buffer // from the destination
-	head requestHead
-	resp responseHead
+	head Request
+	resp Response
 
 	// Where the request goes; authority and path are parts of in.
 	authority []byte
@@ -45,7 +45,7 @@ type exchange struct {
 	body     []byte // the request's, in full: a part of in, or large
 	large    []byte
 	reserved int64 // of maxBufferedBytes
-	chunks   chunkDecoder
+	chunks   Chunks
 	stash    []byte // a response's body while it is read whole
 
 	rest      []byte // of the request's body: not yet sent
@@ -101,7 +101,7 @@ func (ex *exchange) release() {
 func (ex *exchange) begin(c *client) {
 	ex.client, ex.run, ex.start = c, c.proxy.run.Load(), now()
 	ex.at = ex.start
-	ex.head.reset()
+	ex.head.Reset()
 	for i := range ex.phases {
 		ex.phases[i] = -1
 	}
@@ -116,9 +116,9 @@ func (ex *exchange) clear() {
 		releaseBody(ex.large)
 	}
 	ex.large, ex.stash = keepBuffer(ex.large), keepBuffer(ex.stash)
-	ex.head.fields, ex.resp.fields = keepFields(ex.head.fields), keepFields(ex.resp.fields)
-	ex.head.reset()
-	ex.resp.reset()
+	ex.head.Fields, ex.resp.Fields = keepFields(ex.head.Fields), keepFields(ex.resp.Fields)
+	ex.head.Reset()
+	ex.resp.Reset()
 	ex.headDone, ex.headFailure = false, nil
 	ex.authority, ex.path, ex.body = nil, nil, nil
 	ex.tls, ex.connect, ex.alias = false, false, ""
@@ -137,14 +137,14 @@ func keepBuffer(b []byte) []byte {
 	return b[:0]
 }
 
-func keepFields(f []field) []field {
+func keepFields(f []Field) []Field {
 	if cap(f) > 1024 {
 		return nil
 	}
 	return f[:0]
 }
 
-func (ex *exchange) method() []byte { return ex.head.method.of(ex.head.raw) }
+func (ex *exchange) method() []byte { return ex.head.Method.Of(ex.head.Raw) }
 
 // buffer holds bytes that were read and not yet used.
 type buffer struct {

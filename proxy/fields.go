@@ -6,82 +6,82 @@ import (
 )
 
 // kind says what the proxy does with a header field; it is found once, when the field is scanned.
-type kind uint8
+type Kind uint8
 
 const (
-	kindOther            kind = iota // passed on as it came
-	kindHopByHop                     // dropped, both ways (RFC 9110 section 7.6.1)
-	kindConnection                   // dropped, and so is what it names
-	kindSentry                       // X-WhSentry-*: for the proxy or from it, never passed on
-	kindHost                         // rewritten
-	kindContentLength                // written anew
-	kindTransferEncoding             // written anew
-	kindUserAgent                    // replaced
-	kindExpect                       // 100-continue is answered by the proxy
+	KindOther            Kind = iota // passed on as it came
+	KindHopByHop                     // dropped, both ways (RFC 9110 section 7.6.1)
+	KindConnection                   // dropped, and so is what it names
+	KindSentry                       // X-WhSentry-*: for the proxy or from it, never passed on
+	KindHost                         // rewritten
+	KindContentLength                // written anew
+	KindTransferEncoding             // written anew
+	KindUserAgent                    // replaced
+	KindExpect                       // 100-continue is answered by the proxy
 )
 
 // span is a part of a head: offsets from its first byte.
-type span struct{ from, to int32 }
+type Span struct{ from, to int32 }
 
-func (s span) of(head []byte) []byte { return head[s.from:s.to] }
-func (s span) empty() bool           { return s.from == s.to }
+func (s Span) Of(head []byte) []byte { return head[s.from:s.to] }
+func (s Span) Empty() bool           { return s.from == s.to }
 
 // field is one header field: where its name and its value, without the white space around it, are in the head.
-type field struct {
-	name, value span
-	kind        kind
+type Field struct {
+	Name, Value Span
+	Kind        Kind
 }
 
 // classify returns what the proxy does with a field of that name, which holds token characters only.
-func classify(name []byte) kind {
+func classify(name []byte) Kind {
 	switch len(name) {
 	case 2:
-		if equalFold(name, "te") {
-			return kindHopByHop
+		if EqualFold(name, "te") {
+			return KindHopByHop
 		}
 	case 4:
-		if equalFold(name, "host") {
-			return kindHost
+		if EqualFold(name, "host") {
+			return KindHost
 		}
 	case 6:
-		if equalFold(name, "expect") {
-			return kindExpect
+		if EqualFold(name, "expect") {
+			return KindExpect
 		}
 	case 7:
 		// Trailer announces what the proxy drops.
-		if equalFold(name, "upgrade") || equalFold(name, "trailer") {
-			return kindHopByHop
+		if EqualFold(name, "upgrade") || EqualFold(name, "trailer") {
+			return KindHopByHop
 		}
 	case 10:
-		if equalFold(name, "connection") {
-			return kindConnection
+		if EqualFold(name, "connection") {
+			return KindConnection
 		}
-		if equalFold(name, "keep-alive") {
-			return kindHopByHop
+		if EqualFold(name, "keep-alive") {
+			return KindHopByHop
 		}
-		if equalFold(name, "user-agent") {
-			return kindUserAgent
+		if EqualFold(name, "user-agent") {
+			return KindUserAgent
 		}
 	case 14:
-		if equalFold(name, "content-length") {
-			return kindContentLength
+		if EqualFold(name, "content-length") {
+			return KindContentLength
 		}
 	case 17:
-		if equalFold(name, "transfer-encoding") {
-			return kindTransferEncoding
+		if EqualFold(name, "transfer-encoding") {
+			return KindTransferEncoding
 		}
 	}
 	if hasPrefixFold(name, "proxy-") {
-		return kindHopByHop
+		return KindHopByHop
 	}
 	if hasPrefixFold(name, "x-whsentry-") {
-		return kindSentry
+		return KindSentry
 	}
-	return kindOther
+	return KindOther
 }
 
 // equalFold reports whether b is lower, whatever the case of b's ASCII letters.
-func equalFold(b []byte, lower string) bool {
+func EqualFold(b []byte, lower string) bool {
 	return len(b) == len(lower) && hasPrefixFold(b, lower)
 }
 
@@ -91,14 +91,14 @@ func hasPrefixFold(b []byte, lower string) bool {
 		return false
 	}
 	for i := range len(lower) {
-		if toLower(b[i]) != lower[i] {
+		if Lower(b[i]) != lower[i] {
 			return false
 		}
 	}
 	return true
 }
 
-func toLower(c byte) byte {
+func Lower(c byte) byte {
 	if 'A' <= c && c <= 'Z' {
 		return c + 'a' - 'A'
 	}
@@ -131,7 +131,7 @@ var byteClass = func() (class [256]uint8) {
 }()
 
 // isToken reports whether b is a token (RFC 9110 section 5.6.2).
-func isToken(b []byte) bool { return len(b) > 0 && tokenLen(b) == len(b) }
+func IsToken(b []byte) bool { return len(b) > 0 && tokenLen(b) == len(b) }
 
 // tokenLen returns how many token characters b begins with.
 func tokenLen(b []byte) int {
@@ -145,7 +145,7 @@ func tokenLen(b []byte) int {
 
 // isValue reports whether b holds no byte that a field value may not hold. Most of a head's bytes are values, so they
 // are looked at eight at a time up to where a HTAB, which is allowed, or an end makes that impossible.
-func isValue(b []byte) bool {
+func IsValue(b []byte) bool {
 	for len(b) >= 8 && !hasControl(binary.LittleEndian.Uint64(b)) {
 		b = b[8:]
 	}
@@ -167,14 +167,14 @@ func hasControl(w uint64) bool {
 }
 
 // trimSpan returns line[from:to] without the white space (SP, HTAB) at its ends.
-func trimSpan(head []byte, from, to int) span {
+func trimSpan(head []byte, from, to int) Span {
 	for from < to && isSpace(head[from]) {
 		from++
 	}
 	for from < to && isSpace(head[to-1]) {
 		to--
 	}
-	return span{int32(from), int32(to)}
+	return Span{int32(from), int32(to)}
 }
 
 func isSpace(c byte) bool { return c == ' ' || c == '\t' }
@@ -189,26 +189,26 @@ func nextElement(list []byte) (element, rest []byte) {
 			break
 		}
 	}
-	return trimSpan(list, 0, end).of(list), rest
+	return trimSpan(list, 0, end).Of(list), rest
 }
 
 // connectionOptions is what the Connection fields of a head say (RFC 9110 section 7.6.1).
-type connectionOptions struct {
-	close     bool
-	keepAlive bool
+type ConnectionOptions struct {
+	Close     bool
+	KeepAlive bool
 	names     bool // they may name other fields
 }
 
 // scan notes the options of one Connection field.
-func (o *connectionOptions) scan(value []byte) {
+func (o *ConnectionOptions) scan(value []byte) {
 	for len(value) > 0 {
 		var option []byte
 		option, value = nextElement(value)
 		switch {
-		case equalFold(option, "close"):
-			o.close, o.names = true, true // a field called Close goes no further either
-		case equalFold(option, "keep-alive"):
-			o.keepAlive = true
+		case EqualFold(option, "close"):
+			o.Close, o.names = true, true // a field called Close goes no further either
+		case EqualFold(option, "keep-alive"):
+			o.KeepAlive = true
 		case len(option) > 0:
 			o.names = true
 		}
@@ -216,38 +216,38 @@ func (o *connectionOptions) scan(value []byte) {
 }
 
 // bodyFraming is what the fields of a head say of where its body ends (RFC 9112 section 6).
-type bodyFraming struct {
-	contentLength int64 // -1: none
-	chunked       bool
+type BodyFraming struct {
+	ContentLength int64 // -1: none
+	Chunked       bool
 }
 
 // scan notes a Content-Length or a Transfer-Encoding; reject says what is wrong with it, or with there being two.
-func (b *bodyFraming) scan(k kind, value []byte) (reject string) {
+func (b *BodyFraming) scan(k Kind, value []byte) (reject string) {
 	switch k {
-	case kindContentLength:
+	case KindContentLength:
 		n, ok := parseLength(value)
 		if !ok {
 			return "its Content-Length is not a number"
 		}
-		if b.contentLength >= 0 {
+		if b.ContentLength >= 0 {
 			return "it has more than one Content-Length"
 		}
-		b.contentLength = n
-	case kindTransferEncoding:
-		if b.chunked || !equalFold(value, "chunked") {
+		b.ContentLength = n
+	case KindTransferEncoding:
+		if b.Chunked || !EqualFold(value, "chunked") {
 			return "its Transfer-Encoding is not chunked and nothing else"
 		}
-		b.chunked = true
+		b.Chunked = true
 	}
 	return ""
 }
 
 // check says what is wrong with the fields together; reject is "" where nothing is.
-func (b *bodyFraming) check(http10 bool) (reject string) {
+func (b *BodyFraming) check(http10 bool) (reject string) {
 	switch {
-	case b.chunked && b.contentLength >= 0:
+	case b.Chunked && b.ContentLength >= 0:
 		return "it has both Transfer-Encoding and Content-Length"
-	case b.chunked && http10:
+	case b.Chunked && http10:
 		return "it has a Transfer-Encoding, which HTTP/1.0 does not know"
 	}
 	return ""
@@ -255,26 +255,26 @@ func (b *bodyFraming) check(http10 bool) (reject string) {
 
 // dropNamed makes hop-by-hop fields of those that the Connection fields name (RFC 9110 section 7.6.1). What is
 // written anew stays. The names are gathered first: a hostile head may hold tens of thousands of names and of fields.
-func dropNamed(head []byte, fields []field) {
+func dropNamed(head []byte, fields []Field) {
 	named := make(map[string]bool)
 	for _, f := range fields {
-		if f.kind != kindConnection {
+		if f.Kind != KindConnection {
 			continue
 		}
-		for list := f.value.of(head); len(list) > 0; {
+		for list := f.Value.Of(head); len(list) > 0; {
 			var option []byte
 			option, list = nextElement(list)
-			if isToken(option) {
+			if IsToken(option) {
 				named[string(bytes.ToLower(option))] = true
 			}
 		}
 	}
 	for i := range fields {
 		f := &fields[i]
-		switch f.kind {
-		case kindOther, kindUserAgent, kindExpect:
-			if named[string(bytes.ToLower(f.name.of(head)))] {
-				f.kind = kindHopByHop
+		switch f.Kind {
+		case KindOther, KindUserAgent, KindExpect:
+			if named[string(bytes.ToLower(f.Name.Of(head)))] {
+				f.Kind = KindHopByHop
 			}
 		}
 	}

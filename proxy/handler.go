@@ -57,7 +57,7 @@ func (ex *exchange) readHead() *failure {
 		}
 		if err := c.fill(ex); err != nil {
 			if !ex.head.hasRequestLine() && ex.head.line == ex.in.len() {
-				ex.head.raw = nil // empty lines are no request: the client rested
+				ex.head.Raw = nil // empty lines are no request: the client rested
 				return clientGone()
 			}
 			return asFailure(err)
@@ -73,7 +73,7 @@ func (ex *exchange) scanHead() (done bool) {
 		return true
 	}
 	limit := int(ex.run.cfg.MaxHeaderSize)
-	n, f := ex.head.scan(ex.in.unused(), ex.run.idHeader)
+	n, f := ex.head.Scan(ex.in.unused(), ex.run.idHeader)
 	if blank := ex.head.blank; f == nil && (n-blank > limit || n == 0 && ex.in.len()-blank >= limit || blank > limit) {
 		f = largeHeadf("request head larger than %d bytes", limit)
 	}
@@ -88,7 +88,7 @@ func (ex *exchange) scanHead() (done bool) {
 // out.
 func (ex *exchange) isWhole() bool {
 	h := &ex.head
-	return ex.scanHead() && ex.headFailure == nil && !h.chunked && h.contentLength <= int64(ex.in.len()) &&
+	return ex.scanHead() && ex.headFailure == nil && !h.Chunked && h.ContentLength <= int64(ex.in.len()) &&
 		string(ex.method()) != "CONNECT"
 }
 
@@ -96,7 +96,7 @@ func (ex *exchange) isWhole() bool {
 // 1013 and 1010, in this order.
 func (ex *exchange) route() *failure {
 	h := &ex.head
-	ex.keep = h.keepsAlive() && !ex.client.final
+	ex.keep = h.KeepsAlive() && !ex.client.final
 	if within := ex.client.within; within != nil {
 		return ex.routeWithin(within)
 	}
@@ -104,18 +104,18 @@ func (ex *exchange) route() *failure {
 		ex.connect = true
 		return ex.routeConnect()
 	}
-	t, f := parseTarget(h.target.of(h.raw))
+	t, f := ParseTarget(h.Target.Of(h.Raw))
 	if f == nil || f.reason == reasonScheme {
-		if reject := h.checkHost(); reject != nil {
+		if reject := h.CheckHost(); reject != nil {
 			f = reject
 		}
 	}
 	if f != nil {
 		return f
 	}
-	ex.authority, ex.path = t.authority.raw, t.path
-	ex.tls = t.https || h.tls
-	ex.address.set(&t.authority, ex.tls)
+	ex.authority, ex.path = t.Authority.Raw, t.Path
+	ex.tls = t.HTTPS || h.TLS
+	ex.address.set(&t.Authority, ex.tls)
 	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
 		return connectFailure(err, "", 0)
 	}
@@ -125,13 +125,13 @@ func (ex *exchange) route() *failure {
 // chooseCertificate finds the client certificate that the request asks for, which matters over TLS only.
 func (ex *exchange) chooseCertificate() *failure {
 	h := &ex.head
-	if !ex.tls && !ex.connect || h.aliases == 0 && ex.alias == "" {
+	if !ex.tls && !ex.connect || h.Aliases == 0 && ex.alias == "" {
 		return nil
 	}
-	if h.aliases > 0 {
-		ex.alias = string(h.alias.of(h.raw))
+	if h.Aliases > 0 {
+		ex.alias = string(h.Alias.Of(h.Raw))
 	}
-	if h.aliases > 1 {
+	if h.Aliases > 1 {
 		return failf(reasonUnknownAlias, "more than one X-WhSentry-ClientCert")
 	}
 	if !ex.run.ca.HasAlias(ex.alias) {
@@ -143,17 +143,17 @@ func (ex *exchange) chooseCertificate() *failure {
 // routeConnect is route for CONNECT.
 func (ex *exchange) routeConnect() *failure {
 	h := &ex.head
-	if h.chunked || h.contentLength > 0 {
+	if h.Chunked || h.ContentLength > 0 {
 		return malformedf("it is a CONNECT with a body")
 	}
-	a, f := connectAuthority(h.target.of(h.raw))
+	a, f := ParseConnectTarget(h.Target.Of(h.Raw))
 	if f == nil {
-		f = h.checkHost()
+		f = h.CheckHost()
 	}
 	if f != nil {
 		return f
 	}
-	ex.authority = a.raw
+	ex.authority = a.Raw
 	ex.address.set(&a, false)
 	cfg := ex.run.cfg
 	if cfg.ConnectMode == ConnectDeny {
@@ -185,7 +185,7 @@ func (c *client) overloaded() *failure {
 // waits for a 100 gets its refusal in place of it.
 func (ex *exchange) readBody(refused *failure) *failure {
 	h := &ex.head
-	if refused != nil && refused.fatal || !h.chunked && h.contentLength <= 0 {
+	if refused != nil && refused.fatal || !h.Chunked && h.ContentLength <= 0 {
 		return refused
 	}
 	f := ex.reserveBody()
@@ -193,7 +193,7 @@ func (ex *exchange) readBody(refused *failure) *failure {
 		refused = ex.judge()
 		if refused == nil {
 			f = asFailure(ex.client.write([]byte("HTTP/1.1 100 Continue\r\n\r\n")))
-			h.expect = false
+			h.Expect = false
 		}
 	}
 	if refused != nil && (f != nil || ex.awaitsContinue()) {
@@ -217,7 +217,7 @@ func (ex *exchange) readBody(refused *failure) *failure {
 // awaitsContinue reports whether the client waits for an interim answer before it sends the body (RFC 9110 section
 // 10.1.1). One that has sent some of it does not.
 func (ex *exchange) awaitsContinue() bool {
-	return ex.head.expect && !ex.head.http10 && ex.in.len() == 0
+	return ex.head.Expect && !ex.head.HTTP10 && ex.in.len() == 0
 }
 
 // judge looks the destination up and judges it, without contacting it.
@@ -289,7 +289,7 @@ func (ex *exchange) lingers(f *failure) bool {
 // fail answers the client for the destination, unless the destination's answer has begun: then it is cut.
 func (ex *exchange) fail(f *failure) {
 	c := ex.client
-	if f.status == statusClientGone && !ex.begun && ex.head.raw == nil {
+	if f.status == statusClientGone && !ex.begun && ex.head.Raw == nil {
 		return // it sent nothing
 	}
 	ex.reason, ex.reasonText = f.reason, f.text
@@ -310,7 +310,7 @@ func (ex *exchange) fail(f *failure) {
 	connection := ""
 	if !ex.keep {
 		connection = "close"
-	} else if ex.head.http10 {
+	} else if ex.head.HTTP10 {
 		connection = "keep-alive"
 	}
 	answer, body := appendAnswer(ex.out[:0], f, time.Now(), string(ex.method()), connection)

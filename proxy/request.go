@@ -5,37 +5,37 @@ import "bytes"
 // requestHead is a request's head as it was scanned: strict, in one pass, nothing copied. RFC 9112 leaves a server
 // some freedoms (bare LF, folded lines); none is taken, for each is how two parsers come to see two different
 // requests in the same bytes.
-type requestHead struct {
-	raw            []byte // from the request line to the empty line
-	method, target span
-	http10         bool
-	fields         []field
+type Request struct {
+	Raw            []byte // from the request line to the empty line
+	Method, Target Span
+	HTTP10         bool
+	Fields         []Field
 
-	host  span
-	hosts int
-	bodyFraming
-	expect  bool // 100-continue
-	tls     bool // X-WhSentry-TLS
-	alias   span // X-WhSentry-ClientCert
-	aliases int
-	id      span // the value of requestIDHeader
-	connectionOptions
+	Host  Span
+	Hosts int
+	BodyFraming
+	Expect  bool // 100-continue
+	TLS     bool // X-WhSentry-TLS
+	Alias   Span // X-WhSentry-ClientCert
+	Aliases int
+	ID      Span // the value of requestIDHeader
+	ConnectionOptions
 
 	blank   int // bytes of empty lines before the request line
 	line    int // where the first line that is not yet parsed begins
 	scanned int // up to where a line's end has been looked for
 }
 
-func (h *requestHead) reset() {
-	*h = requestHead{fields: h.fields[:0], bodyFraming: bodyFraming{contentLength: -1}}
+func (h *Request) Reset() {
+	*h = Request{Fields: h.Fields[:0], BodyFraming: BodyFraming{ContentLength: -1}}
 }
 
-func (h *requestHead) hasRequestLine() bool { return !h.method.empty() }
+func (h *Request) hasRequestLine() bool { return !h.Method.Empty() }
 
 // scan parses what is there of a head in buf, which grows from call to call. It returns the head's length once its
 // empty line is there, and 0 while it is not. idHeader is the lower-cased name of the field that carries an id.
-func (h *requestHead) scan(buf []byte, idHeader string) (n int, f *failure) {
-	h.raw = buf
+func (h *Request) Scan(buf []byte, idHeader string) (n int, f *failure) {
+	h.Raw = buf
 	for {
 		end := bytes.IndexByte(buf[h.scanned:], '\n')
 		if end < 0 {
@@ -53,7 +53,7 @@ func (h *requestHead) scan(buf []byte, idHeader string) (n int, f *failure) {
 		case !h.hasRequestLine():
 			f = h.scanRequestLine(start, stop)
 		case start == stop:
-			h.raw = buf[:h.line]
+			h.Raw = buf[:h.line]
 			return h.line, h.checkFraming()
 		default:
 			f = h.scanField(start, stop, idHeader)
@@ -65,7 +65,7 @@ func (h *requestHead) scan(buf []byte, idHeader string) (n int, f *failure) {
 }
 
 // scanPartial refuses at once what can never become a line, such as a TLS handshake on a plain listener.
-func (h *requestHead) scanPartial(buf []byte) *failure {
+func (h *Request) scanPartial(buf []byte) *failure {
 	for i := h.scanned; i < len(buf); i++ {
 		if byteClass[buf[i]]&valueByte == 0 && (buf[i] != '\r' || i < len(buf)-1) {
 			return malformedf("its head holds the control byte 0x%02x", buf[i])
@@ -79,10 +79,10 @@ func (h *requestHead) scanPartial(buf []byte) *failure {
 }
 
 // scanRequestLine parses METHOD SP target SP HTTP/1.x (RFC 9112 section 3).
-func (h *requestHead) scanRequestLine(start, stop int) *failure {
-	line := h.raw[start:stop]
+func (h *Request) scanRequestLine(start, stop int) *failure {
+	line := h.Raw[start:stop]
 	first, last := bytes.IndexByte(line, ' '), bytes.LastIndexByte(line, ' ')
-	if first < 0 || !isToken(line[:first]) {
+	if first < 0 || !IsToken(line[:first]) {
 		return malformedf("its first line is not a request line")
 	}
 	if first == last {
@@ -92,7 +92,7 @@ func (h *requestHead) scanRequestLine(start, stop int) *failure {
 	// What is known of a request that is refused is of use to the answer and to the log. But a line that does not even
 	// end in a version may be what is left of a body, which is nobody's business.
 	if hasPrefixFold(version, "http/") {
-		h.method = span{int32(start), int32(start + first)}
+		h.Method = Span{int32(start), int32(start + first)}
 	}
 	for _, c := range target {
 		if c <= ' ' || c == 0x7f {
@@ -102,11 +102,11 @@ func (h *requestHead) scanRequestLine(start, stop int) *failure {
 	if len(target) == 0 {
 		return malformedf("its request line has no target")
 	}
-	h.target = span{int32(start + first + 1), int32(start + last)}
+	h.Target = Span{int32(start + first + 1), int32(start + last)}
 	switch string(version) {
 	case "HTTP/1.1":
 	case "HTTP/1.0":
-		h.http10 = true
+		h.HTTP10 = true
 	default:
 		return malformedf("its HTTP version is neither 1.0 nor 1.1")
 	}
@@ -114,78 +114,78 @@ func (h *requestHead) scanRequestLine(start, stop int) *failure {
 }
 
 // scanField parses name ":" OWS value OWS (RFC 9112 section 5) and notes what the field means to the proxy.
-func (h *requestHead) scanField(start, stop int, idHeader string) *failure {
-	f, reject := parseField(h.raw, start, stop)
+func (h *Request) scanField(start, stop int, idHeader string) *failure {
+	f, reject := parseField(h.Raw, start, stop)
 	if reject != "" {
 		return malformedf("%s", reject)
 	}
-	h.fields = append(h.fields, f)
-	value := f.value.of(h.raw)
-	switch f.kind {
-	case kindHost:
-		h.hosts++
-		h.host = f.value
-	case kindContentLength, kindTransferEncoding:
-		if reject := h.bodyFraming.scan(f.kind, value); reject != "" {
+	h.Fields = append(h.Fields, f)
+	value := f.Value.Of(h.Raw)
+	switch f.Kind {
+	case KindHost:
+		h.Hosts++
+		h.Host = f.Value
+	case KindContentLength, KindTransferEncoding:
+		if reject := h.BodyFraming.scan(f.Kind, value); reject != "" {
 			return malformedf("%s", reject)
 		}
-	case kindConnection:
-		h.connectionOptions.scan(value)
-	case kindExpect:
-		h.expect = h.expect || equalFold(value, "100-continue")
-	case kindSentry:
+	case KindConnection:
+		h.ConnectionOptions.scan(value)
+	case KindExpect:
+		h.Expect = h.Expect || EqualFold(value, "100-continue")
+	case KindSentry:
 		h.scanSentry(f)
 	}
-	if idHeader != "" && h.id.empty() && equalFold(f.name.of(h.raw), idHeader) {
-		h.id = f.value
+	if idHeader != "" && h.ID.Empty() && EqualFold(f.Name.Of(h.Raw), idHeader) {
+		h.ID = f.Value
 	}
 	return nil
 }
 
 // scanSentry reads the fields that are meant for the proxy.
-func (h *requestHead) scanSentry(f field) {
-	name, value := f.name.of(h.raw), f.value.of(h.raw)
+func (h *Request) scanSentry(f Field) {
+	name, value := f.Name.Of(h.Raw), f.Value.Of(h.Raw)
 	switch {
-	case equalFold(name, "x-whsentry-tls"):
-		h.tls = h.tls || (!equalFold(value, "0") && !equalFold(value, "false"))
-	case equalFold(name, "x-whsentry-clientcert"):
-		h.aliases++
-		h.alias = f.value
+	case EqualFold(name, "x-whsentry-tls"):
+		h.TLS = h.TLS || (!EqualFold(value, "0") && !EqualFold(value, "false"))
+	case EqualFold(name, "x-whsentry-clientcert"):
+		h.Aliases++
+		h.Alias = f.Value
 	}
 }
 
 // checkFraming refuses a head that leaves open where its body ends, or for whom it is.
-func (h *requestHead) checkFraming() *failure {
-	if reject := h.bodyFraming.check(h.http10); reject != "" {
+func (h *Request) checkFraming() *failure {
+	if reject := h.BodyFraming.check(h.HTTP10); reject != "" {
 		return malformedf("%s", reject)
 	}
-	if h.hosts > 1 {
+	if h.Hosts > 1 {
 		return malformedf("it has more than one Host")
 	}
 	if h.names {
-		dropNamed(h.raw, h.fields)
+		dropNamed(h.Raw, h.Fields)
 	}
 	return nil
 }
 
 // keepsAlive reports whether the client wants to send another request on the connection (RFC 9112 section 9.3).
-func (h *requestHead) keepsAlive() bool {
-	return !h.close && (!h.http10 || h.keepAlive)
+func (h *Request) KeepsAlive() bool {
+	return !h.Close && (!h.HTTP10 || h.KeepAlive)
 }
 
 // parseField parses the line head[start:stop]; reject says what is wrong with it.
-func parseField(head []byte, start, stop int) (f field, reject string) {
+func parseField(head []byte, start, stop int) (f Field, reject string) {
 	line := head[start:stop]
 	colon := tokenLen(line)
 	if colon == 0 || colon == len(line) || line[colon] != ':' {
 		return f, noFieldName(line)
 	}
-	if !isValue(line[colon+1:]) {
+	if !IsValue(line[colon+1:]) {
 		return f, "a field of its head holds a control byte"
 	}
-	f.name = span{int32(start), int32(start + colon)}
-	f.value = trimSpan(head, start+colon+1, stop)
-	f.kind = classify(line[:colon])
+	f.Name = Span{int32(start), int32(start + colon)}
+	f.Value = trimSpan(head, start+colon+1, stop)
+	f.Kind = classify(line[:colon])
 	return f, ""
 }
 

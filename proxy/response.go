@@ -5,29 +5,29 @@ import "bytes"
 // responseHead is the head of a destination's response as it was scanned. What leaves its status, its extent or its
 // fields in doubt is refused. What is merely untidy, a bare LF as a line's end or a folded line (RFC 9112 sections
 // 2.2 and 5.2), is tidied, for the webhook has been delivered and an error would have it sent again.
-type responseHead struct {
-	raw    []byte
-	status int
-	reason span
-	http10 bool
-	fields []field
+type Response struct {
+	Raw    []byte
+	Status int
+	Reason Span
+	HTTP10 bool
+	Fields []Field
 
-	bodyFraming
-	connectionOptions
-	untidy bool
+	BodyFraming
+	ConnectionOptions
+	Untidy bool
 
 	line    int // where the first line that is not yet parsed begins
 	scanned int // up to where a line's end has been looked for
 }
 
-func (r *responseHead) reset() {
-	*r = responseHead{fields: r.fields[:0], bodyFraming: bodyFraming{contentLength: -1}}
+func (r *Response) Reset() {
+	*r = Response{Fields: r.Fields[:0], BodyFraming: BodyFraming{ContentLength: -1}}
 }
 
 // scan parses what is there of a head in buf, which grows from call to call, and tidies it in place. It returns the
 // head's length once its empty line is there, and 0 while it is not.
-func (r *responseHead) scan(buf []byte) (n int, f *failure) {
-	r.raw = buf
+func (r *Response) Scan(buf []byte) (n int, f *failure) {
+	r.Raw = buf
 	for {
 		end := bytes.IndexByte(buf[r.scanned:], '\n')
 		if end < 0 {
@@ -39,14 +39,14 @@ func (r *responseHead) scan(buf []byte) (n int, f *failure) {
 		if stop > start && buf[stop-1] == '\r' {
 			stop--
 		} else {
-			r.untidy = true
+			r.Untidy = true
 		}
 		r.line, r.scanned = end+1, end+1
 		switch {
-		case r.status == 0:
+		case r.Status == 0:
 			f = r.scanStatusLine(start, stop)
 		case start == stop:
-			r.raw = buf[:r.line]
+			r.Raw = buf[:r.line]
 			return r.line, r.checkFraming()
 		case isSpace(buf[start]):
 			f = r.unfold(start, stop)
@@ -60,9 +60,9 @@ func (r *responseHead) scan(buf []byte) (n int, f *failure) {
 }
 
 // checkBeginning refuses at once what does not begin like HTTP, such as the banner of a mail server that then waits.
-func (r *responseHead) checkBeginning(buf []byte) *failure {
+func (r *Response) checkBeginning(buf []byte) *failure {
 	const beginning = "HTTP/1."
-	if r.status == 0 && !bytes.HasPrefix(buf, []byte(beginning[:min(len(beginning), len(buf))])) {
+	if r.Status == 0 && !bytes.HasPrefix(buf, []byte(beginning[:min(len(beginning), len(buf))])) {
 		return badResponsef("it does not begin with HTTP/1.")
 	}
 	return nil
@@ -70,65 +70,65 @@ func (r *responseHead) checkBeginning(buf []byte) *failure {
 
 // scanStatusLine parses HTTP/1.x SP 3DIGIT SP [reason-phrase] (RFC 9112 section 4); servers that leave out the
 // second space together with the phrase are many.
-func (r *responseHead) scanStatusLine(start, stop int) *failure {
-	line := r.raw[start:stop]
+func (r *Response) scanStatusLine(start, stop int) *failure {
+	line := r.Raw[start:stop]
 	if len(line) < len("HTTP/1.1 200") || !bytes.HasPrefix(line, []byte("HTTP/1.")) ||
 		line[7] != '0' && line[7] != '1' || line[8] != ' ' {
 		return badResponsef("its first line is not an HTTP/1.1 status line")
 	}
-	r.http10 = line[7] == '0'
+	r.HTTP10 = line[7] == '0'
 	for _, c := range line[9:12] {
 		if c < '0' || c > '9' {
 			return badResponsef("its status is not a number of three digits")
 		}
-		r.status = r.status*10 + int(c-'0')
+		r.Status = r.Status*10 + int(c-'0')
 	}
-	if r.status < 100 || r.status > 599 {
-		return badResponsef("its status is %03d", r.status)
+	if r.Status < 100 || r.Status > 599 {
+		return badResponsef("its status is %03d", r.Status)
 	}
 	if len(line) > 12 && line[12] != ' ' {
 		return badResponsef("its status is not a number of three digits")
 	}
-	r.reason = span{int32(start + 12), int32(stop)}
+	r.Reason = Span{int32(start + 12), int32(stop)}
 	if len(line) > 12 {
-		r.reason.from++
+		r.Reason.from++
 	}
-	if !isValue(r.reason.of(r.raw)) {
+	if !IsValue(r.Reason.Of(r.Raw)) {
 		return badResponsef("its reason phrase holds a control byte")
 	}
 	return nil
 }
 
 // unfold joins a folded line to the field before it by making spaces of what parts them (RFC 9112 section 5.2).
-func (r *responseHead) unfold(start, stop int) *failure {
-	if len(r.fields) == 0 {
+func (r *Response) unfold(start, stop int) *failure {
+	if len(r.Fields) == 0 {
 		return badResponsef("its first field begins with white space")
 	}
-	last := &r.fields[len(r.fields)-1]
-	if last.kind == kindContentLength || last.kind == kindTransferEncoding {
+	last := &r.Fields[len(r.Fields)-1]
+	if last.Kind == KindContentLength || last.Kind == KindTransferEncoding {
 		return badResponsef("its Content-Length or Transfer-Encoding is folded")
 	}
-	if !isValue(r.raw[start:stop]) {
+	if !IsValue(r.Raw[start:stop]) {
 		return badResponsef("a field of its head holds a control byte")
 	}
-	r.untidy = true
-	for i := start - 1; r.raw[i] == '\n' || r.raw[i] == '\r'; i-- {
-		r.raw[i] = ' '
+	r.Untidy = true
+	for i := start - 1; r.Raw[i] == '\n' || r.Raw[i] == '\r'; i-- {
+		r.Raw[i] = ' '
 	}
 	// A line of nothing but white space adds nothing; thousands of them are not gone through again and again.
-	if !trimSpan(r.raw, start, stop).empty() {
-		last.value = trimSpan(r.raw, int(last.value.from), stop)
+	if !trimSpan(r.Raw, start, stop).Empty() {
+		last.Value = trimSpan(r.Raw, int(last.Value.from), stop)
 	}
 	return nil
 }
 
-func (r *responseHead) scanField(start, stop int) *failure {
-	f, reject := parseField(r.raw, start, stop)
+func (r *Response) scanField(start, stop int) *failure {
+	f, reject := parseField(r.Raw, start, stop)
 	if reject != "" {
 		return badResponsef("%s", reject)
 	}
-	r.fields = append(r.fields, f)
-	if reject := r.bodyFraming.scan(f.kind, f.value.of(r.raw)); reject != "" {
+	r.Fields = append(r.Fields, f)
+	if reject := r.BodyFraming.scan(f.Kind, f.Value.Of(r.Raw)); reject != "" {
 		return badResponsef("%s", reject)
 	}
 	return nil
@@ -136,33 +136,33 @@ func (r *responseHead) scanField(start, stop int) *failure {
 
 // checkFraming refuses a head that leaves open where the body ends. It also reads the Connection fields, which are
 // whole only now that the last folded line has been joined.
-func (r *responseHead) checkFraming() *failure {
-	for _, f := range r.fields {
-		if f.kind == kindConnection {
-			r.connectionOptions.scan(f.value.of(r.raw))
+func (r *Response) checkFraming() *failure {
+	for _, f := range r.Fields {
+		if f.Kind == KindConnection {
+			r.ConnectionOptions.scan(f.Value.Of(r.Raw))
 		}
 	}
 	if r.names {
-		dropNamed(r.raw, r.fields)
+		dropNamed(r.Raw, r.Fields)
 	}
-	if reject := r.bodyFraming.check(r.http10); reject != "" {
+	if reject := r.BodyFraming.check(r.HTTP10); reject != "" {
 		return badResponsef("%s", reject)
 	}
-	if r.status == 101 {
+	if r.Status == 101 {
 		return badResponsef("it switches protocols, which nobody asked for")
 	}
 	return nil
 }
 
 // interim reports whether another response follows on this one (RFC 9110 section 15.2).
-func (r *responseHead) interim() bool { return r.status < 200 }
+func (r *Response) Interim() bool { return r.Status < 200 }
 
 // bodiless reports whether no body follows, whatever the fields say (RFC 9112 section 6.3).
-func (r *responseHead) bodiless(headRequest bool) bool {
-	return headRequest || r.interim() || r.status == 204 || r.status == 304
+func (r *Response) Bodiless(headRequest bool) bool {
+	return headRequest || r.Interim() || r.Status == 204 || r.Status == 304
 }
 
 // reusable reports whether the connection may carry another request once the response has ended.
-func (r *responseHead) reusable() bool {
-	return !r.untidy && !r.close && (!r.http10 || r.keepAlive)
+func (r *Response) Reusable() bool {
+	return !r.Untidy && !r.Close && (!r.HTTP10 || r.KeepAlive)
 }
