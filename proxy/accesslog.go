@@ -114,8 +114,8 @@ func (ex *exchange) appendURL(dst []byte, mode string) []byte {
 	authority, path, https := ex.authority, ex.path, ex.tls
 	if authority == nil {
 		raw := ex.head.Target.Of(ex.head.Raw)
-		t, f := ParseTarget(raw)
-		if f != nil {
+		t, err := ParseTarget(raw)
+		if err != nil {
 			return appendRawTarget(dst, raw, mode)
 		}
 		authority, path, https = t.Authority.Raw, t.Path, t.HTTPS

@@ -1,13 +1,11 @@
 package proxy
 
-import "errors"
-
 // What can be wrong with a chunked body.
 var (
-	errChunk            = errors.New("malformed chunked body")
-	errTrailer          = errors.New("malformed trailer section")
-	ErrTrailersTooLarge = errors.New("trailer section too large")
-	errExtensions       = errors.New("chunk extensions too large")
+	errChunk            = &Error{BadChunks, "malformed chunked body"}
+	errTrailer          = &Error{BadChunks, "malformed trailer section"}
+	ErrTrailersTooLarge = &Error{TooLarge, "trailer section too large"}
+	errExtensions       = &Error{BadChunks, "chunk extensions too large"}
 )
 
 // chunkDecoder takes the chunked transfer coding off (RFC 9112 section 7.1), strictly: CRLF alone ends a line, a

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
@@ -19,8 +20,8 @@ type Destination struct {
 // ParseURL judges a URL as the proxy judges a request's target; TLS is set for https. The error's text holds what
 // the client would be told, with the reason code.
 func ParseURL(raw string) (Destination, error) {
-	t, f := ParseTarget([]byte(raw))
-	if f != nil {
+	t, err := ParseTarget([]byte(raw))
+	if f := messageFailure(err); f != nil {
 		return Destination{}, &TargetError{Code: int(f.reason), Status: f.status, Text: f.text}
 	}
 	var a address
@@ -56,49 +57,49 @@ type Authority struct {
 
 // parseTarget takes an absolute http or https URI apart. It is the only reader of a request's target, together
 // with parseAuthority: what one part of the proxy judged, no other may read differently.
-func ParseTarget(raw []byte) (t Target, f *failure) {
+func ParseTarget(raw []byte) (t Target, err error) {
 	colon := schemeEnd(raw)
 	if colon < 0 {
-		return t, failf(reasonMalformed, "malformed request: its target is not an absolute URI such as http://host/path")
+		return t, requestErrorf(BadTarget, "its target is not an absolute URI such as http://host/path")
 	}
 	scheme, rest := raw[:colon], raw[colon+1:]
 	t.HTTPS = EqualFold(scheme, "https")
 	known := t.HTTPS || EqualFold(scheme, "http")
 	if !bytes.HasPrefix(rest, []byte("//")) {
 		if known {
-			return t, failf(reasonMalformed, "malformed request: its URI names no host")
+			return t, requestErrorf(BadTarget, "its URI names no host")
 		}
-		return t, schemeFailure(scheme)
+		return t, schemeError(scheme)
 	}
 	rest = rest[2:]
 	if bytes.IndexByte(rest, '#') >= 0 {
-		return t, failf(reasonMalformed, "malformed request: its URI has a fragment")
+		return t, requestErrorf(BadTarget, "its URI has a fragment")
 	}
 	end := bytes.IndexAny(rest, "/?")
 	if end < 0 {
 		end = len(rest)
 	}
 	if end == 0 && !known { // only http and https URIs must name a host: file:///a need not
-		return t, schemeFailure(scheme)
+		return t, schemeError(scheme)
 	}
 	var reject string
 	if t.Authority, reject = ParseAuthority(rest[:end]); reject != "" {
-		return t, failf(reasonMalformed, "malformed request: its URI %s", reject)
+		return t, requestErrorf(BadTarget, "its URI %s", reject)
 	}
 	t.Path = rest[end:]
 	for _, c := range t.Path {
 		if c <= ' ' || c == 0x7f {
-			return t, failf(reasonMalformed, "malformed request: its URI holds white space or a control byte")
+			return t, requestErrorf(BadTarget, "its URI holds white space or a control byte")
 		}
 	}
 	if !known {
-		return t, schemeFailure(scheme)
+		return t, schemeError(scheme)
 	}
 	return t, nil
 }
 
-func schemeFailure(scheme []byte) *failure {
-	return failf(reasonScheme, "scheme %q is neither http nor https", scheme)
+func schemeError(scheme []byte) error {
+	return &Error{BadScheme, fmt.Sprintf("scheme %q is neither http nor https", scheme)}
 }
 
 // schemeEnd returns where the colon after the scheme is, or -1 (RFC 3986 section 3.1).
@@ -293,29 +294,29 @@ func (a *address) String() string { return net.JoinHostPort(a.name(), strconv.It
 func (a *address) name() string { return string(a.key[:a.hostLen]) }
 
 // connectAuthority parses the target of a CONNECT, host:port (RFC 9110 section 9.3.6).
-func ParseConnectTarget(raw []byte) (a Authority, f *failure) {
+func ParseConnectTarget(raw []byte) (a Authority, err error) {
 	a, reject := ParseAuthority(raw)
 	if reject == "" && a.Port < 0 {
 		reject = "has no port"
 	}
 	if reject != "" {
-		return a, failf(reasonMalformed, "malformed request: its CONNECT target %s", reject)
+		return a, requestErrorf(BadTarget, "its CONNECT target %s", reject)
 	}
 	return a, nil
 }
 
 // checkHost refuses a Host that RFC 9112 section 3.2 does not allow. Its value is not used: where the request goes
 // is said by its target alone.
-func (h *Request) CheckHost() *failure {
+func (h *Request) CheckHost() error {
 	value := h.Host.Of(h.Raw)
 	if len(value) == 0 {
 		if h.HTTP10 {
 			return nil
 		}
-		return failf(reasonMalformed, "malformed request: it has no Host")
+		return requestErrorf(BadTarget, "it has no Host")
 	}
 	if _, reject := ParseAuthority(value); reject != "" {
-		return failf(reasonMalformed, "malformed request: its Host %s", reject)
+		return requestErrorf(BadTarget, "its Host %s", reject)
 	}
 	return nil
 }

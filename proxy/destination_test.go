@@ -172,7 +172,8 @@ func TestParseTargetRefuses(t *testing.T) {
 		{"address behind the bracket", "http://[::1]127.0.0.1/", reasonMalformed, "malformed port"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, f := ParseTarget([]byte(tt.raw))
+			_, err := ParseTarget([]byte(tt.raw))
+			f := messageFailure(err)
 			if f == nil {
 				t.Fatal("got it taken; want it refused")
 			}
@@ -213,7 +214,8 @@ func TestConnectAuthority(t *testing.T) {
 		{"comma", "a,b:443", "", "not a plain DNS name"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, f := ParseConnectTarget([]byte(tt.raw))
+			got, err := ParseConnectTarget([]byte(tt.raw))
+			f := messageFailure(err)
 			if tt.refused != "" {
 				if f == nil || f.reason != reasonMalformed || !strings.Contains(f.text, tt.refused) {
 					t.Errorf("got %v; want it refused with %q", f, tt.refused)
@@ -254,7 +256,7 @@ func TestCheckHost(t *testing.T) {
 			if got.refused != "" {
 				t.Fatal(got.refused)
 			}
-			f := h.CheckHost()
+			f := messageFailure(h.CheckHost())
 			if (f == nil) != (tt.refused == "") || f != nil && (!strings.Contains(f.text, tt.refused) || f.reason != reasonMalformed) {
 				t.Errorf("got %v; want it refused with %q", f, tt.refused)
 			}

@@ -30,12 +30,12 @@ func carry(t *testing.T, raw string) (c carried, ok bool) {
 		return carried{refused: refused}, refused != ""
 	}
 	c.rest = raw[got.length+length:]
-	target, f := ParseTarget(h.Target.Of(h.Raw))
+	target, err := ParseTarget(h.Target.Of(h.Raw))
 	if reject := h.CheckHost(); reject != nil {
-		f = reject
+		err = reject
 	}
-	if f != nil {
-		c.refused = f.text
+	if err != nil {
+		c.refused = err.Error()
 		return c, true
 	}
 	ex := exchangeFor(t, raw[:got.length])

@@ -247,9 +247,9 @@ func (ex *exchange) read(p []byte) (int, error) {
 func (ex *exchange) receiveHead() *failure {
 	limit := int(ex.run.cfg.MaxHeaderSize)
 	for {
-		n, f := ex.resp.Scan(ex.up.unused())
-		if f != nil {
-			return f
+		n, err := ex.resp.Scan(ex.up.unused())
+		if err != nil {
+			return messageFailure(err)
 		}
 		if ex.headSize(n) > limit {
 			return failf(reasonBadResponse, "response head larger than %d bytes", limit)

@@ -124,8 +124,8 @@ func FuzzTarget(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw string) {
 		got, failed := ParseTarget([]byte(raw))
 		if failed != nil {
-			if failed.reason != reasonMalformed && failed.reason != reasonScheme || failed.status != 400 {
-				t.Fatalf("got %d with status %d; want 1002 or 1003 with 400", failed.reason, failed.status)
+			if f := messageFailure(failed); f.reason != reasonMalformed && f.reason != reasonScheme || f.status != 400 {
+				t.Fatalf("got %d with status %d; want 1002 or 1003 with 400", f.reason, f.status)
 			}
 			return
 		}

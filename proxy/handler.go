@@ -73,7 +73,8 @@ func (ex *exchange) scanHead() (done bool) {
 		return true
 	}
 	limit := int(ex.run.cfg.MaxHeaderSize)
-	n, f := ex.head.Scan(ex.in.unused(), ex.run.idHeader)
+	n, err := ex.head.Scan(ex.in.unused(), ex.run.idHeader)
+	f := messageFailure(err)
 	if blank := ex.head.blank; f == nil && (n-blank > limit || n == 0 && ex.in.len()-blank >= limit || blank > limit) {
 		f = largeHeadf("request head larger than %d bytes", limit)
 	}
@@ -104,10 +105,11 @@ func (ex *exchange) route() *failure {
 		ex.connect = true
 		return ex.routeConnect()
 	}
-	t, f := ParseTarget(h.Target.Of(h.Raw))
+	t, err := ParseTarget(h.Target.Of(h.Raw))
+	f := messageFailure(err)
 	if f == nil || f.reason == reasonScheme {
 		if reject := h.CheckHost(); reject != nil {
-			f = reject
+			f = messageFailure(reject)
 		}
 	}
 	if f != nil {
@@ -146,12 +148,12 @@ func (ex *exchange) routeConnect() *failure {
 	if h.Chunked || h.ContentLength > 0 {
 		return malformedf("it is a CONNECT with a body")
 	}
-	a, f := ParseConnectTarget(h.Target.Of(h.Raw))
-	if f == nil {
-		f = h.CheckHost()
+	a, err := ParseConnectTarget(h.Target.Of(h.Raw))
+	if err == nil {
+		err = h.CheckHost()
 	}
-	if f != nil {
-		return f
+	if err != nil {
+		return messageFailure(err)
 	}
 	ex.authority = a.Raw
 	ex.address.set(&a, false)

@@ -129,17 +129,17 @@ func (ex *exchange) routeWithin(within *interception) *failure {
 		ex.path = raw
 	case string(raw) == "*" && string(ex.method()) == "OPTIONS":
 	default:
-		t, f := ParseTarget(raw)
-		if f != nil {
-			return f
+		t, err := ParseTarget(raw)
+		if err != nil {
+			return messageFailure(err)
 		}
 		if !t.HTTPS || !within.matches(&t.Authority) {
 			return failf(reasonMalformed, "malformed request: its URI is not for %s", within.authority)
 		}
 		ex.authority, ex.path = t.Authority.Raw, t.Path
 	}
-	if f := h.CheckHost(); f != nil {
-		return f
+	if err := h.CheckHost(); err != nil {
+		return messageFailure(err)
 	}
 	if host := h.Host.Of(h.Raw); len(host) > 0 {
 		a, _ := ParseAuthority(host)

@@ -98,6 +98,28 @@ func badResponsef(format string, args ...any) *failure {
 	return failf(reasonBadResponse, "malformed response: "+format, args...)
 }
 
+// messageFailure is what the client is told of an error of a message's own; nil where err is nil.
+func messageFailure(err error) *failure {
+	var e *Error
+	switch {
+	case err == nil:
+		return nil
+	case !errors.As(err, &e):
+		return failf(reasonInternal, "internal error: %v", err)
+	}
+	f := failf(reasonMalformed, "%s", e.Text)
+	switch e.Kind {
+	case BadScheme:
+		f = failf(reasonScheme, "%s", e.Text)
+	case BadResponse:
+		f = failf(reasonBadResponse, "%s", e.Text)
+	case TooLarge:
+		f = largeHeadf("%s", e.Text)
+	}
+	f.fatal = e.Kind == Malformed || e.Kind == TooLarge
+	return f
+}
+
 // largeHeadf is a request head, or a trailer section, over the limit: 431 where a body's would be 413.
 func largeHeadf(format string, args ...any) *failure {
 	f := failf(reasonLargeRequest, format, args...)

@@ -34,7 +34,7 @@ func (h *Request) hasRequestLine() bool { return !h.Method.Empty() }
 
 // scan parses what is there of a head in buf, which grows from call to call. It returns the head's length once its
 // empty line is there, and 0 while it is not. idHeader is the lower-cased name of the field that carries an id.
-func (h *Request) Scan(buf []byte, idHeader string) (n int, f *failure) {
+func (h *Request) Scan(buf []byte, idHeader string) (n int, err error) {
 	h.Raw = buf
 	for {
 		end := bytes.IndexByte(buf[h.scanned:], '\n')
@@ -43,7 +43,7 @@ func (h *Request) Scan(buf []byte, idHeader string) (n int, f *failure) {
 		}
 		end += h.scanned
 		if end == h.line || buf[end-1] != '\r' {
-			return 0, malformedf("a line of its head ends with a bare LF")
+			return 0, requestErrorf(Malformed, "a line of its head ends with a bare LF")
 		}
 		start, stop := h.line, end-1
 		h.line, h.scanned = end+1, end+1
@@ -51,24 +51,24 @@ func (h *Request) Scan(buf []byte, idHeader string) (n int, f *failure) {
 		case !h.hasRequestLine() && start == stop:
 			h.blank = h.line // RFC 9112 section 2.2: an empty line before the request line is ignored
 		case !h.hasRequestLine():
-			f = h.scanRequestLine(start, stop)
+			err = h.scanRequestLine(start, stop)
 		case start == stop:
 			h.Raw = buf[:h.line]
 			return h.line, h.checkFraming()
 		default:
-			f = h.scanField(start, stop, idHeader)
+			err = h.scanField(start, stop, idHeader)
 		}
-		if f != nil {
-			return 0, f
+		if err != nil {
+			return 0, err
 		}
 	}
 }
 
 // scanPartial refuses at once what can never become a line, such as a TLS handshake on a plain listener.
-func (h *Request) scanPartial(buf []byte) *failure {
+func (h *Request) scanPartial(buf []byte) error {
 	for i := h.scanned; i < len(buf); i++ {
 		if byteClass[buf[i]]&valueByte == 0 && (buf[i] != '\r' || i < len(buf)-1) {
-			return malformedf("its head holds the control byte 0x%02x", buf[i])
+			return requestErrorf(Malformed, "its head holds the control byte 0x%02x", buf[i])
 		}
 	}
 	h.scanned = len(buf)
@@ -79,14 +79,14 @@ func (h *Request) scanPartial(buf []byte) *failure {
 }
 
 // scanRequestLine parses METHOD SP target SP HTTP/1.x (RFC 9112 section 3).
-func (h *Request) scanRequestLine(start, stop int) *failure {
+func (h *Request) scanRequestLine(start, stop int) error {
 	line := h.Raw[start:stop]
 	first, last := bytes.IndexByte(line, ' '), bytes.LastIndexByte(line, ' ')
 	if first < 0 || !IsToken(line[:first]) {
-		return malformedf("its first line is not a request line")
+		return requestErrorf(Malformed, "its first line is not a request line")
 	}
 	if first == last {
-		return malformedf("its request line has no HTTP version")
+		return requestErrorf(Malformed, "its request line has no HTTP version")
 	}
 	target, version := line[first+1:last], line[last+1:]
 	// What is known of a request that is refused is of use to the answer and to the log. But a line that does not even
@@ -96,11 +96,11 @@ func (h *Request) scanRequestLine(start, stop int) *failure {
 	}
 	for _, c := range target {
 		if c <= ' ' || c == 0x7f {
-			return malformedf("its request line holds white space or a control byte within the target")
+			return requestErrorf(Malformed, "its request line holds white space or a control byte within the target")
 		}
 	}
 	if len(target) == 0 {
-		return malformedf("its request line has no target")
+		return requestErrorf(Malformed, "its request line has no target")
 	}
 	h.Target = Span{int32(start + first + 1), int32(start + last)}
 	switch string(version) {
@@ -108,16 +108,16 @@ func (h *Request) scanRequestLine(start, stop int) *failure {
 	case "HTTP/1.0":
 		h.HTTP10 = true
 	default:
-		return malformedf("its HTTP version is neither 1.0 nor 1.1")
+		return requestErrorf(Malformed, "its HTTP version is neither 1.0 nor 1.1")
 	}
 	return nil
 }
 
 // scanField parses name ":" OWS value OWS (RFC 9112 section 5) and notes what the field means to the proxy.
-func (h *Request) scanField(start, stop int, idHeader string) *failure {
+func (h *Request) scanField(start, stop int, idHeader string) error {
 	f, reject := parseField(h.Raw, start, stop)
 	if reject != "" {
-		return malformedf("%s", reject)
+		return requestErrorf(Malformed, "%s", reject)
 	}
 	h.Fields = append(h.Fields, f)
 	value := f.Value.Of(h.Raw)
@@ -127,7 +127,7 @@ func (h *Request) scanField(start, stop int, idHeader string) *failure {
 		h.Host = f.Value
 	case KindContentLength, KindTransferEncoding:
 		if reject := h.BodyFraming.scan(f.Kind, value); reject != "" {
-			return malformedf("%s", reject)
+			return requestErrorf(Malformed, "%s", reject)
 		}
 	case KindConnection:
 		h.ConnectionOptions.scan(value)
@@ -155,12 +155,12 @@ func (h *Request) scanSentry(f Field) {
 }
 
 // checkFraming refuses a head that leaves open where its body ends, or for whom it is.
-func (h *Request) checkFraming() *failure {
+func (h *Request) checkFraming() error {
 	if reject := h.BodyFraming.check(h.HTTP10); reject != "" {
-		return malformedf("%s", reject)
+		return requestErrorf(Malformed, "%s", reject)
 	}
 	if h.Hosts > 1 {
-		return malformedf("it has more than one Host")
+		return requestErrorf(Malformed, "it has more than one Host")
 	}
 	if h.names {
 		dropNamed(h.Raw, h.Fields)

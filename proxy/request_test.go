@@ -16,13 +16,13 @@ type scanned struct {
 func scanWhole(raw string) (*Request, scanned) {
 	h := new(Request)
 	h.Reset()
-	n, f := h.Scan([]byte(raw), "request-id")
-	return h, scannedOf(n, f)
+	n, err := h.Scan([]byte(raw), "request-id")
+	return h, scannedOf(n, err)
 }
 
-func scannedOf(n int, f *failure) scanned {
-	if f != nil {
-		return scanned{refused: f.text}
+func scannedOf(n int, err error) scanned {
+	if err != nil {
+		return scanned{refused: err.Error()}
 	}
 	return scanned{length: n}
 }
@@ -32,9 +32,9 @@ func scanPieces(raw string, cuts ...int) (*Request, scanned) {
 	h := new(Request)
 	h.Reset()
 	for _, cut := range append(cuts, len(raw)) {
-		n, f := h.Scan([]byte(raw[:cut]), "request-id")
-		if n > 0 || f != nil {
-			return h, scannedOf(n, f)
+		n, err := h.Scan([]byte(raw[:cut]), "request-id")
+		if n > 0 || err != nil {
+			return h, scannedOf(n, err)
 		}
 	}
 	return h, scanned{}

@@ -26,7 +26,7 @@ func (r *Response) Reset() {
 
 // scan parses what is there of a head in buf, which grows from call to call, and tidies it in place. It returns the
 // head's length once its empty line is there, and 0 while it is not.
-func (r *Response) Scan(buf []byte) (n int, f *failure) {
+func (r *Response) Scan(buf []byte) (n int, err error) {
 	r.Raw = buf
 	for {
 		end := bytes.IndexByte(buf[r.scanned:], '\n')
@@ -44,72 +44,72 @@ func (r *Response) Scan(buf []byte) (n int, f *failure) {
 		r.line, r.scanned = end+1, end+1
 		switch {
 		case r.Status == 0:
-			f = r.scanStatusLine(start, stop)
+			err = r.scanStatusLine(start, stop)
 		case start == stop:
 			r.Raw = buf[:r.line]
 			return r.line, r.checkFraming()
 		case isSpace(buf[start]):
-			f = r.unfold(start, stop)
+			err = r.unfold(start, stop)
 		default:
-			f = r.scanField(start, stop)
+			err = r.scanField(start, stop)
 		}
-		if f != nil {
-			return 0, f
+		if err != nil {
+			return 0, err
 		}
 	}
 }
 
 // checkBeginning refuses at once what does not begin like HTTP, such as the banner of a mail server that then waits.
-func (r *Response) checkBeginning(buf []byte) *failure {
+func (r *Response) checkBeginning(buf []byte) error {
 	const beginning = "HTTP/1."
 	if r.Status == 0 && !bytes.HasPrefix(buf, []byte(beginning[:min(len(beginning), len(buf))])) {
-		return badResponsef("it does not begin with HTTP/1.")
+		return responseErrorf("it does not begin with HTTP/1.")
 	}
 	return nil
 }
 
 // scanStatusLine parses HTTP/1.x SP 3DIGIT SP [reason-phrase] (RFC 9112 section 4); servers that leave out the
 // second space together with the phrase are many.
-func (r *Response) scanStatusLine(start, stop int) *failure {
+func (r *Response) scanStatusLine(start, stop int) error {
 	line := r.Raw[start:stop]
 	if len(line) < len("HTTP/1.1 200") || !bytes.HasPrefix(line, []byte("HTTP/1.")) ||
 		line[7] != '0' && line[7] != '1' || line[8] != ' ' {
-		return badResponsef("its first line is not an HTTP/1.1 status line")
+		return responseErrorf("its first line is not an HTTP/1.1 status line")
 	}
 	r.HTTP10 = line[7] == '0'
 	for _, c := range line[9:12] {
 		if c < '0' || c > '9' {
-			return badResponsef("its status is not a number of three digits")
+			return responseErrorf("its status is not a number of three digits")
 		}
 		r.Status = r.Status*10 + int(c-'0')
 	}
 	if r.Status < 100 || r.Status > 599 {
-		return badResponsef("its status is %03d", r.Status)
+		return responseErrorf("its status is %03d", r.Status)
 	}
 	if len(line) > 12 && line[12] != ' ' {
-		return badResponsef("its status is not a number of three digits")
+		return responseErrorf("its status is not a number of three digits")
 	}
 	r.Reason = Span{int32(start + 12), int32(stop)}
 	if len(line) > 12 {
 		r.Reason.from++
 	}
 	if !IsValue(r.Reason.Of(r.Raw)) {
-		return badResponsef("its reason phrase holds a control byte")
+		return responseErrorf("its reason phrase holds a control byte")
 	}
 	return nil
 }
 
 // unfold joins a folded line to the field before it by making spaces of what parts them (RFC 9112 section 5.2).
-func (r *Response) unfold(start, stop int) *failure {
+func (r *Response) unfold(start, stop int) error {
 	if len(r.Fields) == 0 {
-		return badResponsef("its first field begins with white space")
+		return responseErrorf("its first field begins with white space")
 	}
 	last := &r.Fields[len(r.Fields)-1]
 	if last.Kind == KindContentLength || last.Kind == KindTransferEncoding {
-		return badResponsef("its Content-Length or Transfer-Encoding is folded")
+		return responseErrorf("its Content-Length or Transfer-Encoding is folded")
 	}
 	if !IsValue(r.Raw[start:stop]) {
-		return badResponsef("a field of its head holds a control byte")
+		return responseErrorf("a field of its head holds a control byte")
 	}
 	r.Untidy = true
 	for i := start - 1; r.Raw[i] == '\n' || r.Raw[i] == '\r'; i-- {
@@ -122,21 +122,21 @@ func (r *Response) unfold(start, stop int) *failure {
 	return nil
 }
 
-func (r *Response) scanField(start, stop int) *failure {
+func (r *Response) scanField(start, stop int) error {
 	f, reject := parseField(r.Raw, start, stop)
 	if reject != "" {
-		return badResponsef("%s", reject)
+		return responseErrorf("%s", reject)
 	}
 	r.Fields = append(r.Fields, f)
 	if reject := r.BodyFraming.scan(f.Kind, f.Value.Of(r.Raw)); reject != "" {
-		return badResponsef("%s", reject)
+		return responseErrorf("%s", reject)
 	}
 	return nil
 }
 
 // checkFraming refuses a head that leaves open where the body ends. It also reads the Connection fields, which are
 // whole only now that the last folded line has been joined.
-func (r *Response) checkFraming() *failure {
+func (r *Response) checkFraming() error {
 	for _, f := range r.Fields {
 		if f.Kind == KindConnection {
 			r.ConnectionOptions.scan(f.Value.Of(r.Raw))
@@ -146,10 +146,10 @@ func (r *Response) checkFraming() *failure {
 		dropNamed(r.Raw, r.Fields)
 	}
 	if reject := r.BodyFraming.check(r.HTTP10); reject != "" {
-		return badResponsef("%s", reject)
+		return responseErrorf("%s", reject)
 	}
 	if r.Status == 101 {
-		return badResponsef("it switches protocols, which nobody asked for")
+		return responseErrorf("it switches protocols, which nobody asked for")
 	}
 	return nil
 }

@@ -14,9 +14,9 @@ func scanResponse(raw string, cuts ...int) (*Response, scanned) {
 	var buf []byte
 	for _, cut := range append(cuts, len(raw)) {
 		buf = append(bytes.Clone(buf), raw[len(buf):cut]...)
-		n, f := r.Scan(buf)
-		if n > 0 || f != nil {
-			return r, scannedOf(n, f)
+		n, err := r.Scan(buf)
+		if n > 0 || err != nil {
+			return r, scannedOf(n, err)
 		}
 	}
 	return r, scanned{}
