@@ -8,7 +8,7 @@ var (
 	errExtensions       = &Error{BadChunks, "chunk extensions too large"}
 )
 
-// chunkDecoder takes the chunked transfer coding off (RFC 9112 section 7.1), strictly: CRLF alone ends a line, a
+// Chunks takes the chunked transfer coding off (RFC 9112 section 7.1), strictly: CRLF alone ends a line, a
 // size is hexadecimal digits and nothing else, white space is not skipped. Chunk extensions and trailers are
 // checked and dropped, and are bounded by limit, each over the whole body, so that nobody can keep the proxy
 // reading without sending a body.
@@ -42,10 +42,10 @@ const (
 
 func (d *Chunks) Reset(limit int64) { *d = Chunks{limit: limit} }
 
-// done reports whether the body has ended, its trailer section included.
+// Done reports whether the body has ended, its trailer section included.
 func (d *Chunks) Done() bool { return d.state == chunkDone }
 
-// next consumes the first n bytes of src and returns the data in them, a part of src. It is called until it has
+// Next consumes the first n bytes of src and returns the data in them, a part of src. It is called until it has
 // consumed all of src or done; data may be empty.
 func (d *Chunks) Next(src []byte) (data []byte, n int, err error) {
 	for n < len(src) && d.state != chunkDone {

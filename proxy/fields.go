@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 )
 
-// kind says what the proxy does with a header field; it is found once, when the field is scanned.
+// Kind says what the proxy does with a header field; it is found once, when the field is scanned.
 type Kind uint8
 
 const (
@@ -20,13 +20,13 @@ const (
 	KindExpect                       // 100-continue is answered by the proxy
 )
 
-// span is a part of a head: offsets from its first byte.
+// Span is a part of a head: offsets from its first byte.
 type Span struct{ from, to int32 }
 
 func (s Span) Of(head []byte) []byte { return head[s.from:s.to] }
 func (s Span) Empty() bool           { return s.from == s.to }
 
-// field is one header field: where its name and its value, without the white space around it, are in the head.
+// Field is one header field: where its name and its value, without the white space around it, are in the head.
 type Field struct {
 	Name, Value Span
 	Kind        Kind
@@ -80,7 +80,7 @@ func classify(name []byte) Kind {
 	return KindOther
 }
 
-// equalFold reports whether b is lower, whatever the case of b's ASCII letters.
+// EqualFold reports whether b is lower, whatever the case of b's ASCII letters.
 func EqualFold(b []byte, lower string) bool {
 	return len(b) == len(lower) && hasPrefixFold(b, lower)
 }
@@ -130,7 +130,7 @@ var byteClass = func() (class [256]uint8) {
 	return class
 }()
 
-// isToken reports whether b is a token (RFC 9110 section 5.6.2).
+// IsToken reports whether b is a token (RFC 9110 section 5.6.2).
 func IsToken(b []byte) bool { return len(b) > 0 && tokenLen(b) == len(b) }
 
 // tokenLen returns how many token characters b begins with.
@@ -143,7 +143,7 @@ func tokenLen(b []byte) int {
 	return len(b)
 }
 
-// isValue reports whether b holds no byte that a field value may not hold. Most of a head's bytes are values, so they
+// IsValue reports whether b holds no byte that a field value may not hold. Most of a head's bytes are values, so they
 // are looked at eight at a time up to where a HTAB, which is allowed, or an end makes that impossible.
 func IsValue(b []byte) bool {
 	for len(b) >= 8 && !hasControl(binary.LittleEndian.Uint64(b)) {
@@ -192,14 +192,14 @@ func nextElement(list []byte) (element, rest []byte) {
 	return trimSpan(list, 0, end).Of(list), rest
 }
 
-// connectionOptions is what the Connection fields of a head say (RFC 9110 section 7.6.1).
+// ConnectionOptions is what the Connection fields of a head say (RFC 9110 section 7.6.1).
 type ConnectionOptions struct {
 	Close     bool
 	KeepAlive bool
 	names     bool // they may name other fields
 }
 
-// scan notes the options of one Connection field.
+// Scan notes the options of one Connection field.
 func (o *ConnectionOptions) scan(value []byte) {
 	for len(value) > 0 {
 		var option []byte
@@ -215,13 +215,13 @@ func (o *ConnectionOptions) scan(value []byte) {
 	}
 }
 
-// bodyFraming is what the fields of a head say of where its body ends (RFC 9112 section 6).
+// BodyFraming is what the fields of a head say of where its body ends (RFC 9112 section 6).
 type BodyFraming struct {
 	ContentLength int64 // -1: none
 	Chunked       bool
 }
 
-// scan notes a Content-Length or a Transfer-Encoding; reject says what is wrong with it, or with there being two.
+// Scan notes a Content-Length or a Transfer-Encoding; reject says what is wrong with it, or with there being two.
 func (b *BodyFraming) scan(k Kind, value []byte) (reject string) {
 	switch k {
 	case KindContentLength:

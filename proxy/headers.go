@@ -1,9 +1,6 @@
 package proxy
 
-import (
-	"bytes"
-	"strconv"
-)
+import "bytes"
 
 // appendRequestHead appends the head that goes to the destination: what the client sent, in its order and with its
 // letters, but for what SPEC calls for. bodyLen is the length of the body as it will be sent.
@@ -66,67 +63,14 @@ func (ex *exchange) appendOriginForm(dst []byte) []byte {
 	return append(dst, ex.path...)
 }
 
-// appendResponseHead appends the head that goes to the client: the destination's, in its order and with its
-// letters, but without what belongs to the hop between proxy and destination. framing says how the body follows;
-// length is its length where that is framingLength.
+// appendResponseHead appends the head that goes to the client, with what that has to know of its connection's future.
 func (ex *exchange) appendResponseHead(dst []byte, r *Response, framing Framing, length int64) []byte {
-	dst = append(dst, "HTTP/1.1 "...)
-	dst = strconv.AppendInt(dst, int64(r.Status), 10)
-	dst = append(dst, ' ')
-	dst = append(dst, r.Reason.Of(r.Raw)...)
-	dst = append(dst, '\r', '\n')
-	wrote := false
-	for i := range r.Fields {
-		f := &r.Fields[i]
-		name := f.Name.Of(r.Raw)
-		switch f.Kind {
-		case KindHopByHop, KindConnection, KindSentry, KindTransferEncoding:
-		case KindContentLength:
-			if framing == ByLength {
-				dst = append(append(dst, name...), ": "...)
-				dst = strconv.AppendInt(dst, length, 10)
-				dst = append(dst, '\r', '\n')
-				wrote = true
-			}
-		default:
-			dst = AppendField(dst, name, f.Value.Of(r.Raw))
-		}
-	}
-	if framing == ByLength && !wrote {
-		dst = append(dst, "Content-Length: "...)
-		dst = strconv.AppendInt(dst, length, 10)
-		dst = append(dst, '\r', '\n')
-	}
-	if framing == ByChunks {
-		dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
-	}
-	if r.Status >= 200 {
-		dst = ex.appendConnection(dst)
-	}
-	return append(dst, '\r', '\n')
-}
-
-// appendConnection appends what the client has to know of its connection's future.
-func (ex *exchange) appendConnection(dst []byte) []byte {
+	connection := ""
 	switch {
 	case !ex.keep:
-		return append(dst, "Connection: close\r\n"...)
+		connection = "close"
 	case ex.head.HTTP10:
-		return append(dst, "Connection: keep-alive\r\n"...)
+		connection = "keep-alive"
 	}
-	return dst
-}
-
-func AppendField(dst, name, value []byte) []byte {
-	dst = append(append(dst, name...), ':')
-	if len(value) > 0 {
-		dst = append(append(dst, ' '), value...)
-	}
-	return append(dst, '\r', '\n')
-}
-
-func AppendLength(dst, name []byte, n int) []byte {
-	dst = append(append(dst, name...), ": "...)
-	dst = strconv.AppendInt(dst, int64(n), 10)
-	return append(dst, '\r', '\n')
+	return AppendResponseHead(dst, r, framing, length, connection)
 }

@@ -7,16 +7,6 @@ import (
 	"strconv"
 )
 
-// framing says how the client finds the end of the body that it is sent.
-type Framing uint8
-
-const (
-	NoBody   Framing = iota // there is no body
-	ByLength                // Content-Length
-	ByChunks                // Transfer-Encoding: chunked
-	ByClose                 // the end of the connection; for HTTP/1.0 only
-)
-
 // wholeLimit is up to which size a response's body is read whole before any of it is passed on, in bytes: what goes
 // wrong within it is then a clear error.
 const wholeLimit = 64 * kiB

@@ -2,7 +2,7 @@ package proxy
 
 import "bytes"
 
-// requestHead is a request's head as it was scanned: strict, in one pass, nothing copied. RFC 9112 leaves a server
+// Request is a request's head as it was scanned: strict, in one pass, nothing copied. RFC 9112 leaves a server
 // some freedoms (bare LF, folded lines); none is taken, for each is how two parsers come to see two different
 // requests in the same bytes.
 type Request struct {
@@ -32,8 +32,8 @@ func (h *Request) Reset() {
 
 func (h *Request) hasRequestLine() bool { return !h.Method.Empty() }
 
-// scan parses what is there of a head in buf, which grows from call to call. It returns the head's length once its
-// empty line is there, and 0 while it is not. idHeader is the lower-cased name of the field that carries an id.
+// Scan parses what is there of a head in buf, which grows from call to call. It returns the head's length once its
+// Empty line is there, and 0 while it is not. idHeader is the lower-cased name of the field that carries an id.
 func (h *Request) Scan(buf []byte, idHeader string) (n int, err error) {
 	h.Raw = buf
 	for {
@@ -168,7 +168,7 @@ func (h *Request) checkFraming() error {
 	return nil
 }
 
-// keepsAlive reports whether the client wants to send another request on the connection (RFC 9112 section 9.3).
+// KeepsAlive reports whether the client wants to send another request on the connection (RFC 9112 section 9.3).
 func (h *Request) KeepsAlive() bool {
 	return !h.Close && (!h.HTTP10 || h.KeepAlive)
 }

@@ -2,8 +2,8 @@ package proxy
 
 import "bytes"
 
-// responseHead is the head of a destination's response as it was scanned. What leaves its status, its extent or its
-// fields in doubt is refused. What is merely untidy, a bare LF as a line's end or a folded line (RFC 9112 sections
+// Response is the head of a destination's response as it was scanned. What leaves its status, its extent or its
+// Fields in doubt is refused. What is merely untidy, a bare LF as a line's end or a folded line (RFC 9112 sections
 // 2.2 and 5.2), is tidied, for the webhook has been delivered and an error would have it sent again.
 type Response struct {
 	Raw    []byte
@@ -24,7 +24,7 @@ func (r *Response) Reset() {
 	*r = Response{Fields: r.Fields[:0], BodyFraming: BodyFraming{ContentLength: -1}}
 }
 
-// scan parses what is there of a head in buf, which grows from call to call, and tidies it in place. It returns the
+// Scan parses what is there of a head in buf, which grows from call to call, and tidies it in place. It returns the
 // head's length once its empty line is there, and 0 while it is not.
 func (r *Response) Scan(buf []byte) (n int, err error) {
 	r.Raw = buf
@@ -154,15 +154,15 @@ func (r *Response) checkFraming() error {
 	return nil
 }
 
-// interim reports whether another response follows on this one (RFC 9110 section 15.2).
+// Interim reports whether another response follows on this one (RFC 9110 section 15.2).
 func (r *Response) Interim() bool { return r.Status < 200 }
 
-// bodiless reports whether no body follows, whatever the fields say (RFC 9112 section 6.3).
+// Bodiless reports whether no body follows, whatever the fields say (RFC 9112 section 6.3).
 func (r *Response) Bodiless(headRequest bool) bool {
 	return headRequest || r.Interim() || r.Status == 204 || r.Status == 304
 }
 
-// reusable reports whether the connection may carry another request once the response has ended.
+// Reusable reports whether the connection may carry another request once the response has ended.
 func (r *Response) Reusable() bool {
 	return !r.Untidy && !r.Close && (!r.HTTP10 || r.KeepAlive)
 }
