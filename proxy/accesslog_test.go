@@ -11,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/rs/zerolog"
+
+	"whsentry/proxy/http1"
 )
 
 // logged is what comes from outside into a line of the access log.
@@ -25,9 +27,9 @@ func exchangeOf(in logged, mode string) *exchange {
 	ex.begin(&client{addr: "10.0.0.7:51324", proxy: proxyWith(&cfg)})
 	ex.head.Raw = []byte(in.id + in.method + in.target)
 	a, b := int32(len(in.id)), int32(len(in.id)+len(in.method))
-	ex.head.ID, ex.head.Method, ex.head.Target = Span{0, a}, Span{a, b}, Span{b, int32(len(ex.head.Raw))}
+	ex.head.ID, ex.head.Method, ex.head.Target = http1.Span{To: a}, http1.Span{From: a, To: b}, http1.Span{From: b, To: int32(len(ex.head.Raw))}
 	ex.status = 200
-	if t, f := ParseTarget([]byte(in.target)); f == nil {
+	if t, f := http1.ParseTarget([]byte(in.target)); f == nil {
 		ex.authority, ex.path, ex.tls = t.Authority.Raw, t.Path, t.HTTPS
 	}
 	return ex

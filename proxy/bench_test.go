@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"whsentry/proxy/http1"
 )
 
 // What a request of the benchmarks is made of: a webhook as a large sender of them posts it, through the client of a
@@ -118,7 +120,7 @@ func benchExchange(t testing.TB) (func(), int) {
 
 func benchRequestScan(t testing.TB) (func(), int) {
 	raw := []byte(benchRequest)
-	var h Request
+	var h http1.Request
 	return func() {
 		h.Reset()
 		if n, f := h.Scan(raw, "request-id"); n != len(raw) || f != nil {
@@ -131,7 +133,7 @@ func benchTarget(t testing.TB) (func(), int) {
 	h := &exchangeFor(t, benchRequest).head
 	raw := h.Target.Of(h.Raw)
 	return func() {
-		target, f := ParseTarget(raw)
+		target, f := http1.ParseTarget(raw)
 		if f == nil {
 			f = h.CheckHost()
 		}
@@ -142,7 +144,7 @@ func benchTarget(t testing.TB) (func(), int) {
 }
 
 func benchPoolKey(t testing.TB) (func(), int) {
-	target, f := ParseTarget([]byte("https://hooks.shop.example:8443/"))
+	target, f := http1.ParseTarget([]byte("https://hooks.shop.example:8443/"))
 	if f != nil {
 		t.Fatal(f)
 	}
@@ -200,7 +202,7 @@ func onlyDestination(t testing.TB, p *pool) string {
 
 func benchResponseScan(t testing.TB) (func(), int) {
 	raw := []byte(benchResponse)
-	var r Response
+	var r http1.Response
 	return func() {
 		r.Reset()
 		if n, f := r.Scan(raw); n != len(raw) || f != nil {
@@ -215,13 +217,13 @@ func benchResponseRewrite(t testing.TB) (func(), int) {
 	if _, f := ex.resp.Scan([]byte(benchResponse)); f != nil {
 		t.Fatal(f)
 	}
-	return func() { ex.out = ex.appendResponseHead(ex.out[:0], &ex.resp, ByLength, 15) }, len(benchResponse)
+	return func() { ex.out = ex.appendResponseHead(ex.out[:0], &ex.resp, http1.ByLength, 15) }, len(benchResponse)
 }
 
 func benchChunks(t testing.TB, size, count int) (func(), int) {
 	chunk := fmt.Sprintf("%x\r\n%s\r\n", size, strings.Repeat("a", size))
 	raw := []byte(strings.Repeat(chunk, count) + "0\r\n\r\n")
-	var d Chunks
+	var d http1.Chunks
 	return func() {
 		d.Reset(64 * kiB)
 		got := 0

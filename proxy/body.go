@@ -4,6 +4,8 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+
+	"whsentry/proxy/http1"
 )
 
 // budget is the memory that request bodies may take over all clients.
@@ -141,7 +143,7 @@ func (ex *exchange) takeChunked() *failure {
 }
 
 func (ex *exchange) chunkFailure(err error) *failure {
-	if errors.Is(err, ErrTrailersTooLarge) {
+	if errors.Is(err, http1.ErrTrailersTooLarge) {
 		return largeHeadf("trailer section larger than %d bytes", ex.run.cfg.MaxHeaderSize)
 	}
 	return malformedf("%s", err)

@@ -3,6 +3,8 @@ package proxy
 import (
 	"net"
 	"strconv"
+
+	"whsentry/proxy/http1"
 )
 
 // Destination is where a request is to go: a host, as a lower-cased DNS name or an IP literal without brackets,
@@ -16,7 +18,7 @@ type Destination struct {
 // ParseURL judges a URL as the proxy judges a request's target; TLS is set for https. The error's text holds what
 // the client would be told, with the reason code.
 func ParseURL(raw string) (Destination, error) {
-	t, err := ParseTarget([]byte(raw))
+	t, err := http1.ParseTarget([]byte(raw))
 	if f := messageFailure(err); f != nil {
 		return Destination{}, &TargetError{Code: int(f.reason), Status: f.status, Text: f.text}
 	}
@@ -45,13 +47,13 @@ type address struct {
 
 // set fills a in from an authority, with the scheme's port where that names none. It allocates nothing once key
 // has its size.
-func (a *address) set(from *Authority, tls bool) {
+func (a *address) set(from *http1.Authority, tls bool) {
 	a.key = a.key[:0]
 	if from.Literal.IsValid() {
 		a.key = from.Literal.AppendTo(a.key)
 	} else {
 		for _, c := range from.Host {
-			a.key = append(a.key, Lower(c))
+			a.key = append(a.key, http1.Lower(c))
 		}
 		if a.key[len(a.key)-1] == '.' {
 			a.key = a.key[:len(a.key)-1]

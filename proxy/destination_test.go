@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"whsentry/proxy/http1"
 )
 
 func TestParseTarget(t *testing.T) {
@@ -40,7 +42,7 @@ func TestParseTarget(t *testing.T) {
 		{"IPv4-mapped in hexadecimal", "http://[::FFFF:c000:201]/", "::ffff:192.0.2.1:80", "/"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, f := ParseTarget([]byte(tt.raw))
+			got, f := http1.ParseTarget([]byte(tt.raw))
 			if f != nil {
 				t.Fatalf("got %v; want it taken", f)
 			}
@@ -172,7 +174,7 @@ func TestParseTargetRefuses(t *testing.T) {
 		{"address behind the bracket", "http://[::1]127.0.0.1/", reasonMalformed, "malformed port"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := ParseTarget([]byte(tt.raw))
+			_, err := http1.ParseTarget([]byte(tt.raw))
 			f := messageFailure(err)
 			if f == nil {
 				t.Fatal("got it taken; want it refused")
@@ -214,7 +216,7 @@ func TestConnectAuthority(t *testing.T) {
 		{"comma", "a,b:443", "", "not a plain DNS name"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := ParseConnectTarget([]byte(tt.raw))
+			got, err := http1.ParseConnectTarget([]byte(tt.raw))
 			f := messageFailure(err)
 			if tt.refused != "" {
 				if f == nil || f.reason != reasonMalformed || !strings.Contains(f.text, tt.refused) {

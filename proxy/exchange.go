@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"whsentry/proxy/http1"
 )
 
 const (
@@ -28,8 +30,8 @@ type exchange struct {
 	in   buffer // from the client: head, and body where it fits
 	out  []byte // what is being sent, either way
 	up   buffer // from the destination
-	head Request
-	resp Response
+	head http1.Request
+	resp http1.Response
 
 	// Where the request goes; authority and path are parts of in.
 	authority []byte
@@ -45,7 +47,7 @@ type exchange struct {
 	body     []byte // the request's, in full: a part of in, or large
 	large    []byte
 	reserved int64 // of maxBufferedBytes
-	chunks   Chunks
+	chunks   http1.Chunks
 	stash    []byte // a response's body while it is read whole
 
 	rest      []byte // of the request's body: not yet sent
@@ -137,7 +139,7 @@ func keepBuffer(b []byte) []byte {
 	return b[:0]
 }
 
-func keepFields(f []Field) []Field {
+func keepFields(f []http1.Field) []http1.Field {
 	if cap(f) > 1024 {
 		return nil
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"whsentry/ca"
+	"whsentry/proxy/http1"
 )
 
 // forward sends the request to its destination and passes the answer on.
@@ -289,7 +290,7 @@ func (ex *exchange) passInterim(n int) *failure {
 	ex.interims += n
 	if ex.resp.Status != 100 && !ex.head.HTTP10 {
 		ex.held.due.Store(never) // while the client takes it
-		ex.out = ex.appendResponseHead(ex.out[:0], &ex.resp, NoBody, 0)
+		ex.out = ex.appendResponseHead(ex.out[:0], &ex.resp, http1.NoBody, 0)
 		if err := ex.client.write(ex.out); err != nil {
 			return clientGone()
 		}

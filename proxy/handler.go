@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 	"slices"
 	"time"
+
+	"whsentry/proxy/http1"
 )
 
 // handle carries out the request that has begun to arrive: it reads it, decides where it goes, forwards it, and ends
@@ -56,7 +58,7 @@ func (ex *exchange) readHead() *failure {
 			ex.in.grow(2 * ex.in.len())
 		}
 		if err := c.fill(ex); err != nil {
-			if !ex.head.hasRequestLine() && ex.head.line == ex.in.len() {
+			if !ex.head.HasRequestLine() && ex.head.Line == ex.in.len() {
 				ex.head.Raw = nil // empty lines are no request: the client rested
 				return clientGone()
 			}
@@ -75,7 +77,7 @@ func (ex *exchange) scanHead() (done bool) {
 	limit := int(ex.run.cfg.MaxHeaderSize)
 	n, err := ex.head.Scan(ex.in.unused(), ex.run.idHeader)
 	f := messageFailure(err)
-	if blank := ex.head.blank; f == nil && (n-blank > limit || n == 0 && ex.in.len()-blank >= limit || blank > limit) {
+	if blank := ex.head.Blank; f == nil && (n-blank > limit || n == 0 && ex.in.len()-blank >= limit || blank > limit) {
 		f = largeHeadf("request head larger than %d bytes", limit)
 	}
 	if f == nil {
@@ -105,7 +107,7 @@ func (ex *exchange) route() *failure {
 		ex.connect = true
 		return ex.routeConnect()
 	}
-	t, err := ParseTarget(h.Target.Of(h.Raw))
+	t, err := http1.ParseTarget(h.Target.Of(h.Raw))
 	f := messageFailure(err)
 	if f == nil || f.reason == reasonScheme {
 		if reject := h.CheckHost(); reject != nil {
@@ -148,7 +150,7 @@ func (ex *exchange) routeConnect() *failure {
 	if h.Chunked || h.ContentLength > 0 {
 		return malformedf("it is a CONNECT with a body")
 	}
-	a, err := ParseConnectTarget(h.Target.Of(h.Raw))
+	a, err := http1.ParseConnectTarget(h.Target.Of(h.Raw))
 	if err == nil {
 		err = h.CheckHost()
 	}

@@ -1,6 +1,10 @@
 package proxy
 
-import "bytes"
+import (
+	"bytes"
+
+	"whsentry/proxy/http1"
+)
 
 // appendRequestHead appends the head that goes to the destination: what the client sent, in its order and with its
 // letters, but for what SPEC calls for. bodyLen is the length of the body as it will be sent.
@@ -20,26 +24,26 @@ func (ex *exchange) appendRequestHead(dst []byte, bodyLen int) []byte {
 		f := &h.Fields[i]
 		name := f.Name.Of(h.Raw)
 		switch f.Kind {
-		case KindHost:
-			dst = AppendField(dst, name, ex.authority)
-		case KindContentLength:
-			dst = AppendLength(dst, name, bodyLen)
-		case KindTransferEncoding:
+		case http1.KindHost:
+			dst = http1.AppendField(dst, name, ex.authority)
+		case http1.KindContentLength:
+			dst = http1.AppendLength(dst, name, bodyLen)
+		case http1.KindTransferEncoding:
 			// The body is there in full, so its length is known.
-			dst = AppendLength(dst, []byte("Content-Length"), bodyLen)
-		case KindUserAgent:
+			dst = http1.AppendLength(dst, []byte("Content-Length"), bodyLen)
+		case http1.KindUserAgent:
 			if agent != "" {
 				dst = append(append(append(append(dst, name...), ": "...), agent...), "\r\n"...)
 				agent = ""
 			} else if ex.run.cfg.UserAgent == "" {
-				dst = AppendField(dst, name, f.Value.Of(h.Raw))
+				dst = http1.AppendField(dst, name, f.Value.Of(h.Raw))
 			}
-		case KindExpect:
-			if !EqualFold(f.Value.Of(h.Raw), "100-continue") {
-				dst = AppendField(dst, name, f.Value.Of(h.Raw))
+		case http1.KindExpect:
+			if !http1.EqualFold(f.Value.Of(h.Raw), "100-continue") {
+				dst = http1.AppendField(dst, name, f.Value.Of(h.Raw))
 			}
-		case KindOther:
-			dst = AppendField(dst, name, f.Value.Of(h.Raw))
+		case http1.KindOther:
+			dst = http1.AppendField(dst, name, f.Value.Of(h.Raw))
 		}
 	}
 	if agent != "" {
@@ -64,7 +68,7 @@ func (ex *exchange) appendOriginForm(dst []byte) []byte {
 }
 
 // appendResponseHead appends the head that goes to the client, with what that has to know of its connection's future.
-func (ex *exchange) appendResponseHead(dst []byte, r *Response, framing Framing, length int64) []byte {
+func (ex *exchange) appendResponseHead(dst []byte, r *http1.Response, framing http1.Framing, length int64) []byte {
 	connection := ""
 	switch {
 	case !ex.keep:
@@ -72,5 +76,5 @@ func (ex *exchange) appendResponseHead(dst []byte, r *Response, framing Framing,
 	case ex.head.HTTP10:
 		connection = "keep-alive"
 	}
-	return AppendResponseHead(dst, r, framing, length, connection)
+	return http1.AppendResponseHead(dst, r, framing, length, connection)
 }

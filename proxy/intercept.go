@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"os"
+
+	"whsentry/proxy/http1"
 )
 
 // interception is what a CONNECT that is intercepted has fixed for the requests inside.
@@ -35,7 +37,7 @@ func (ex *exchange) intercept(refused *failure) *failure {
 		return clientGone()
 	}
 	within := &interception{authority: bytes.Clone(ex.authority), alias: ex.alias}
-	host, _ := ParseAuthority(within.authority)
+	host, _ := http1.ParseAuthority(within.authority)
 	within.address.set(&host, true)
 	early := bytes.Clone(ex.in.unused())
 	ex.in.clear()
@@ -129,7 +131,7 @@ func (ex *exchange) routeWithin(within *interception) *failure {
 		ex.path = raw
 	case string(raw) == "*" && string(ex.method()) == "OPTIONS":
 	default:
-		t, err := ParseTarget(raw)
+		t, err := http1.ParseTarget(raw)
 		if err != nil {
 			return messageFailure(err)
 		}
@@ -142,7 +144,7 @@ func (ex *exchange) routeWithin(within *interception) *failure {
 		return messageFailure(err)
 	}
 	if host := h.Host.Of(h.Raw); len(host) > 0 {
-		a, _ := ParseAuthority(host)
+		a, _ := http1.ParseAuthority(host)
 		if !within.matches(&a) {
 			return failf(reasonMalformed, "malformed request: its Host is not %s", within.authority)
 		}
@@ -157,7 +159,7 @@ func (ex *exchange) routeWithin(within *interception) *failure {
 }
 
 // matches reports whether a is the CONNECT's host and port, whose default is that of https.
-func (w *interception) matches(a *Authority) bool {
+func (w *interception) matches(a *http1.Authority) bool {
 	var other address
 	other.set(a, true)
 	return bytes.Equal(other.key, w.address.key)

@@ -15,6 +15,7 @@ import (
 
 	"whsentry/ca"
 	"whsentry/guard"
+	"whsentry/proxy/http1"
 )
 
 // reason is why the proxy itself answered: the number that clients, logs and metrics show.
@@ -100,7 +101,7 @@ func badResponsef(format string, args ...any) *failure {
 
 // messageFailure is what the client is told of an error of a message's own; nil where err is nil.
 func messageFailure(err error) *failure {
-	var e *Error
+	var e *http1.Error
 	switch {
 	case err == nil:
 		return nil
@@ -109,14 +110,14 @@ func messageFailure(err error) *failure {
 	}
 	f := failf(reasonMalformed, "%s", e.Text)
 	switch e.Kind {
-	case BadScheme:
+	case http1.BadScheme:
 		f = failf(reasonScheme, "%s", e.Text)
-	case BadResponse:
+	case http1.BadResponse:
 		f = failf(reasonBadResponse, "%s", e.Text)
-	case TooLarge:
+	case http1.TooLarge:
 		f = largeHeadf("%s", e.Text)
 	}
-	f.fatal = e.Kind == Malformed || e.Kind == TooLarge
+	f.fatal = e.Kind == http1.Malformed || e.Kind == http1.TooLarge
 	return f
 }
 

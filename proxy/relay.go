@@ -5,6 +5,8 @@ import (
 	"io"
 	"math"
 	"strconv"
+
+	"whsentry/proxy/http1"
 )
 
 // wholeLimit is up to which size a response's body is read whole before any of it is passed on, in bytes: what goes
@@ -46,7 +48,7 @@ func (ex *exchange) passBody() *failure {
 		}
 		if body.ended {
 			ex.settle(body.clean)
-			return ex.answer(ByLength, body.total, first)
+			return ex.answer(http1.ByLength, body.total, first)
 		}
 		return ex.stream(&body, first)
 	}
@@ -61,9 +63,9 @@ func (ex *exchange) largeResponse() *failure {
 // by it, later.
 func (ex *exchange) passBodiless(isHead bool) *failure {
 	r := &ex.resp
-	length, how := r.ContentLength, NoBody
+	length, how := r.ContentLength, http1.NoBody
 	if length >= 0 && length < math.MaxInt64 && (isHead || r.Status == 304) && r.Status != 204 {
-		how = ByLength
+		how = http1.ByLength
 	}
 	ex.settle(r.Status != 204 || length <= 0 && !r.Chunked)
 	return ex.answer(how, length, nil)
@@ -82,7 +84,7 @@ func (ex *exchange) settle(clean bool) {
 }
 
 // answer writes a response whose body is there in full.
-func (ex *exchange) answer(how Framing, length int64, body []byte) *failure {
+func (ex *exchange) answer(how http1.Framing, length int64, body []byte) *failure {
 	ex.keep = ex.keep && !ex.client.proxy.stopping.Load()
 	ex.status = ex.resp.Status
 	ex.out = ex.appendResponseHead(ex.out[:0], &ex.resp, how, length)
@@ -118,7 +120,7 @@ func (ex *exchange) takeWhole(body *responseBody) (whole []byte, f *failure) {
 // stream passes a body on as it comes, after what has been read of it already.
 func (ex *exchange) stream(body *responseBody, first []byte) *failure {
 	how := ex.chooseFraming(body)
-	ex.keep = ex.keep && how != ByClose && !ex.client.proxy.stopping.Load()
+	ex.keep = ex.keep && how != http1.ByClose && !ex.client.proxy.stopping.Load()
 	ex.status = ex.resp.Status
 	ex.out = ex.appendResponseHead(ex.out[:0], &ex.resp, how, ex.resp.ContentLength)
 	ex.begun = true
@@ -132,7 +134,7 @@ func (ex *exchange) stream(body *responseBody, first []byte) *failure {
 			f = ex.sendPiece(how, data, nil)
 		}
 	}
-	if f == nil && how == ByChunks {
+	if f == nil && how == http1.ByChunks {
 		f = ex.toClient([]byte("0\r\n\r\n"))
 	}
 	if f != nil {
@@ -144,19 +146,19 @@ func (ex *exchange) stream(body *responseBody, first []byte) *failure {
 }
 
 // chooseFraming says how the client is told where a body of yet unknown end ends.
-func (ex *exchange) chooseFraming(body *responseBody) Framing {
+func (ex *exchange) chooseFraming(body *responseBody) http1.Framing {
 	switch {
 	case body.left >= 0:
-		return ByLength
+		return http1.ByLength
 	case ex.head.HTTP10:
-		return ByClose
+		return http1.ByClose
 	}
-	return ByChunks
+	return http1.ByChunks
 }
 
 // sendPiece sends data to the client, after head where that is given. While the client takes it, the destination is
 // not idle by its own doing.
-func (ex *exchange) sendPiece(how Framing, data, head []byte) *failure {
+func (ex *exchange) sendPiece(how http1.Framing, data, head []byte) *failure {
 	ex.held.due.Store(never)
 	if len(data) == 0 {
 		if head == nil {
@@ -164,7 +166,7 @@ func (ex *exchange) sendPiece(how Framing, data, head []byte) *failure {
 		}
 		return ex.toClient(head)
 	}
-	if how != ByChunks {
+	if how != http1.ByChunks {
 		if err := ex.client.writeBuffers(ex, head, data); err != nil {
 			return clientGone()
 		}
@@ -194,14 +196,14 @@ func (ex *exchange) toClient(p []byte) *failure {
 
 // cut ends an answer that has begun and cannot be finished, so that the client can tell: by the missing bytes, or,
 // where it could not count them, by a reset.
-func (ex *exchange) cut(how Framing, f *failure) *failure {
+func (ex *exchange) cut(how http1.Framing, f *failure) *failure {
 	f = ex.upstreamFailure(f)
 	why := closeError
 	if f.status == statusClientGone {
 		why = closeClient
 	}
 	ex.drop(why)
-	if ex.head.HTTP10 || how == ByClose {
+	if ex.head.HTTP10 || how == http1.ByClose {
 		ex.client.reset()
 	}
 	return f

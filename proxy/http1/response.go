@@ -1,4 +1,4 @@
-package proxy
+package http1
 
 import "bytes"
 
@@ -91,7 +91,7 @@ func (r *Response) scanStatusLine(start, stop int) error {
 	}
 	r.Reason = Span{int32(start + 12), int32(stop)}
 	if len(line) > 12 {
-		r.Reason.from++
+		r.Reason.From++
 	}
 	if !IsValue(r.Reason.Of(r.Raw)) {
 		return responseErrorf("its reason phrase holds a control byte")
@@ -117,7 +117,7 @@ func (r *Response) unfold(start, stop int) error {
 	}
 	// A line of nothing but white space adds nothing; thousands of them are not gone through again and again.
 	if !trimSpan(r.Raw, start, stop).Empty() {
-		last.Value = trimSpan(r.Raw, int(last.Value.from), stop)
+		last.Value = trimSpan(r.Raw, int(last.Value.From), stop)
 	}
 	return nil
 }

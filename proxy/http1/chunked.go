@@ -1,4 +1,4 @@
-package proxy
+package http1
 
 // What can be wrong with a chunked body.
 var (

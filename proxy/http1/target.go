@@ -1,4 +1,4 @@
-package proxy
+package http1
 
 import (
 	"bytes"
@@ -25,7 +25,7 @@ type Authority struct {
 // ParseTarget takes an absolute http or https URI apart. It is the only reader of a request's target, together
 // with ParseAuthority: what one part of the proxy judged, no other may read differently.
 func ParseTarget(raw []byte) (t Target, err error) {
-	colon := schemeEnd(raw)
+	colon := SchemeEnd(raw)
 	if colon < 0 {
 		return t, requestErrorf(BadTarget, "its target is not an absolute URI such as http://host/path")
 	}
@@ -69,8 +69,8 @@ func schemeError(scheme []byte) error {
 	return &Error{BadScheme, fmt.Sprintf("scheme %q is neither http nor https", scheme)}
 }
 
-// schemeEnd returns where the colon after the scheme is, or -1 (RFC 3986 section 3.1).
-func schemeEnd(raw []byte) int {
+// SchemeEnd returns where the colon after the scheme is, or -1 (RFC 3986 section 3.1).
+func SchemeEnd(raw []byte) int {
 	for i, c := range raw {
 		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 		switch {

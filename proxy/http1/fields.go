@@ -1,4 +1,4 @@
-package proxy
+package http1
 
 import (
 	"bytes"
@@ -21,10 +21,10 @@ const (
 )
 
 // Span is a part of a head: offsets from its first byte.
-type Span struct{ from, to int32 }
+type Span struct{ From, To int32 }
 
-func (s Span) Of(head []byte) []byte { return head[s.from:s.to] }
-func (s Span) Empty() bool           { return s.from == s.to }
+func (s Span) Of(head []byte) []byte { return head[s.From:s.To] }
+func (s Span) Empty() bool           { return s.From == s.To }
 
 // Field is one header field: where its name and its value, without the white space around it, are in the head.
 type Field struct {
@@ -105,20 +105,16 @@ func Lower(c byte) byte {
 	return c
 }
 
-// The classes of bytes: what a head is made of, RFC 9110 section 5.6.2 and RFC 9112 section 2.2, and what is logged of it.
+// The classes of bytes: what a head is made of, RFC 9110 section 5.6.2 and RFC 9112 section 2.2.
 const (
 	tokenByte = 1 << iota // may stand in a method or a field name
 	valueByte             // may stand in a field value: anything but a control character other than HTAB
-	wordByte              // stands for itself in a line of the access log: ! to ~ but for the backslash
 )
 
 var byteClass = func() (class [256]uint8) {
 	for c := range class {
 		if c >= ' ' && c != 0x7f || c == '\t' {
 			class[c] |= valueByte
-		}
-		if '!' <= c && c <= '~' && c != '\\' {
-			class[c] |= wordByte
 		}
 		if '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' {
 			class[c] |= tokenByte

@@ -1,4 +1,4 @@
-package proxy
+package http1
 
 import (
 	"bytes"
@@ -235,12 +235,4 @@ func TestRequestHeadMeaning(t *testing.T) {
 			}
 		})
 	}
-}
-
-// TestManyConnectionOptions holds that what Connection names does not make the rewriting of a large head quadratic.
-// Were it so, the test would take minutes.
-func TestManyConnectionOptions(t *testing.T) {
-	const size = 1 * miB
-	ex := exchangeFor(t, "GET http://h/ HTTP/1.1\r\nHost: h\r\nConnection: "+strings.Repeat("a,", size/2)+"b\r\n"+strings.Repeat("c:\r\n", size/4)+"\r\n")
-	ex.appendRequestHead(nil, 0)
 }

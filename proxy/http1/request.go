@@ -1,4 +1,4 @@
-package proxy
+package http1
 
 import "bytes"
 
@@ -21,8 +21,8 @@ type Request struct {
 	ID      Span // the value of requestIDHeader
 	ConnectionOptions
 
-	blank   int // bytes of empty lines before the request line
-	line    int // where the first line that is not yet parsed begins
+	Blank   int // bytes of empty lines before the request line
+	Line    int // where the first line that is not yet parsed begins
 	scanned int // up to where a line's end has been looked for
 }
 
@@ -30,7 +30,7 @@ func (h *Request) Reset() {
 	*h = Request{Fields: h.Fields[:0], BodyFraming: BodyFraming{ContentLength: -1}}
 }
 
-func (h *Request) hasRequestLine() bool { return !h.Method.Empty() }
+func (h *Request) HasRequestLine() bool { return !h.Method.Empty() }
 
 // Scan parses what is there of a head in buf, which grows from call to call. It returns the head's length once its
 // Empty line is there, and 0 while it is not. idHeader is the lower-cased name of the field that carries an id.
@@ -42,19 +42,19 @@ func (h *Request) Scan(buf []byte, idHeader string) (n int, err error) {
 			return 0, h.scanPartial(buf)
 		}
 		end += h.scanned
-		if end == h.line || buf[end-1] != '\r' {
+		if end == h.Line || buf[end-1] != '\r' {
 			return 0, requestErrorf(Malformed, "a line of its head ends with a bare LF")
 		}
-		start, stop := h.line, end-1
-		h.line, h.scanned = end+1, end+1
+		start, stop := h.Line, end-1
+		h.Line, h.scanned = end+1, end+1
 		switch {
-		case !h.hasRequestLine() && start == stop:
-			h.blank = h.line // RFC 9112 section 2.2: an empty line before the request line is ignored
-		case !h.hasRequestLine():
+		case !h.HasRequestLine() && start == stop:
+			h.Blank = h.Line // RFC 9112 section 2.2: an empty line before the request line is ignored
+		case !h.HasRequestLine():
 			err = h.scanRequestLine(start, stop)
 		case start == stop:
-			h.Raw = buf[:h.line]
-			return h.line, h.checkFraming()
+			h.Raw = buf[:h.Line]
+			return h.Line, h.checkFraming()
 		default:
 			err = h.scanField(start, stop, idHeader)
 		}
@@ -72,7 +72,7 @@ func (h *Request) scanPartial(buf []byte) error {
 		}
 	}
 	h.scanned = len(buf)
-	if h.scanned > h.line && buf[h.scanned-1] == '\r' {
+	if h.scanned > h.Line && buf[h.scanned-1] == '\r' {
 		h.scanned--
 	}
 	return nil

@@ -1,4 +1,4 @@
-package proxy
+package http1
 
 import (
 	"bytes"
@@ -195,7 +195,7 @@ func TestResponseMeaning(t *testing.T) {
 // TestManyFoldedLines holds that folds, and names in Connection, do not make a large head quadratic. Were it so, the
 // test would take minutes.
 func TestManyFoldedLines(t *testing.T) {
-	const size = 1 * miB
+	const size = 1 << 20
 	for _, tt := range []struct{ name, head, part string }{
 		{"of white space", "A: b\n", " \n"},
 		{"of white space, below nothing", "A:\n", " \r\n"},
