@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"whsentry/proxy/http1"
 )
 
 // accessLog writes one line an exchange.
@@ -113,12 +115,12 @@ func (l *accessLog) logJSON(ex *exchange, at time.Time, took time.Duration) {
 func (ex *exchange) appendURL(dst []byte, mode string) []byte {
 	authority, path, https := ex.authority, ex.path, ex.tls
 	if authority == nil {
-		raw := ex.head.target
-		t, f := parseTarget(raw)
-		if f != nil {
+		raw := ex.head.Target
+		t, err := http1.ParseTarget(raw)
+		if err != nil {
 			return appendRawTarget(dst, raw, mode)
 		}
-		authority, path, https = t.authority.raw, t.path, t.https
+		authority, path, https = t.Authority.Raw, t.Path, t.HTTPS
 	}
 	if ex.connect {
 		return append(dst, authority...)
@@ -134,7 +136,7 @@ func (ex *exchange) appendURL(dst []byte, mode string) []byte {
 // appendRawTarget appends a target that could not be taken apart, without what is, or was meant to be, user
 // information: a password may hold a slash or a question mark that was not escaped.
 func appendRawTarget(dst, target []byte, mode string) []byte {
-	rest, scheme := target, schemeEnd(target)+1
+	rest, scheme := target, http1.SchemeEnd(target)+1
 	absolute := bytes.HasPrefix(target[scheme:], []byte("//"))
 	if mode == URLHost {
 		return appendRawHost(dst, target, scheme, absolute && scheme > 0)
@@ -148,7 +150,7 @@ func appendRawTarget(dst, target []byte, mode string) []byte {
 	if end < 0 {
 		end = len(rest)
 	}
-	_, reject := parseAuthority(rest[:end])
+	_, reject := http1.ParseAuthority(rest[:end])
 	at := bytes.LastIndexByte(rest[:end], '@')
 	if at < 0 && (!absolute || reject != "") {
 		at = bytes.LastIndexByte(rest, '@')
@@ -166,7 +168,7 @@ func appendRawHost(dst, target []byte, scheme int, absolute bool) []byte {
 		host = host[:end]
 	}
 	host = host[bytes.LastIndexByte(host, '@')+1:]
-	if _, reject := parseAuthority(host); reject != "" {
+	if _, reject := http1.ParseAuthority(host); reject != "" {
 		return dst
 	}
 	return append(append(dst, target[:scheme+2]...), host...)
@@ -196,7 +198,7 @@ func orDash(b []byte) []byte {
 func appendEscaped(dst, b []byte) []byte {
 	written := 0
 	for i, c := range b {
-		if byteClass[c]&wordByte == 0 {
+		if !isWordByte(c) {
 			dst = appendHexByte(append(dst, b[written:i]...), c)
 			written = i + 1
 		}
@@ -207,7 +209,7 @@ func appendEscaped(dst, b []byte) []byte {
 // requestID returns the id that the client gave, or a random one (a version 4 UUID, RFC 9562). It is no secret, so
 // that a fast generator is good enough.
 func (ex *exchange) requestID() []byte {
-	if id := ex.head.id.of(ex.head.raw); len(id) > 0 {
+	if id := ex.head.ID.Of(ex.head.Raw); len(id) > 0 {
 		return id
 	}
 	var u [16]byte
@@ -226,3 +228,6 @@ func (ex *exchange) requestID() []byte {
 	}
 	return b
 }
+
+// isWordByte reports whether c stands for itself in a line: ! to ~ but for the backslash.
+func isWordByte(c byte) bool { return '!' <= c && c <= '~' && c != '\\' }

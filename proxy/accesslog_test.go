@@ -11,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/rs/zerolog"
+
+	"whsentry/proxy/http1"
 )
 
 // logged is what comes from outside into a line of the access log.
@@ -23,12 +25,12 @@ func exchangeOf(in logged, mode string) *exchange {
 	cfg.AccessLog.URL = mode
 	ex := acquireExchange()
 	ex.begin(&client{addr: "10.0.0.7:51324", proxy: proxyWith(&cfg)})
-	ex.head.raw = []byte(in.id + in.method + in.target)
+	ex.head.Raw = []byte(in.id + in.method + in.target)
 	a, b := int32(len(in.id)), int32(len(in.id)+len(in.method))
-	ex.head.id, ex.head.method, ex.head.target = span{0, a}, span{a, b}, span{b, int32(len(ex.head.raw))}
+	ex.head.ID, ex.head.Method, ex.head.Target = http1.Span{To: a}, http1.Span{From: a, To: b}, http1.Span{From: b, To: int32(len(ex.head.Raw))}
 	ex.status = 200
-	if t, f := parseTarget([]byte(in.target)); f == nil {
-		ex.authority, ex.path, ex.tls = t.authority.raw, t.path, t.https
+	if t, f := http1.ParseTarget([]byte(in.target)); f == nil {
+		ex.authority, ex.path, ex.tls = t.Authority.Raw, t.Path, t.HTTPS
 	}
 	return ex
 }

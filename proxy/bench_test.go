@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"whsentry/proxy/http1"
 )
 
 // What a request of the benchmarks is made of: a webhook as a large sender of them posts it, through the client of a
@@ -118,10 +120,10 @@ func benchExchange(t testing.TB) (func(), int) {
 
 func benchRequestScan(t testing.TB) (func(), int) {
 	raw := []byte(benchRequest)
-	var h requestHead
+	var h http1.Request
 	return func() {
-		h.reset()
-		if n, f := h.scan(raw, "request-id"); n != len(raw) || f != nil {
+		h.Reset()
+		if n, f := h.Scan(raw, "request-id"); n != len(raw) || f != nil {
 			t.Fatalf("got %d, %v; want %d", n, f, len(raw))
 		}
 	}, len(raw)
@@ -129,26 +131,26 @@ func benchRequestScan(t testing.TB) (func(), int) {
 
 func benchTarget(t testing.TB) (func(), int) {
 	h := &exchangeFor(t, benchRequest).head
-	raw := h.target.of(h.raw)
+	raw := h.Target.Of(h.Raw)
 	return func() {
-		target, f := parseTarget(raw)
+		target, f := http1.ParseTarget(raw)
 		if f == nil {
-			f = h.checkHost()
+			f = h.CheckHost()
 		}
-		if f != nil || len(target.path) == 0 {
-			t.Fatalf("got %q, %v; want a path", target.path, f)
+		if f != nil || len(target.Path) == 0 {
+			t.Fatalf("got %q, %v; want a path", target.Path, f)
 		}
 	}, len(raw)
 }
 
 func benchPoolKey(t testing.TB) (func(), int) {
-	target, f := parseTarget([]byte("https://hooks.shop.example:8443/"))
+	target, f := http1.ParseTarget([]byte("https://hooks.shop.example:8443/"))
 	if f != nil {
 		t.Fatal(f)
 	}
 	var a address
 	return func() {
-		a.set(&target.authority, true)
+		a.set(&target.Authority, true)
 		if len(a.key) != len("hooks.shop.example:8443") {
 			t.Fatalf("got %q", a.key)
 		}
@@ -200,10 +202,10 @@ func onlyDestination(t testing.TB, p *pool) string {
 
 func benchResponseScan(t testing.TB) (func(), int) {
 	raw := []byte(benchResponse)
-	var r responseHead
+	var r http1.Response
 	return func() {
-		r.reset()
-		if n, f := r.scan(raw); n != len(raw) || f != nil {
+		r.Reset()
+		if n, f := r.Scan(raw); n != len(raw) || f != nil {
 			t.Fatalf("got %d, %v; want %d", n, f, len(raw))
 		}
 	}, len(raw)
@@ -211,28 +213,28 @@ func benchResponseScan(t testing.TB) (func(), int) {
 
 func benchResponseRewrite(t testing.TB) (func(), int) {
 	ex := exchangeFor(t, benchRequest)
-	ex.resp.reset()
-	if _, f := ex.resp.scan([]byte(benchResponse)); f != nil {
+	ex.resp.Reset()
+	if _, f := ex.resp.Scan([]byte(benchResponse)); f != nil {
 		t.Fatal(f)
 	}
-	return func() { ex.out = ex.appendResponseHead(ex.out[:0], &ex.resp, framingLength, 15) }, len(benchResponse)
+	return func() { ex.out = ex.appendResponseHead(ex.out[:0], &ex.resp, http1.ByLength, 15) }, len(benchResponse)
 }
 
 func benchChunks(t testing.TB, size, count int) (func(), int) {
 	chunk := fmt.Sprintf("%x\r\n%s\r\n", size, strings.Repeat("a", size))
 	raw := []byte(strings.Repeat(chunk, count) + "0\r\n\r\n")
-	var d chunkDecoder
+	var d http1.Chunks
 	return func() {
-		d.reset(64 * kiB)
+		d.Reset(64 * kiB)
 		got := 0
 		for rest := raw; len(rest) > 0; {
-			data, n, err := d.next(rest)
+			data, n, err := d.Next(rest)
 			if err != nil {
 				t.Fatal(err)
 			}
 			got, rest = got+len(data), rest[n:]
 		}
-		if got != size*count || !d.done() {
+		if got != size*count || !d.Done() {
 			t.Fatalf("got %d bytes; want %d", got, size*count)
 		}
 	}, len(raw)

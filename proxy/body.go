@@ -5,6 +5,8 @@ import (
 	"math/bits"
 	"sync"
 	"sync/atomic"
+
+	"whsentry/proxy/http1"
 )
 
 // budget is the memory that request bodies may take over all clients.
@@ -33,7 +35,7 @@ func (b *budget) give(held *int64) {
 
 // checkLength refuses a body that is too large by its own Content-Length, before any of it is read.
 func (ex *exchange) checkLength() *failure {
-	if !ex.head.chunked && ex.head.contentLength > ex.run.cfg.MaxRequestBodySize {
+	if !ex.head.Chunked && ex.head.ContentLength > ex.run.cfg.MaxRequestBodySize {
 		return ex.largeBody()
 	}
 	return nil
@@ -58,10 +60,10 @@ func (ex *exchange) reserve(n int) *failure {
 // takeBody reads the body into memory of its own, which grows with what has come, so that nothing else is held while
 // the destination is waited for. Each byte that comes gives the client another clientTimeout.
 func (ex *exchange) takeBody() (f *failure) {
-	if ex.head.chunked {
+	if ex.head.Chunked {
 		f = ex.takeChunked()
 	} else {
-		f = ex.takeLength(int(ex.head.contentLength))
+		f = ex.takeLength(int(ex.head.ContentLength))
 	}
 	ex.client.settleInput()
 	return f
@@ -108,10 +110,10 @@ func (ex *exchange) keepBody(data []byte) *failure {
 // takeChunked reads a chunked body and takes its coding off.
 func (ex *exchange) takeChunked() *failure {
 	c := ex.client
-	ex.chunks.reset(ex.run.cfg.MaxHeaderSize)
+	ex.chunks.Reset(ex.run.cfg.MaxHeaderSize)
 	for {
-		for c.waiting() > 0 && !ex.chunks.done() {
-			data, n, err := ex.chunks.next(c.in.unused())
+		for c.waiting() > 0 && !ex.chunks.Done() {
+			data, n, err := ex.chunks.Next(c.in.unused())
 			c.in.skip(n)
 			if err != nil {
 				return ex.chunkFailure(err)
@@ -123,7 +125,7 @@ func (ex *exchange) takeChunked() *failure {
 				return f
 			}
 		}
-		if ex.chunks.done() {
+		if ex.chunks.Done() {
 			return nil
 		}
 		c.makeRoom(len(ex.body))
@@ -137,7 +139,7 @@ func (ex *exchange) takeChunked() *failure {
 }
 
 func (ex *exchange) chunkFailure(err error) *failure {
-	if errors.Is(err, errTrailerLarge) {
+	if errors.Is(err, http1.ErrTrailersTooLarge) {
 		return largeHeadf("trailer section larger than %d bytes", ex.run.cfg.MaxHeaderSize)
 	}
 	return malformedf("%s", err)

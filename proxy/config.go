@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"whsentry/proxy/http1"
 )
 
 // Config is what an operator may change about the proxy. Its keys are those of the configuration file.
@@ -257,10 +259,10 @@ func (c *Config) validateConnect() error {
 // validateHeaders keeps out what would break the head of every request that the proxy sends or reads.
 func (c *Config) validateHeaders() error {
 	const text = "the text of a header, without control characters or spaces around it"
-	if ua := c.UserAgent; !isValue([]byte(ua)) || strings.Trim(ua, " \t") != ua {
+	if ua := c.UserAgent; !http1.IsValue([]byte(ua)) || strings.Trim(ua, " \t") != ua {
 		return invalid("userAgent", ua, "not what a header may hold", text)
 	}
-	if name := c.RequestIDHeader; name != "" && !isToken([]byte(name)) {
+	if name := c.RequestIDHeader; name != "" && !http1.IsToken([]byte(name)) {
 		return invalid("requestIDHeader", name, "not a header's name", "letters, digits and hyphens")
 	}
 	for _, secret := range []string{"authorization", "proxy-authorization", "cookie"} {
@@ -292,7 +294,7 @@ func validateAddress(key, address string) error {
 	if _, err := netip.ParseAddr(host); err == nil || host == "" {
 		return nil
 	}
-	if reject := rejectName([]byte(host)); reject != "" {
+	if reject := http1.RejectName([]byte(host)); reject != "" {
 		return invalid(key, address, reject, want)
 	}
 	return nil

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"whsentry/proxy/http1"
 )
 
 const (
@@ -27,8 +29,8 @@ type exchange struct {
 
 	out  []byte // what is being sent, either way
 	up   buffer // from the destination
-	head requestHead
-	resp responseHead
+	head http1.Request
+	resp http1.Response
 
 	// Where the request goes; authority and path are parts of the head.
 	authority []byte
@@ -41,7 +43,7 @@ type exchange struct {
 	body     []byte // the request's, in full: a part of memory
 	memory   *bodyMemory
 	reserved int64 // of maxBufferedBytes
-	chunks   chunkDecoder
+	chunks   http1.Chunks
 	stash    []byte // a response's body while it is read whole
 
 	rest      []byte // of the request's body: not yet sent
@@ -95,7 +97,7 @@ func (ex *exchange) release() {
 // begin prepares the exchange for the request that c has sent.
 func (ex *exchange) begin(c *client) {
 	ex.client, ex.run, ex.start, ex.at = c, c.proxy.run.Load(), c.start, now()
-	ex.head.reset()
+	ex.head.Reset()
 	for i := range ex.phases {
 		ex.phases[i] = -1
 	}
@@ -108,9 +110,9 @@ func (ex *exchange) clear() {
 	ex.out, ex.line, ex.url = keepBuffer(ex.out), keepBuffer(ex.line), keepBuffer(ex.url)
 	ex.dropBody()
 	ex.stash = keepBuffer(ex.stash)
-	ex.head.fields, ex.resp.fields = keepFields(ex.head.fields), keepFields(ex.resp.fields)
-	ex.head.reset()
-	ex.resp.reset()
+	ex.head.Fields, ex.resp.Fields = keepFields(ex.head.Fields), keepFields(ex.resp.Fields)
+	ex.head.Reset()
+	ex.resp.Reset()
 	ex.authority, ex.path = nil, nil
 	ex.tls, ex.connect, ex.alias = false, false, ""
 	ex.sendFailure = nil
@@ -128,14 +130,14 @@ func keepBuffer(b []byte) []byte {
 	return b[:0]
 }
 
-func keepFields(f []field) []field {
+func keepFields(f []http1.Field) []http1.Field {
 	if cap(f) > 1024 {
 		return nil
 	}
 	return f[:0]
 }
 
-func (ex *exchange) method() []byte { return ex.head.method }
+func (ex *exchange) method() []byte { return ex.head.Method }
 
 // buffer holds bytes that were read and not yet used.
 type buffer struct {

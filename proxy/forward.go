@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"whsentry/ca"
+	"whsentry/proxy/http1"
 )
 
 // forward sends the request to its destination and passes the answer on.
@@ -108,7 +109,7 @@ func (ex *exchange) stepAsk(fd uintptr) (done bool) {
 // arrive twice (RFC 9110 section 9.2.2).
 func (ex *exchange) repeatable(sent int) bool {
 	u := ex.held
-	if !ex.reused || u.killed.Load() != 0 || ex.up.len() > 0 || ex.resp.status != 0 || ex.interims > 0 {
+	if !ex.reused || u.killed.Load() != 0 || ex.up.len() > 0 || ex.resp.Status != 0 || ex.interims > 0 {
 		return false
 	}
 	if sent == 0 {
@@ -129,7 +130,7 @@ const writePiece = 64 * kiB
 // answer is waited for. sent is how many bytes the system took.
 func (ex *exchange) send() (sent int, f *failure) {
 	head, body := ex.appendRequestHead(ex.out[:0], len(ex.body)), ex.body
-	ex.resp.reset()
+	ex.resp.Reset()
 	ex.up.clear()
 	ex.interims, ex.rest, ex.broken, ex.torn, ex.sentAt = 0, nil, false, false, ex.at
 	if len(body) <= copyLimit {
@@ -247,15 +248,15 @@ func (ex *exchange) read(p []byte) (int, error) {
 func (ex *exchange) receiveHead() *failure {
 	limit := int(ex.run.cfg.MaxHeaderSize)
 	for {
-		n, f := ex.resp.scan(ex.up.unused())
-		if f != nil {
-			return f
+		n, err := ex.resp.Scan(ex.up.unused())
+		if err != nil {
+			return messageFailure(err)
 		}
 		if ex.headSize(n) > limit {
 			return failf(reasonBadResponse, "response head larger than %d bytes", limit)
 		}
 		if n > 0 {
-			if !ex.resp.interim() {
+			if !ex.resp.Interim() {
 				ex.up.skip(n)
 				ex.bodyStart = ex.up.from
 				return nil
@@ -277,7 +278,7 @@ func (ex *exchange) headSize(n int) int {
 	if n == 0 {
 		n = ex.up.len() + 1
 	}
-	if ex.resp.status > 0 && ex.resp.interim() {
+	if ex.resp.Status > 0 && ex.resp.Interim() {
 		n += ex.interims
 	}
 	return n
@@ -287,9 +288,9 @@ func (ex *exchange) headSize(n int) int {
 // own to give, for it has read the body already.
 func (ex *exchange) passInterim(n int) *failure {
 	ex.interims += n
-	if ex.resp.status != 100 && !ex.head.http10 {
+	if ex.resp.Status != 100 && !ex.head.HTTP10 {
 		ex.held.due.Store(never) // while the client takes it
-		ex.out = ex.appendResponseHead(ex.out[:0], &ex.resp, framingNone, 0)
+		ex.out = ex.appendResponseHead(ex.out[:0], &ex.resp, http1.NoBody, 0)
 		if err := ex.client.write(ex.out); err != nil {
 			return clientGone()
 		}
@@ -298,9 +299,9 @@ func (ex *exchange) passInterim(n int) *failure {
 	}
 	ex.up.skip(n)
 	ex.up.restart()
-	untidy := ex.resp.untidy
-	ex.resp.reset()
-	ex.resp.untidy = untidy // it is about the connection too
+	untidy := ex.resp.Untidy
+	ex.resp.Reset()
+	ex.resp.Untidy = untidy // it is about the connection too
 	return nil
 }
 

@@ -10,6 +10,8 @@ import (
 	"runtime/debug"
 	"syscall"
 	"time"
+
+	"whsentry/proxy/http1"
 )
 
 // The client is the net.Conn that fasthttp serves. Its Read is the gate: it hands fasthttp one whole head at a time,
@@ -89,15 +91,16 @@ func (c *client) awaitHead() bool {
 	c.enter(clientReading)
 	cfg := c.proxy.run.Load().cfg
 	c.limitFrom(c.start, cfg.ClientTimeout)
-	var g headGate
+	var g http1.Gate
+	g.Reset(int(cfg.MaxHeaderSize))
 	for {
-		n, f := g.scan(c.in.unused(), int(cfg.MaxHeaderSize))
-		if f != nil {
-			c.refuse(f, true)
+		n, err := g.Scan(c.in.unused())
+		if err != nil {
+			c.refuse(messageFailure(err), true)
 			return false
 		}
 		if n > 0 {
-			c.head = c.in.unused()[g.blank:n]
+			c.head = c.in.unused()[g.Blank():n]
 			c.in.skip(n)
 			return true
 		}
@@ -105,7 +108,7 @@ func (c *client) awaitHead() bool {
 			c.in.grow(2 * c.in.len())
 		}
 		if err := c.fill(); err != nil {
-			if g.blank < c.in.len() { // empty lines are no request: the client rested
+			if !g.IsAtStart(c.in.unused()) { // empty lines are no request: the client rested
 				c.refuse(asFailure(err), true)
 			}
 			return false

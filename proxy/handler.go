@@ -8,6 +8,8 @@ import (
 	"runtime/debug"
 	"slices"
 	"time"
+
+	"whsentry/proxy/http1"
 )
 
 // serve carries out the request whose head has come. Whatever happens, it ends in finish.
@@ -31,7 +33,7 @@ func (ex *exchange) carryOut(m message) (goesOn bool) {
 			goesOn = ex.finish(f)
 		}
 	}()
-	f := ex.head.scan(m, ex.run.idHeader)
+	f := ex.scan(m)
 	if f == nil {
 		f = ex.route()
 	}
@@ -51,6 +53,23 @@ func (ex *exchange) carryOut(m message) (goesOn bool) {
 	return ex.finish(f)
 }
 
+// message is a request's head as it comes from fasthttp.
+type message struct {
+	method, target, version []byte
+	fields                  []byte // the lines of the fields, as they were sent
+	refused                 []byte // the whole head, where fasthttp has refused it
+}
+
+// scan makes the one strict pass over the fields. What fasthttp has made of them is not looked at.
+func (ex *exchange) scan(m message) *failure {
+	h := &ex.head
+	if m.refused != nil {
+		return messageFailure(h.Scan(m.refused, ex.run.idHeader))
+	}
+	h.Method, h.Target, h.HTTP10 = m.method, m.target, string(m.version) == "HTTP/1.0"
+	return messageFailure(h.ScanFields(m.fields, ex.run.idHeader))
+}
+
 // refuse ends a connection that did not get as far as a whole head: it counts and logs what there is of one, and tells
 // the client where that can read it.
 func (c *client) refuse(f *failure, readable bool) {
@@ -58,7 +77,7 @@ func (c *client) refuse(f *failure, readable bool) {
 	defer ex.release()
 	ex.begin(c)
 	if whole := bytes.LastIndexByte(c.unused(), '\n') + 1; whole > 0 {
-		ex.head.scan(splitHead(bytes.TrimLeft(c.unused()[:whole], "\r\n")), ex.run.idHeader)
+		ex.head.Scan(bytes.TrimLeft(c.unused()[:whole], "\r\n"), ex.run.idHeader)
 	}
 	if !readable {
 		ex.begun, ex.status = true, f.status
@@ -71,7 +90,7 @@ func (c *client) refuse(f *failure, readable bool) {
 // 1013 and 1010, in this order.
 func (ex *exchange) route() *failure {
 	h := &ex.head
-	ex.keep = h.keepsAlive() && !ex.client.final
+	ex.keep = h.KeepsAlive() && !ex.client.final
 	if within := ex.client.within; within != nil {
 		return ex.routeWithin(within)
 	}
@@ -79,18 +98,19 @@ func (ex *exchange) route() *failure {
 		ex.connect = true
 		return ex.routeConnect()
 	}
-	t, f := parseTarget(h.target)
+	t, err := http1.ParseTarget(h.Target)
+	f := messageFailure(err)
 	if f == nil || f.reason == reasonScheme {
-		if reject := h.checkHost(); reject != nil {
-			f = reject
+		if reject := h.CheckHost(); reject != nil {
+			f = messageFailure(reject)
 		}
 	}
 	if f != nil {
 		return f
 	}
-	ex.authority, ex.path = t.authority.raw, t.path
-	ex.tls = t.https || h.tls
-	ex.address.set(&t.authority, ex.tls)
+	ex.authority, ex.path = t.Authority.Raw, t.Path
+	ex.tls = t.HTTPS || h.TLS
+	ex.address.set(&t.Authority, ex.tls)
 	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
 		return connectFailure(err, "", 0)
 	}
@@ -100,13 +120,13 @@ func (ex *exchange) route() *failure {
 // chooseCertificate finds the client certificate that the request asks for, which matters over TLS only.
 func (ex *exchange) chooseCertificate() *failure {
 	h := &ex.head
-	if !ex.tls && !ex.connect || h.aliases == 0 && ex.alias == "" {
+	if !ex.tls && !ex.connect || h.Aliases == 0 && ex.alias == "" {
 		return nil
 	}
-	if h.aliases > 0 {
-		ex.alias = string(h.alias.of(h.raw))
+	if h.Aliases > 0 {
+		ex.alias = string(h.Alias.Of(h.Raw))
 	}
-	if h.aliases > 1 {
+	if h.Aliases > 1 {
 		return failf(reasonUnknownAlias, "more than one X-WhSentry-ClientCert")
 	}
 	if !ex.run.ca.HasAlias(ex.alias) {
@@ -118,17 +138,17 @@ func (ex *exchange) chooseCertificate() *failure {
 // routeConnect is route for CONNECT.
 func (ex *exchange) routeConnect() *failure {
 	h := &ex.head
-	if h.chunked || h.contentLength > 0 {
+	if h.Chunked || h.ContentLength > 0 {
 		return malformedf("it is a CONNECT with a body")
 	}
-	a, f := connectAuthority(h.target)
-	if f == nil {
-		f = h.checkHost()
+	a, err := http1.ParseConnectTarget(h.Target)
+	if err == nil {
+		err = h.CheckHost()
 	}
-	if f != nil {
-		return f
+	if err != nil {
+		return messageFailure(err)
 	}
-	ex.authority = a.raw
+	ex.authority = a.Raw
 	ex.address.set(&a, false)
 	cfg := ex.run.cfg
 	if cfg.ConnectMode == ConnectDeny {
@@ -160,7 +180,7 @@ func (c *client) overloaded() *failure {
 // waits for a 100 gets its refusal in place of it.
 func (ex *exchange) readBody(refused *failure) *failure {
 	h := &ex.head
-	if refused != nil && refused.fatal || !h.chunked && h.contentLength <= 0 {
+	if refused != nil && refused.fatal || !h.Chunked && h.ContentLength <= 0 {
 		return refused
 	}
 	f := ex.checkLength()
@@ -168,7 +188,7 @@ func (ex *exchange) readBody(refused *failure) *failure {
 		refused = ex.judge()
 		if refused == nil {
 			f = asFailure(ex.client.write([]byte("HTTP/1.1 100 Continue\r\n\r\n")))
-			h.expect = false
+			h.Expect = false
 		}
 	}
 	if refused != nil && (f != nil || ex.awaitsContinue()) {
@@ -192,7 +212,7 @@ func (ex *exchange) readBody(refused *failure) *failure {
 // awaitsContinue reports whether the client waits for an interim answer before it sends the body (RFC 9110 section
 // 10.1.1). One that has sent some of it does not.
 func (ex *exchange) awaitsContinue() bool {
-	return ex.head.expect && !ex.head.http10 && ex.client.waiting() == 0
+	return ex.head.Expect && !ex.head.HTTP10 && ex.client.waiting() == 0
 }
 
 // judge looks the destination up and judges it, without contacting it.
@@ -264,7 +284,7 @@ func (ex *exchange) lingers(f *failure) bool {
 // fail answers the client for the destination, unless the destination's answer has begun: then it is cut.
 func (ex *exchange) fail(f *failure) {
 	c := ex.client
-	if f.status == statusClientGone && !ex.begun && ex.head.method == nil && ex.client.waiting() == 0 {
+	if f.status == statusClientGone && !ex.begun && ex.head.Method == nil && ex.client.waiting() == 0 {
 		return // it sent nothing
 	}
 	ex.reason, ex.reasonText = f.reason, f.text
@@ -285,7 +305,7 @@ func (ex *exchange) fail(f *failure) {
 	connection := ""
 	if !ex.keep {
 		connection = "close"
-	} else if ex.head.http10 {
+	} else if ex.head.HTTP10 {
 		connection = "keep-alive"
 	}
 	answer, body := appendAnswer(ex.out[:0], f, time.Now(), string(ex.method()), connection)

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"os"
+
+	"whsentry/proxy/http1"
 )
 
 // interception is what a CONNECT that is intercepted has fixed for the requests inside.
@@ -35,7 +37,7 @@ func (ex *exchange) intercept(refused *failure) *failure {
 		return clientGone()
 	}
 	within := &interception{authority: bytes.Clone(ex.authority), alias: ex.alias}
-	host, _ := parseAuthority(within.authority)
+	host, _ := http1.ParseAuthority(within.authority)
 	within.address.set(&host, true)
 	early := c.takeEarly()
 	if c.startTLS(cfg, early) != nil {
@@ -119,7 +121,7 @@ func (ex *exchange) routeWithin(within *interception) *failure {
 	}
 	ex.tls = true
 	ex.authority = within.authority
-	raw := h.target
+	raw := h.Target
 	switch {
 	case bytes.IndexByte(raw, '#') >= 0:
 		return failf(reasonMalformed, "malformed request: its URI has a fragment")
@@ -127,20 +129,20 @@ func (ex *exchange) routeWithin(within *interception) *failure {
 		ex.path = raw
 	case string(raw) == "*" && string(ex.method()) == "OPTIONS":
 	default:
-		t, f := parseTarget(raw)
-		if f != nil {
-			return f
+		t, err := http1.ParseTarget(raw)
+		if err != nil {
+			return messageFailure(err)
 		}
-		if !t.https || !within.matches(&t.authority) {
+		if !t.HTTPS || !within.matches(&t.Authority) {
 			return failf(reasonMalformed, "malformed request: its URI is not for %s", within.authority)
 		}
-		ex.authority, ex.path = t.authority.raw, t.path
+		ex.authority, ex.path = t.Authority.Raw, t.Path
 	}
-	if f := h.checkHost(); f != nil {
-		return f
+	if err := h.CheckHost(); err != nil {
+		return messageFailure(err)
 	}
-	if host := h.host.of(h.raw); len(host) > 0 {
-		a, _ := parseAuthority(host)
+	if host := h.Host.Of(h.Raw); len(host) > 0 {
+		a, _ := http1.ParseAuthority(host)
 		if !within.matches(&a) {
 			return failf(reasonMalformed, "malformed request: its Host is not %s", within.authority)
 		}
@@ -155,7 +157,7 @@ func (ex *exchange) routeWithin(within *interception) *failure {
 }
 
 // matches reports whether a is the CONNECT's host and port, whose default is that of https.
-func (w *interception) matches(a *authority) bool {
+func (w *interception) matches(a *http1.Authority) bool {
 	var other address
 	other.set(a, true)
 	return bytes.Equal(other.key, w.address.key)

@@ -15,6 +15,7 @@ import (
 
 	"whsentry/ca"
 	"whsentry/guard"
+	"whsentry/proxy/http1"
 )
 
 // reason is why the proxy itself answered: the number that clients, logs and metrics show.
@@ -96,6 +97,28 @@ func malformedf(format string, args ...any) *failure {
 // badResponsef is an answer of the destination that cannot be passed on.
 func badResponsef(format string, args ...any) *failure {
 	return failf(reasonBadResponse, "malformed response: "+format, args...)
+}
+
+// messageFailure is what the client is told of an error of a message's own; nil where err is nil.
+func messageFailure(err error) *failure {
+	var e *http1.Error
+	switch {
+	case err == nil:
+		return nil
+	case !errors.As(err, &e):
+		return failf(reasonInternal, "internal error: %v", err)
+	}
+	f := failf(reasonMalformed, "%s", e.Text)
+	switch e.Kind {
+	case http1.BadScheme:
+		f = failf(reasonScheme, "%s", e.Text)
+	case http1.BadResponse:
+		f = failf(reasonBadResponse, "%s", e.Text)
+	case http1.TooLarge:
+		f = largeHeadf("%s", e.Text)
+	}
+	f.fatal = e.Kind == http1.Malformed || e.Kind == http1.TooLarge
+	return f
 }
 
 // largeHeadf is a request head, or a trailer section, over the limit: 431 where a body's would be 413.

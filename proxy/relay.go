@@ -5,16 +5,8 @@ import (
 	"io"
 	"math"
 	"strconv"
-)
 
-// framing says how the client finds the end of the body that it is sent.
-type framing uint8
-
-const (
-	framingNone    framing = iota // there is no body
-	framingLength                 // Content-Length
-	framingChunked                // Transfer-Encoding: chunked
-	framingClose                  // the end of the connection; for HTTP/1.0 only
+	"whsentry/proxy/http1"
 )
 
 // wholeLimit is up to which size a response's body is read whole before any of it is passed on, in bytes: what goes
@@ -37,16 +29,16 @@ type responseBody struct {
 func (ex *exchange) passBody() *failure {
 	r := &ex.resp
 	isHead := string(ex.method()) == "HEAD"
-	if r.bodiless(isHead) {
+	if r.Bodiless(isHead) {
 		return ex.passBodiless(isHead)
 	}
-	body := responseBody{ex: ex, left: r.contentLength, chunked: r.chunked}
+	body := responseBody{ex: ex, left: r.ContentLength, chunked: r.Chunked}
 	limit := ex.run.cfg.MaxResponseBodySize
 	if body.left > limit {
 		ex.drop(closeError)
 		return ex.largeResponse()
 	}
-	ex.chunks.reset(ex.run.cfg.MaxHeaderSize)
+	ex.chunks.Reset(ex.run.cfg.MaxHeaderSize)
 	if body.left <= wholeLimit {
 		first, f := ex.takeWhole(&body)
 		if f != nil {
@@ -56,7 +48,7 @@ func (ex *exchange) passBody() *failure {
 		}
 		if body.ended {
 			ex.settle(body.clean)
-			return ex.answer(framingLength, body.total, first)
+			return ex.answer(http1.ByLength, body.total, first)
 		}
 		return ex.stream(&body, first)
 	}
@@ -71,18 +63,18 @@ func (ex *exchange) largeResponse() *failure {
 // by it, later.
 func (ex *exchange) passBodiless(isHead bool) *failure {
 	r := &ex.resp
-	length, how := r.contentLength, framingNone
-	if length >= 0 && length < math.MaxInt64 && (isHead || r.status == 304) && r.status != 204 {
-		how = framingLength
+	length, how := r.ContentLength, http1.NoBody
+	if length >= 0 && length < math.MaxInt64 && (isHead || r.Status == 304) && r.Status != 204 {
+		how = http1.ByLength
 	}
-	ex.settle(r.status != 204 || length <= 0 && !r.chunked)
+	ex.settle(r.Status != 204 || length <= 0 && !r.Chunked)
 	return ex.answer(how, length, nil)
 }
 
 // settle ends the use of the connection after a whole response: it rests, if it is fit for another request.
 func (ex *exchange) settle(clean bool) {
 	u := ex.held
-	fit := clean && ex.resp.reusable() && ex.up.len() == 0 && !ex.unsent() && !ex.broken
+	fit := clean && ex.resp.Reusable() && ex.up.len() == 0 && !ex.unsent() && !ex.broken
 	ex.held = nil
 	if fit {
 		ex.client.proxy.pool.put(u, ex.at, ex.run.limits)
@@ -92,9 +84,9 @@ func (ex *exchange) settle(clean bool) {
 }
 
 // answer writes a response whose body is there in full.
-func (ex *exchange) answer(how framing, length int64, body []byte) *failure {
+func (ex *exchange) answer(how http1.Framing, length int64, body []byte) *failure {
 	ex.keep = ex.keep && !ex.client.proxy.stopping.Load()
-	ex.status = ex.resp.status
+	ex.status = ex.resp.Status
 	ex.out = ex.appendResponseHead(ex.out[:0], &ex.resp, how, length)
 	if err := ex.client.writeBuffers(ex, ex.out, body); err != nil {
 		ex.begun = true
@@ -128,9 +120,9 @@ func (ex *exchange) takeWhole(body *responseBody) (whole []byte, f *failure) {
 // stream passes a body on as it comes, after what has been read of it already.
 func (ex *exchange) stream(body *responseBody, first []byte) *failure {
 	how := ex.chooseFraming(body)
-	ex.keep = ex.keep && how != framingClose && !ex.client.proxy.stopping.Load()
-	ex.status = ex.resp.status
-	ex.out = ex.appendResponseHead(ex.out[:0], &ex.resp, how, ex.resp.contentLength)
+	ex.keep = ex.keep && how != http1.ByClose && !ex.client.proxy.stopping.Load()
+	ex.status = ex.resp.Status
+	ex.out = ex.appendResponseHead(ex.out[:0], &ex.resp, how, ex.resp.ContentLength)
 	ex.begun = true
 	f := ex.sendPiece(how, first, ex.out)
 	for f == nil && !body.ended {
@@ -142,7 +134,7 @@ func (ex *exchange) stream(body *responseBody, first []byte) *failure {
 			f = ex.sendPiece(how, data, nil)
 		}
 	}
-	if f == nil && how == framingChunked {
+	if f == nil && how == http1.ByChunks {
 		f = ex.toClient([]byte("0\r\n\r\n"))
 	}
 	if f != nil {
@@ -154,19 +146,19 @@ func (ex *exchange) stream(body *responseBody, first []byte) *failure {
 }
 
 // chooseFraming says how the client is told where a body of yet unknown end ends.
-func (ex *exchange) chooseFraming(body *responseBody) framing {
+func (ex *exchange) chooseFraming(body *responseBody) http1.Framing {
 	switch {
 	case body.left >= 0:
-		return framingLength
-	case ex.head.http10:
-		return framingClose
+		return http1.ByLength
+	case ex.head.HTTP10:
+		return http1.ByClose
 	}
-	return framingChunked
+	return http1.ByChunks
 }
 
 // sendPiece sends data to the client, after head where that is given. While the client takes it, the destination is
 // not idle by its own doing.
-func (ex *exchange) sendPiece(how framing, data, head []byte) *failure {
+func (ex *exchange) sendPiece(how http1.Framing, data, head []byte) *failure {
 	ex.held.due.Store(never)
 	if len(data) == 0 {
 		if head == nil {
@@ -174,7 +166,7 @@ func (ex *exchange) sendPiece(how framing, data, head []byte) *failure {
 		}
 		return ex.toClient(head)
 	}
-	if how != framingChunked {
+	if how != http1.ByChunks {
 		if err := ex.client.writeBuffers(ex, head, data); err != nil {
 			return clientGone()
 		}
@@ -204,14 +196,14 @@ func (ex *exchange) toClient(p []byte) *failure {
 
 // cut ends an answer that has begun and cannot be finished, so that the client can tell: by the missing bytes, or,
 // where it could not count them, by a reset.
-func (ex *exchange) cut(how framing, f *failure) *failure {
+func (ex *exchange) cut(how http1.Framing, f *failure) *failure {
 	f = ex.upstreamFailure(f)
 	why := closeError
 	if f.status == statusClientGone {
 		why = closeClient
 	}
 	ex.drop(why)
-	if ex.head.http10 || how == framingClose {
+	if ex.head.HTTP10 || how == http1.ByClose {
 		ex.client.reset()
 	}
 	return f
@@ -247,7 +239,7 @@ func (b *responseBody) decode() ([]byte, *failure) {
 		if err != nil {
 			return nil, badResponsef("%s", err)
 		}
-		b.ended = b.ex.chunks.done()
+		b.ended = b.ex.chunks.Done()
 		b.clean = b.ended
 		return data, nil
 	case b.left < 0:
@@ -268,8 +260,8 @@ func (b *responseBody) decode() ([]byte, *failure) {
 func (b *responseBody) dechunk() ([]byte, error) {
 	var data []byte
 	up := &b.ex.up
-	for b.wrong == nil && up.len() > 0 && !b.ex.chunks.done() {
-		piece, n, err := b.ex.chunks.next(up.unused())
+	for b.wrong == nil && up.len() > 0 && !b.ex.chunks.Done() {
+		piece, n, err := b.ex.chunks.Next(up.unused())
 		up.skip(n)
 		if err != nil {
 			b.wrong = err

@@ -1,4 +1,4 @@
-package proxy
+package http1
 
 import (
 	"bytes"
@@ -8,19 +8,19 @@ import (
 func TestClassify(t *testing.T) {
 	for _, tt := range []struct {
 		name string
-		want kind
+		want Kind
 	}{
-		{"Connection", kindConnection}, {"CONNECTION", kindConnection}, {"connection", kindConnection},
-		{"Keep-Alive", kindHopByHop}, {"TE", kindHopByHop}, {"te", kindHopByHop}, {"Trailer", kindHopByHop}, {"Upgrade", kindHopByHop},
-		{"Proxy-Authorization", kindHopByHop}, {"Proxy-Authenticate", kindHopByHop}, {"proxy-connection", kindHopByHop}, {"PROXY-", kindHopByHop},
-		{"X-WhSentry-TLS", kindSentry}, {"x-whsentry-reason", kindSentry}, {"X-WHSENTRY-", kindSentry},
-		{"Host", kindHost}, {"hOST", kindHost},
-		{"Content-Length", kindContentLength}, {"CONTENT-LENGTH", kindContentLength},
-		{"Transfer-Encoding", kindTransferEncoding}, {"transfer-encoding", kindTransferEncoding},
-		{"User-Agent", kindUserAgent}, {"Expect", kindExpect},
-		{"Trailers", kindOther}, {"T", kindOther}, {"Hosts", kindOther}, {"Proxy", kindOther}, {"X-WhSentry", kindOther},
-		{"Content_Length", kindOther}, {"Transfer_Encoding", kindOther}, {"Connections", kindOther}, {"Content-Length-", kindOther},
-		{"X-Proxy-A", kindOther}, {"Cookie", kindOther},
+		{"Connection", KindConnection}, {"CONNECTION", KindConnection}, {"connection", KindConnection},
+		{"Keep-Alive", KindHopByHop}, {"TE", KindHopByHop}, {"te", KindHopByHop}, {"Trailer", KindHopByHop}, {"Upgrade", KindHopByHop},
+		{"Proxy-Authorization", KindHopByHop}, {"Proxy-Authenticate", KindHopByHop}, {"proxy-connection", KindHopByHop}, {"PROXY-", KindHopByHop},
+		{"X-WhSentry-TLS", KindSentry}, {"x-whsentry-reason", KindSentry}, {"X-WHSENTRY-", KindSentry},
+		{"Host", KindHost}, {"hOST", KindHost},
+		{"Content-Length", KindContentLength}, {"CONTENT-LENGTH", KindContentLength},
+		{"Transfer-Encoding", KindTransferEncoding}, {"transfer-encoding", KindTransferEncoding},
+		{"User-Agent", KindUserAgent}, {"Expect", KindExpect},
+		{"Trailers", KindOther}, {"T", KindOther}, {"Hosts", KindOther}, {"Proxy", KindOther}, {"X-WhSentry", KindOther},
+		{"Content_Length", KindOther}, {"Transfer_Encoding", KindOther}, {"Connections", KindOther}, {"Content-Length-", KindOther},
+		{"X-Proxy-A", KindOther}, {"Cookie", KindOther},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := classify([]byte(tt.name)); got != tt.want {
@@ -70,14 +70,14 @@ func TestByteClasses(t *testing.T) {
 	for c := range 256 {
 		b := []byte{byte(c)}
 		control := c < ' ' && c != '\t' || c == 0x7f
-		if got := isValue(b); got == control {
+		if got := IsValue(b); got == control {
 			t.Errorf("0x%02x in a value: got %v; want %v", c, got, !control)
 		}
-		if got := isToken(b); got && (control || c >= 0x80 || c == ' ' || c == '\t' || c == ':' || c == '"' || c == '(' || c == '/' || c == '@' || c == '\\' || c == '{') {
+		if got := IsToken(b); got && (control || c >= 0x80 || c == ' ' || c == '\t' || c == ':' || c == '"' || c == '(' || c == '/' || c == '@' || c == '\\' || c == '{') {
 			t.Errorf("0x%02x in a token: got %v; want false", c, got)
 		}
 	}
-	if isToken(nil) {
+	if IsToken(nil) {
 		t.Error("got an empty token taken; want it refused")
 	}
 }
@@ -90,7 +90,7 @@ func TestIsValueAnywhere(t *testing.T) {
 				b := bytes.Repeat([]byte{filler}, 19)
 				b[at] = byte(c)
 				want := c >= ' ' && c != 0x7f || c == '\t'
-				if got := isValue(b); got != want {
+				if got := IsValue(b); got != want {
 					t.Errorf("0x%02x at %d among 0x%02x: got %v; want %v", c, at, filler, got, want)
 				}
 			}

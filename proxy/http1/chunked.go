@@ -1,20 +1,18 @@
-package proxy
-
-import "errors"
+package http1
 
 // What can be wrong with a chunked body.
 var (
-	errChunk        = errors.New("malformed chunked body")
-	errTrailer      = errors.New("malformed trailer section")
-	errTrailerLarge = errors.New("trailer section too large")
-	errExtensions   = errors.New("chunk extensions too large")
+	errChunk            = &Error{BadChunks, "malformed chunked body"}
+	errTrailer          = &Error{BadChunks, "malformed trailer section"}
+	ErrTrailersTooLarge = &Error{TooLarge, "trailer section too large"}
+	errExtensions       = &Error{BadChunks, "chunk extensions too large"}
 )
 
-// chunkDecoder takes the chunked transfer coding off (RFC 9112 section 7.1), strictly: CRLF alone ends a line, a
+// Chunks takes the chunked transfer coding off (RFC 9112 section 7.1), strictly: CRLF alone ends a line, a
 // size is hexadecimal digits and nothing else, white space is not skipped. Chunk extensions and trailers are
 // checked and dropped, and are bounded by limit, each over the whole body, so that nobody can keep the proxy
 // reading without sending a body.
-type chunkDecoder struct {
+type Chunks struct {
 	limit      int64 // of the extensions' bytes, and of the trailers', over the whole body
 	state      chunkState
 	left       int64 // of the chunk's data
@@ -42,14 +40,14 @@ const (
 	chunkDone
 )
 
-func (d *chunkDecoder) reset(limit int64) { *d = chunkDecoder{limit: limit} }
+func (d *Chunks) Reset(limit int64) { *d = Chunks{limit: limit} }
 
-// done reports whether the body has ended, its trailer section included.
-func (d *chunkDecoder) done() bool { return d.state == chunkDone }
+// Done reports whether the body has ended, its trailer section included.
+func (d *Chunks) Done() bool { return d.state == chunkDone }
 
-// next consumes the first n bytes of src and returns the data in them, a part of src. It is called until it has
+// Next consumes the first n bytes of src and returns the data in them, a part of src. It is called until it has
 // consumed all of src or done; data may be empty.
-func (d *chunkDecoder) next(src []byte) (data []byte, n int, err error) {
+func (d *Chunks) Next(src []byte) (data []byte, n int, err error) {
 	for n < len(src) && d.state != chunkDone {
 		if d.state == chunkData {
 			take := int(min(d.left, int64(len(src)-n)))
@@ -68,7 +66,7 @@ func (d *chunkDecoder) next(src []byte) (data []byte, n int, err error) {
 }
 
 // step takes one byte of what is around the data.
-func (d *chunkDecoder) step(c byte) error {
+func (d *Chunks) step(c byte) error {
 	switch d.state {
 	case chunkSize:
 		return d.stepSize(c)
@@ -98,7 +96,7 @@ func (d *chunkDecoder) step(c byte) error {
 	return nil
 }
 
-func (d *chunkDecoder) stepSize(c byte) error {
+func (d *Chunks) stepSize(c byte) error {
 	if digit := hexDigit(c); digit >= 0 {
 		if d.digits++; d.digits > 16 || d.left > 1<<58 {
 			return errChunk
@@ -120,7 +118,7 @@ func (d *chunkDecoder) stepSize(c byte) error {
 	return nil
 }
 
-func (d *chunkDecoder) stepExtension(c byte) error {
+func (d *Chunks) stepExtension(c byte) error {
 	if d.extensions++; d.extensions > d.limit {
 		return errExtensions
 	}
@@ -134,9 +132,9 @@ func (d *chunkDecoder) stepExtension(c byte) error {
 }
 
 // stepTrailer takes a byte of the trailer section, which is held to the rules of a head.
-func (d *chunkDecoder) stepTrailer(c byte) error {
+func (d *Chunks) stepTrailer(c byte) error {
 	if d.trailers++; d.trailers > d.limit {
-		return errTrailerLarge
+		return ErrTrailersTooLarge
 	}
 	switch d.state {
 	case trailerStart:
@@ -170,7 +168,7 @@ func (d *chunkDecoder) stepTrailer(c byte) error {
 }
 
 // stepTrailerName refuses, too, a trailer that would change the message's framing (RFC 9110 section 6.5.1).
-func (d *chunkDecoder) stepTrailerName(c byte) error {
+func (d *Chunks) stepTrailerName(c byte) error {
 	if c == ':' {
 		d.state = trailerValue
 		if d.nameLen == 0 {
@@ -180,7 +178,7 @@ func (d *chunkDecoder) stepTrailerName(c byte) error {
 			return nil
 		}
 		switch classify(d.name[:d.nameLen]) {
-		case kindContentLength, kindTransferEncoding, kindHost:
+		case KindContentLength, KindTransferEncoding, KindHost:
 			return errTrailer
 		}
 		return nil
@@ -189,7 +187,7 @@ func (d *chunkDecoder) stepTrailerName(c byte) error {
 		return errTrailer
 	}
 	if d.nameLen < len(d.name) {
-		d.name[d.nameLen] = toLower(c)
+		d.name[d.nameLen] = Lower(c)
 	}
 	d.nameLen++
 	return nil

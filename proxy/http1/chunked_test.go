@@ -1,4 +1,4 @@
-package proxy
+package http1
 
 import (
 	"errors"
@@ -16,12 +16,12 @@ type decoded struct {
 
 // decode feeds raw, cut at cuts, to a decoder whose limit is limit.
 func decode(raw string, limit int64, cuts ...int) decoded {
-	var d chunkDecoder
-	d.reset(limit)
+	var d Chunks
+	d.Reset(limit)
 	var got decoded
 	for _, cut := range append(cuts, len(raw)) {
-		for got.consumed < cut && !d.done() {
-			data, n, err := d.next([]byte(raw[got.consumed:cut]))
+		for got.consumed < cut && !d.Done() {
+			data, n, err := d.Next([]byte(raw[got.consumed:cut]))
 			got.data += string(data)
 			got.consumed += n
 			if err != nil {
@@ -30,7 +30,7 @@ func decode(raw string, limit int64, cuts ...int) decoded {
 			}
 		}
 	}
-	got.done = d.done()
+	got.done = d.Done()
 	return got
 }
 
@@ -107,8 +107,8 @@ var chunkTests = []struct {
 	{"extension over the limit", "1;" + strings.Repeat("a", 64) + "\r\nx", "", errExtensions, 0, false},
 	{"extensions over the limit together", strings.Repeat("1;aaaaaaa\r\nx\r\n", 9), "xxxxxxxx", errExtensions, 0, false},
 	{"trailers within the limit", "0\r\nA:" + strings.Repeat("a", 58) + "\r\n\r\n", "", nil, 0, false},
-	{"trailers over the limit", "0\r\nA:" + strings.Repeat("a", 59) + "\r\n\r\n", "", errTrailerLarge, 0, false},
-	{"trailers without end", "0\r\n" + strings.Repeat("A:b\r\n", 100), "", errTrailerLarge, 0, false},
+	{"trailers over the limit", "0\r\nA:" + strings.Repeat("a", 59) + "\r\n\r\n", "", ErrTrailersTooLarge, 0, false},
+	{"trailers without end", "0\r\n" + strings.Repeat("A:b\r\n", 100), "", ErrTrailersTooLarge, 0, false},
 }
 
 func TestChunkDecoder(t *testing.T) {

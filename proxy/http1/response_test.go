@@ -1,4 +1,4 @@
-package proxy
+package http1
 
 import (
 	"bytes"
@@ -8,15 +8,15 @@ import (
 
 // scanResponse scans raw as it grows to each of cuts and then to the whole, each time in other memory, as a buffer
 // that grows does it: what was tidied stays tidied.
-func scanResponse(raw string, cuts ...int) (*responseHead, scanned) {
-	r := new(responseHead)
-	r.reset()
+func scanResponse(raw string, cuts ...int) (*Response, scanned) {
+	r := new(Response)
+	r.Reset()
 	var buf []byte
 	for _, cut := range append(cuts, len(raw)) {
 		buf = append(bytes.Clone(buf), raw[len(buf):cut]...)
-		n, f := r.scan(buf)
-		if n > 0 || f != nil {
-			return r, scannedOf(n, f)
+		n, err := r.Scan(buf)
+		if n > 0 || err != nil {
+			return r, scannedOf(n, err)
 		}
 	}
 	return r, scanned{}
@@ -118,8 +118,8 @@ func TestResponseHead(t *testing.T) {
 			if got.refused != "" || got.length == 0 {
 				t.Fatalf("got %+v; want it taken", got)
 			}
-			if r.untidy != tt.untidy {
-				t.Errorf("got untidy %v; want %v", r.untidy, tt.untidy)
+			if r.Untidy != tt.untidy {
+				t.Errorf("got untidy %v; want %v", r.Untidy, tt.untidy)
 			}
 		})
 	}
@@ -130,12 +130,12 @@ func TestResponseHeadInPieces(t *testing.T) {
 	for _, tt := range responseTests {
 		t.Run(tt.name, func(t *testing.T) {
 			whole, want := scanResponse(tt.raw)
-			check := func(how string, r *responseHead, got scanned) {
+			check := func(how string, r *Response, got scanned) {
 				t.Helper()
 				if (got.refused != "") != (want.refused != "") || got.length != want.length {
 					t.Fatalf("%s: got %+v; want %+v", how, got, want)
 				}
-				if got.length > 0 && (!bytes.Equal(responseFields(r), responseFields(whole)) || r.untidy != whole.untidy) {
+				if got.length > 0 && (!bytes.Equal(responseFields(r), responseFields(whole)) || r.Untidy != whole.Untidy) {
 					t.Fatalf("%s: got %q; want %q", how, responseFields(r), responseFields(whole))
 				}
 			}
@@ -152,11 +152,11 @@ func TestResponseHeadInPieces(t *testing.T) {
 }
 
 // responseFields is all that the fields of a head say, to compare two.
-func responseFields(r *responseHead) []byte {
-	b := append([]byte(nil), r.reason.of(r.raw)...)
-	for _, f := range r.fields {
-		b = append(b, '|', byte('0'+f.kind))
-		b = appendField(b, f.name.of(r.raw), f.value.of(r.raw))
+func responseFields(r *Response) []byte {
+	b := append([]byte(nil), r.Reason.Of(r.Raw)...)
+	for _, f := range r.Fields {
+		b = append(b, '|', byte('0'+f.Kind))
+		b = AppendField(b, f.Name.Of(r.Raw), f.Value.Of(r.Raw))
 	}
 	return b
 }
@@ -184,9 +184,9 @@ func TestResponseMeaning(t *testing.T) {
 			if got.refused != "" {
 				t.Fatal(got.refused)
 			}
-			if r.reusable() != tt.reusable || r.bodiless(false) != tt.bodiless || r.bodiless(true) != tt.head {
+			if r.Reusable() != tt.reusable || r.Bodiless(false) != tt.bodiless || r.Bodiless(true) != tt.head {
 				t.Errorf("got reusable %v, bodiless %v and %v; want %v, %v and %v",
-					r.reusable(), r.bodiless(false), r.bodiless(true), tt.reusable, tt.bodiless, tt.head)
+					r.Reusable(), r.Bodiless(false), r.Bodiless(true), tt.reusable, tt.bodiless, tt.head)
 			}
 		})
 	}
@@ -195,7 +195,7 @@ func TestResponseMeaning(t *testing.T) {
 // TestManyFoldedLines holds that folds, and names in Connection, do not make a large head quadratic. Were it so, the
 // test would take minutes.
 func TestManyFoldedLines(t *testing.T) {
-	const size = 1 * miB
+	const size = 1 << 20
 	for _, tt := range []struct{ name, head, part string }{
 		{"of white space", "A: b\n", " \n"},
 		{"of white space, below nothing", "A:\n", " \r\n"},
