@@ -35,8 +35,13 @@ func (b *budget) give(held *int64) {
 
 // checkLength refuses a body that is too large by its own Content-Length, before any of it is read.
 func (ex *exchange) checkLength() *failure {
-	if !ex.head.Chunked && ex.head.ContentLength > ex.run.cfg.MaxRequestBodySize {
+	switch length := ex.head.ContentLength; {
+	case ex.head.Chunked:
+		return nil
+	case length > ex.run.cfg.MaxRequestBodySize:
 		return ex.largeBody()
+	case length > ex.client.proxy.buffered.limit.Load():
+		return ex.manyBodies()
 	}
 	return nil
 }
@@ -52,6 +57,10 @@ func (ex *exchange) reserve(n int) *failure {
 	if ex.client.proxy.buffered.take(&ex.reserved, int64(n)) {
 		return nil
 	}
+	return ex.manyBodies()
+}
+
+func (ex *exchange) manyBodies() *failure {
 	f := failf(reasonTooMany, "too many request bodies at once: %d bytes are buffered at most", ex.client.proxy.buffered.limit.Load())
 	f.fatal = true
 	return f
