@@ -89,8 +89,8 @@ func (l *accessLog) logJSON(ex *exchange, at time.Time, took time.Duration) {
 	e := l.logger.Log().Bytes("time", ex.line).Bytes("rq_id", ex.requestID()).Str("client_addr", ex.client.addr).
 		Bytes("method", orDash(ex.method())).Bytes("url", orDash(ex.url)).
 		Int("response_code", ex.status).Int64("response_time_ms", took.Milliseconds())
-	if ex.reason != reasonNone {
-		e.Int("reason_code", int(ex.reason)).Bytes("reason", appendReasonText(nil, ex.reasonText))
+	if ex.reason != None {
+		e.Int("reason_code", int(ex.reason)).Bytes("reason", AppendText(nil, ex.reasonText))
 	}
 	if ex.remote.IsValid() {
 		ex.line = ex.remote.AppendTo(ex.line[:0])
@@ -197,7 +197,7 @@ func appendEscaped(dst, b []byte) []byte {
 	written := 0
 	for i, c := range b {
 		if byteClass[c]&wordByte == 0 {
-			dst = appendHexByte(append(dst, b[written:i]...), c)
+			dst = hex.AppendEncode(append(append(dst, b[written:i]...), `\x`...), b[i:i+1])
 			written = i + 1
 		}
 	}

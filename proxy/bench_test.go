@@ -240,7 +240,7 @@ func benchChunks(t testing.TB, size, count int) (func(), int) {
 
 func benchCount(t testing.TB) (func(), int) {
 	m := NewMetrics("test", "none")
-	return func() { m.countRequest(202, reasonNone, 12*time.Millisecond) }, 0
+	return func() { m.countRequest(202, None, 12*time.Millisecond) }, 0
 }
 
 // benchLog logs an exchange into a log whose bytes go nowhere. The log has no goroutine here: the round whose line fills

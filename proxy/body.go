@@ -31,7 +31,7 @@ func (b *budget) give(held *int64) {
 }
 
 // reserveBody refuses a body that is too large by its own Content-Length, before any of it is read.
-func (ex *exchange) reserveBody() *failure {
+func (ex *exchange) reserveBody() *Failure {
 	if ex.head.chunked {
 		return nil
 	}
@@ -41,23 +41,23 @@ func (ex *exchange) reserveBody() *failure {
 	return ex.reserve(ex.head.contentLength)
 }
 
-func (ex *exchange) largeBody() *failure {
-	f := failf(reasonLargeRequest, "request body larger than %d bytes", ex.run.cfg.MaxRequestBodySize)
-	f.fatal = true
+func (ex *exchange) largeBody() *Failure {
+	f := Newf(LargeRequest, "request body larger than %d bytes", ex.run.cfg.MaxRequestBodySize)
+	f.Fatal = true
 	return f
 }
 
-func (ex *exchange) reserve(n int64) *failure {
+func (ex *exchange) reserve(n int64) *Failure {
 	if ex.client.proxy.buffered.take(&ex.reserved, n) {
 		return nil
 	}
-	f := failf(reasonTooMany, "too many request bodies at once: %d bytes are buffered at most", ex.client.proxy.buffered.limit.Load())
-	f.fatal = true
+	f := Newf(TooMany, "too many request bodies at once: %d bytes are buffered at most", ex.client.proxy.buffered.limit.Load())
+	f.Fatal = true
 	return f
 }
 
 // takeBody reads the body into memory. Each byte that comes gives the client another clientTimeout.
-func (ex *exchange) takeBody() *failure {
+func (ex *exchange) takeBody() *Failure {
 	switch length := ex.head.contentLength; {
 	case ex.head.chunked:
 		return ex.takeChunked()
@@ -69,7 +69,7 @@ func (ex *exchange) takeBody() *failure {
 }
 
 // takeSmall reads a body behind its head, where it is not copied again.
-func (ex *exchange) takeSmall(length int) *failure {
+func (ex *exchange) takeSmall(length int) *Failure {
 	ex.in.grow(length)
 	for ex.in.len() < length {
 		ex.requestBytes = int64(ex.in.len())
@@ -85,7 +85,7 @@ func (ex *exchange) takeSmall(length int) *failure {
 
 // takeLarge reads a body into memory of its own, which grows with what has come: a client that only announces much
 // costs little.
-func (ex *exchange) takeLarge(length int) *failure {
+func (ex *exchange) takeLarge(length int) *Failure {
 	first := min(length, ex.in.len())
 	ex.large = append(growBody(ex.large[:0], smallestBody), ex.in.unused()[:first]...)
 	ex.in.skip(first)
@@ -97,7 +97,7 @@ func (ex *exchange) takeLarge(length int) *failure {
 		ex.large = ex.large[:len(ex.large)+n]
 		ex.requestBytes = int64(len(ex.large))
 		if err != nil && n == 0 {
-			return asFailure(ex.client.readFailure(err))
+			return Of(ex.client.readFailure(err))
 		}
 	}
 	ex.body = ex.large
@@ -105,7 +105,7 @@ func (ex *exchange) takeLarge(length int) *failure {
 }
 
 // takeChunked reads a chunked body and takes its coding off.
-func (ex *exchange) takeChunked() *failure {
+func (ex *exchange) takeChunked() *Failure {
 	ex.chunks.reset(ex.run.cfg.MaxHeaderSize)
 	ex.large = ex.large[:0]
 	start := ex.in.from
@@ -140,17 +140,17 @@ func (ex *exchange) takeChunked() *failure {
 	}
 }
 
-func (ex *exchange) chunkFailure(err error) *failure {
+func (ex *exchange) chunkFailure(err error) *Failure {
 	if errors.Is(err, errTrailerLarge) {
-		return largeHeadf("trailer section larger than %d bytes", ex.run.cfg.MaxHeaderSize)
+		return LargeHeadf("trailer section larger than %d bytes", ex.run.cfg.MaxHeaderSize)
 	}
-	return malformedf("%s", err)
+	return Malformedf("%s", err)
 }
 
 // more reads more of the body.
-func (ex *exchange) more() *failure {
+func (ex *exchange) more() *Failure {
 	ex.client.limitFrom(ex.at, ex.run.cfg.ClientTimeout)
-	return asFailure(ex.client.fill(ex))
+	return Of(ex.client.fill(ex))
 }
 
 // Large bodies' memory is kept for other requests by size: powers of two from smallestBody on.

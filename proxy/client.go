@@ -249,11 +249,11 @@ func (c *client) fill(ex *exchange) error {
 // readFailure says why a read from the client has failed: with 408 where it was too slow.
 func (c *client) readFailure(err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) && c.deadline.passed() {
-		f := failf(reasonSlowClient, "the client was too slow")
-		f.fatal = true
+		f := Newf(SlowClient, "the client was too slow")
+		f.Fatal = true
 		return f
 	}
-	return clientGone()
+	return ClientGone()
 }
 
 // write sends p to the client, which must take some of it within every clientTimeout.

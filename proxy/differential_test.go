@@ -35,7 +35,7 @@ func carry(t *testing.T, raw string) (c carried, ok bool) {
 		f = reject
 	}
 	if f != nil {
-		c.refused = f.text
+		c.refused = f.Text
 		return c, true
 	}
 	ex := exchangeFor(t, raw[:got.length])

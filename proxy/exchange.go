@@ -40,7 +40,7 @@ type exchange struct {
 	alias     string
 
 	headDone    bool // the head is there in full, or refused
-	headFailure *failure
+	headFailure *Failure
 
 	body     []byte // the request's, in full: a part of in, or large
 	large    []byte
@@ -62,14 +62,14 @@ type exchange struct {
 	asked       bool
 	stale       bool // the connection had ended, or something came on it unasked, while it was at rest
 	sent        int
-	sendFailure *failure
+	sendFailure *Failure
 
 	keep  bool // the client's connection goes on
 	begun bool // the head of the final answer has been sent
 
 	// For the log and the metrics.
 	status        int
-	reason        reason
+	reason        Code
 	reasonText    string
 	remote        netip.AddrPort
 	reused        bool
@@ -125,7 +125,7 @@ func (ex *exchange) clear() {
 	ex.sendFailure = nil
 	ex.rest, ex.broken, ex.torn, ex.interims, ex.bodyStart = nil, false, false, 0, 0
 	ex.keep, ex.begun = false, false
-	ex.status, ex.reason, ex.reasonText = 0, reasonNone, ""
+	ex.status, ex.reason, ex.reasonText = 0, None, ""
 	ex.remote, ex.reused, ex.tlsVersion = netip.AddrPort{}, false, ""
 	ex.requestBytes, ex.responseBytes = 0, 0
 }

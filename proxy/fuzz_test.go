@@ -124,8 +124,8 @@ func FuzzTarget(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw string) {
 		got, failed := parseTarget([]byte(raw))
 		if failed != nil {
-			if failed.reason != reasonMalformed && failed.reason != reasonScheme || failed.status != 400 {
-				t.Fatalf("got %d with status %d; want 1002 or 1003 with 400", failed.reason, failed.status)
+			if failed.Code != Malformed && failed.Code != Scheme || failed.Status != 400 {
+				t.Fatalf("got %d with status %d; want 1002 or 1003 with 400", failed.Code, failed.Status)
 			}
 			return
 		}
@@ -313,22 +313,6 @@ func FuzzChunked(f *testing.F) {
 	})
 }
 
-// FuzzReasonText holds that a text is one line of printable UTF-8, bounded, and an answer with it one response.
-func FuzzReasonText(f *testing.F) {
-	for _, s := range hostile {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		got := string(appendReasonText(nil, text))
-		if !utf8.ValidString(got) || strings.ContainsFunc(got, unicode.IsControl) || len(got) > maxReasonText+16+len("...") {
-			t.Fatalf("got %q", got)
-		}
-		for _, method := range []string{"GET", "HEAD", "CONNECT"} {
-			checkAnswer(t, text, method)
-		}
-	})
-}
-
 // FuzzAccessLogText holds that a line of the log is one line of seven words, or one JSON object, whatever comes in.
 func FuzzAccessLogText(f *testing.F) {
 	for _, s := range hostile {
@@ -362,6 +346,22 @@ func FuzzUserInformation(f *testing.F) {
 				t.Fatalf("got %q of %q", got, before+secret+"@"+after)
 			}
 			ex.release()
+		}
+	})
+}
+
+// FuzzReasonText holds that a text is one line of printable UTF-8, bounded, and an answer with it one response.
+func FuzzReasonText(f *testing.F) {
+	for _, s := range hostile {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		got := string(AppendText(nil, text))
+		if !utf8.ValidString(got) || strings.ContainsFunc(got, unicode.IsControl) || len(got) > MaxText+16+len("...") {
+			t.Fatalf("got %q", got)
+		}
+		for _, method := range []string{"GET", "HEAD", "CONNECT"} {
+			checkAnswer(t, text, method)
 		}
 	})
 }

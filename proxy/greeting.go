@@ -18,7 +18,7 @@ func (c *client) greet() bool {
 	var early []byte // what has come behind the header
 	if c.isBehindBalancer() {
 		if f := c.takeProxyHeader(); f != nil {
-			if f.status != statusClientGone {
+			if f.Status != StatusClientGone {
 				c.refuse(f, c.listener.tls == nil)
 			}
 			return false
@@ -39,12 +39,12 @@ func (c *client) greet() bool {
 
 // refuse counts and logs a connection that did not get as far as a request. The reason is sent where the client can
 // read it.
-func (c *client) refuse(f *failure, readable bool) {
+func (c *client) refuse(f *Failure, readable bool) {
 	c.dropExchange()
 	c.ex = acquireExchange()
 	c.ex.begin(c)
 	if !readable {
-		c.ex.begun, c.ex.status = true, f.status
+		c.ex.begun, c.ex.status = true, f.Status
 	}
 	c.ex.finish(f)
 }
@@ -67,14 +67,14 @@ func (c *client) isBehindBalancer() bool {
 
 // takeProxyHeader reads the header, version 1 or 2 of HAProxy's PROXY protocol specification, for which there is
 // clientTimeout, and takes the client's address from it. What has come behind it is left in the exchange's buffer.
-func (c *client) takeProxyHeader() *failure {
+func (c *client) takeProxyHeader() *Failure {
 	c.limit(c.proxy.run.Load().cfg.ClientTimeout)
 	c.ex = acquireExchange()
 	in := &c.ex.in
 	for {
 		n, reject := proxyHeaderLen(in.unused())
 		if reject != "" {
-			return malformedf("%s", reject)
+			return Malformedf("%s", reject)
 		}
 		if n > 0 {
 			return c.useProxyHeader(n)
@@ -84,20 +84,20 @@ func (c *client) takeProxyHeader() *failure {
 		switch {
 		case read > 0:
 		case errors.Is(err, os.ErrDeadlineExceeded) && c.deadline.passed() && !c.proxy.closing.Load() && in.len() > 0:
-			f := failf(reasonSlowClient, "the load balancer was too slow with its PROXY protocol header")
-			f.fatal = true
+			f := Newf(SlowClient, "the load balancer was too slow with its PROXY protocol header")
+			f.Fatal = true
 			return f
 		default: // it only looked whether the port is open
-			return clientGone()
+			return ClientGone()
 		}
 	}
 }
 
-func (c *client) useProxyHeader(n int) *failure {
+func (c *client) useProxyHeader(n int) *Failure {
 	in := &c.ex.in
 	source, reject := parseProxyHeader(in.unused()[:n])
 	if reject != "" {
-		return malformedf("%s", reject)
+		return Malformedf("%s", reject)
 	}
 	if source.IsValid() {
 		c.addr = source.String()

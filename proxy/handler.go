@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -18,8 +17,8 @@ func (c *client) handle(ex *exchange) (goesOn bool) {
 	defer func() {
 		if r := recover(); r != nil {
 			c.proxy.log().Error().Str("client", c.addr).Str("panic", fmt.Sprint(r)).Bytes("stack", debug.Stack()).Msg("a bug ended a request")
-			f := failf(reasonInternal, "internal error")
-			f.fatal = true
+			f := Newf(Internal, "internal error")
+			f.Fatal = true
 			goesOn = ex.finish(f)
 		}
 	}()
@@ -27,7 +26,7 @@ func (c *client) handle(ex *exchange) (goesOn bool) {
 	if f == nil {
 		f = ex.route()
 	}
-	if c.overload && (f == nil || !f.fatal) {
+	if c.overload && (f == nil || !f.Fatal) {
 		f = c.overloaded()
 	}
 	if ex.connect && ex.run.cfg.ConnectMode == ConnectMITM {
@@ -44,7 +43,7 @@ func (c *client) handle(ex *exchange) (goesOn bool) {
 }
 
 // readHead reads and scans the head, for which the client has clientTimeout from its first byte on.
-func (ex *exchange) readHead() *failure {
+func (ex *exchange) readHead() *Failure {
 	if ex.headDone {
 		return ex.headFailure
 	}
@@ -58,9 +57,9 @@ func (ex *exchange) readHead() *failure {
 		if err := c.fill(ex); err != nil {
 			if !ex.head.hasRequestLine() && ex.head.line == ex.in.len() {
 				ex.head.raw = nil // empty lines are no request: the client rested
-				return clientGone()
+				return ClientGone()
 			}
-			return asFailure(err)
+			return Of(err)
 		}
 	}
 	return ex.headFailure
@@ -75,7 +74,7 @@ func (ex *exchange) scanHead() (done bool) {
 	limit := int(ex.run.cfg.MaxHeaderSize)
 	n, f := ex.head.scan(ex.in.unused(), ex.run.idHeader)
 	if blank := ex.head.blank; f == nil && (n-blank > limit || n == 0 && ex.in.len()-blank >= limit || blank > limit) {
-		f = largeHeadf("request head larger than %d bytes", limit)
+		f = LargeHeadf("request head larger than %d bytes", limit)
 	}
 	if f == nil {
 		ex.in.skip(n)
@@ -94,7 +93,7 @@ func (ex *exchange) isWhole() bool {
 
 // route finds where the request goes, and refuses what can be refused without a look at the name: 1002, 1003, 1015,
 // 1013 and 1010, in this order.
-func (ex *exchange) route() *failure {
+func (ex *exchange) route() *Failure {
 	h := &ex.head
 	ex.keep = h.keepsAlive() && !ex.client.final
 	if within := ex.client.within; within != nil {
@@ -105,7 +104,7 @@ func (ex *exchange) route() *failure {
 		return ex.routeConnect()
 	}
 	t, f := parseTarget(h.target.of(h.raw))
-	if f == nil || f.reason == reasonScheme {
+	if f == nil || f.Code == Scheme {
 		if reject := h.checkHost(); reject != nil {
 			f = reject
 		}
@@ -117,13 +116,13 @@ func (ex *exchange) route() *failure {
 	ex.tls = t.https || h.tls
 	ex.address.set(&t.authority, ex.tls)
 	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
-		return connectFailure(err, "", 0)
+		return OfConnect(err, "", 0)
 	}
 	return ex.chooseCertificate()
 }
 
 // chooseCertificate finds the client certificate that the request asks for, which matters over TLS only.
-func (ex *exchange) chooseCertificate() *failure {
+func (ex *exchange) chooseCertificate() *Failure {
 	h := &ex.head
 	if !ex.tls && !ex.connect || h.aliases == 0 && ex.alias == "" {
 		return nil
@@ -132,19 +131,19 @@ func (ex *exchange) chooseCertificate() *failure {
 		ex.alias = string(h.alias.of(h.raw))
 	}
 	if h.aliases > 1 {
-		return failf(reasonUnknownAlias, "more than one X-WhSentry-ClientCert")
+		return Newf(UnknownAlias, "more than one X-WhSentry-ClientCert")
 	}
 	if !ex.run.ca.HasAlias(ex.alias) {
-		return failf(reasonUnknownAlias, "no client certificate with the alias %q is configured", ex.alias)
+		return Newf(UnknownAlias, "no client certificate with the alias %q is configured", ex.alias)
 	}
 	return nil
 }
 
 // routeConnect is route for CONNECT.
-func (ex *exchange) routeConnect() *failure {
+func (ex *exchange) routeConnect() *Failure {
 	h := &ex.head
 	if h.chunked || h.contentLength > 0 {
-		return malformedf("it is a CONNECT with a body")
+		return Malformedf("it is a CONNECT with a body")
 	}
 	a, f := connectAuthority(h.target.of(h.raw))
 	if f == nil {
@@ -157,15 +156,15 @@ func (ex *exchange) routeConnect() *failure {
 	ex.address.set(&a, false)
 	cfg := ex.run.cfg
 	if cfg.ConnectMode == ConnectDeny {
-		return failf(reasonConnect, "CONNECT is not allowed")
+		return Newf(Connect, "CONNECT is not allowed")
 	}
 	if len(cfg.ConnectPorts) > 0 && !slices.Contains(cfg.ConnectPorts, ex.address.port) {
-		f := failf(reasonConnect, "CONNECT to port %d is not allowed", ex.address.port)
-		f.status = 403
+		f := Newf(Connect, "CONNECT to port %d is not allowed", ex.address.port)
+		f.Status = 403
 		return f
 	}
 	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
-		return connectFailure(err, "", 0)
+		return OfConnect(err, "", 0)
 	}
 	if cfg.ConnectMode == ConnectMITM {
 		return ex.chooseCertificate()
@@ -174,41 +173,41 @@ func (ex *exchange) routeConnect() *failure {
 }
 
 // overloaded is what the clients above maxConnections are told.
-func (c *client) overloaded() *failure {
-	f := failf(reasonTooMany, "too many connections to the proxy")
-	f.fatal = true
+func (c *client) overloaded() *Failure {
+	f := Newf(TooMany, "too many connections to the proxy")
+	f.Fatal = true
 	return f
 }
 
 // readBody reads the body in full, so that a slow client never holds a destination's connection. A request that is
 // refused already has its body read too, for only then is it known where the next one begins; but a client that
 // waits for a 100 gets its refusal in place of it.
-func (ex *exchange) readBody(refused *failure) *failure {
+func (ex *exchange) readBody(refused *Failure) *Failure {
 	h := &ex.head
-	if refused != nil && refused.fatal || !h.chunked && h.contentLength <= 0 {
+	if refused != nil && refused.Fatal || !h.chunked && h.contentLength <= 0 {
 		return refused
 	}
 	f := ex.reserveBody()
 	if refused == nil && f == nil && ex.awaitsContinue() {
 		refused = ex.judge()
 		if refused == nil {
-			f = asFailure(ex.client.write([]byte("HTTP/1.1 100 Continue\r\n\r\n")))
+			f = Of(ex.client.write([]byte("HTTP/1.1 100 Continue\r\n\r\n")))
 			h.expect = false
 		}
 	}
 	if refused != nil && (f != nil || ex.awaitsContinue()) {
-		refused.fatal = true
+		refused.Fatal = true
 		return refused
 	}
 	if f == nil {
 		f = ex.takeBody()
 	}
-	if f != nil && refused != nil && f.status != statusClientGone && f.reason != reasonMalformed {
-		refused.fatal = true
+	if f != nil && refused != nil && f.Status != StatusClientGone && f.Code != Malformed {
+		refused.Fatal = true
 		return refused
 	}
 	if f != nil {
-		f.fatal = true
+		f.Fatal = true
 		return f
 	}
 	return refused
@@ -221,7 +220,7 @@ func (ex *exchange) awaitsContinue() bool {
 }
 
 // judge looks the destination up and judges it, without contacting it.
-func (ex *exchange) judge() *failure {
+func (ex *exchange) judge() *Failure {
 	limit := ex.run.cfg.ConnectTimeout
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -230,7 +229,7 @@ func (ex *exchange) judge() *failure {
 	err := ex.run.dialer.Judge(ctx, ex.address.name(), ex.address.port)
 	ex.at = now()
 	if err != nil {
-		return connectFailure(err, ex.address.name(), limit)
+		return OfConnect(err, ex.address.name(), limit)
 	}
 	return nil
 }
@@ -253,7 +252,7 @@ func (ex *exchange) endWait() {
 
 // finish is the one end of every exchange: what the client is still to be told, then the metrics, then the log.
 // It reports whether the client's connection goes on.
-func (ex *exchange) finish(f *failure) bool {
+func (ex *exchange) finish(f *Failure) bool {
 	c := ex.client
 	c.enter(clientBusy)
 	if f != nil {
@@ -276,35 +275,35 @@ func (ex *exchange) finish(f *failure) bool {
 
 // lingers reports whether the connection, which is to be closed, has input that is not read: closing it at once would
 // reset it, and the answer with it.
-func (ex *exchange) lingers(f *failure) bool {
+func (ex *exchange) lingers(f *Failure) bool {
 	switch {
 	case f == nil:
 		return !ex.connect && (ex.in.len() > 0 || ex.client.hasInput())
-	case ex.begun || f.status == statusClientGone:
+	case ex.begun || f.Status == StatusClientGone:
 		return false
 	}
-	return f.fatal || ex.client.hasInput()
+	return f.Fatal || ex.client.hasInput()
 }
 
 // fail answers the client for the destination, unless the destination's answer has begun: then it is cut.
-func (ex *exchange) fail(f *failure) {
+func (ex *exchange) fail(f *Failure) {
 	c := ex.client
-	if f.status == statusClientGone && !ex.begun && ex.head.raw == nil {
+	if f.Status == StatusClientGone && !ex.begun && ex.head.raw == nil {
 		return // it sent nothing
 	}
-	ex.reason, ex.reasonText = f.reason, f.text
+	ex.reason, ex.reasonText = f.Code, f.Text
 	if ex.connect && ex.in.len() > 0 {
-		f.fatal = true // what has come was meant for the tunnel, and must not be taken for a request
+		f.Fatal = true // what has come was meant for the tunnel, and must not be taken for a request
 	}
-	ex.keep = ex.keep && !f.fatal && !ex.begun && !c.proxy.stopping.Load()
+	ex.keep = ex.keep && !f.Fatal && !ex.begun && !c.proxy.stopping.Load()
 	if ex.begun {
-		if f.status == statusClientGone {
-			ex.status, ex.reason = statusClientGone, reasonNone
+		if f.Status == StatusClientGone {
+			ex.status, ex.reason = StatusClientGone, None
 		}
 		return
 	}
-	ex.status = f.status
-	if f.status == statusClientGone {
+	ex.status = f.Status
+	if f.Status == StatusClientGone {
 		return
 	}
 	connection := ""
@@ -313,11 +312,11 @@ func (ex *exchange) fail(f *failure) {
 	} else if ex.head.http10 {
 		connection = "keep-alive"
 	}
-	answer, body := appendAnswer(ex.out[:0], f, time.Now(), string(ex.method()), connection)
+	answer, body := AppendAnswer(ex.out[:0], f, time.Now(), string(ex.method()), connection)
 	ex.out = answer
 	if c.write(answer) != nil {
 		ex.keep = false
-		ex.status, ex.reason = statusClientGone, reasonNone
+		ex.status, ex.reason = StatusClientGone, None
 		return
 	}
 	ex.responseBytes = int64(body)
@@ -338,16 +337,4 @@ func (ex *exchange) record() {
 	m.requestBytes.AddInt64(ex.requestBytes)
 	m.responseBytes.AddInt64(ex.responseBytes)
 	ex.client.proxy.access.Load().log(ex, at, took)
-}
-
-// asFailure returns the failure that err is, or holds; any other error is the client's connection's, which failed.
-func asFailure(err error) *failure {
-	if err == nil {
-		return nil
-	}
-	var f *failure
-	if errors.As(err, &f) {
-		return f
-	}
-	return clientGone()
 }

@@ -45,8 +45,8 @@ type Metrics struct {
 
 const (
 	firstStatus = 100
-	statuses    = 500                              // 100 to 599
-	reasons     = 1 + lastReason - firstReason + 1 // none, and each
+	statuses    = 500                  // 100 to 599
+	reasons     = 1 + Last - First + 1 // none, and each
 )
 
 // phase is a part of a request's time.
@@ -168,10 +168,10 @@ func (m *Metrics) CAHooks() ca.Hooks {
 func (m *Metrics) LogFailed() { m.logErrors.Inc() }
 
 // countRequest counts an exchange that has ended.
-func (m *Metrics) countRequest(status int, r reason, took time.Duration) {
+func (m *Metrics) countRequest(status int, r Code, took time.Duration) {
 	index := 0
-	if r != reasonNone {
-		index = int(r-firstReason) + 1
+	if r != None {
+		index = int(r-First) + 1
 	}
 	slot := &m.requests[status-firstStatus][index]
 	c := slot.Load()

@@ -250,7 +250,7 @@ func (p *Proxy) admit(c *client) bool {
 // answer fits into a new socket's buffer.
 func (p *Proxy) turnAway(c *client) {
 	if c.listener.tls == nil {
-		answer, _ := appendAnswer(nil, c.overloaded(), time.Now(), "", "close")
+		answer, _ := AppendAnswer(nil, c.overloaded(), time.Now(), "", "close")
 		c.tcp.SetWriteDeadline(time.Now().Add(time.Second))
 		c.tcp.Write(answer)
 	}

@@ -17,38 +17,39 @@ import (
 	"whsentry/guard"
 )
 
-// reason is why the proxy itself answered: the number that clients, logs and metrics show.
-type reason int
+// Code is why the proxy itself answered: the number that clients, logs and metrics show.
+type Code int
 
+// The codes, as the contract has them: clients, dashboards and tests depend on the numbers.
 const (
-	reasonNone           reason = 0 // the destination's own answer
-	reasonBlockedAddress reason = 1000
-	reasonUnresolved     reason = 1001
-	reasonMalformed      reason = 1002
-	reasonScheme         reason = 1003
-	reasonTimeout        reason = 1004
-	reasonHandshake      reason = 1005
-	reasonUnreachable    reason = 1006
-	reasonCertificate    reason = 1007
-	reasonLargeResponse  reason = 1008
-	reasonInternal       reason = 1009
-	reasonUnknownAlias   reason = 1010
-	reasonBadResponse    reason = 1011
-	reasonLargeRequest   reason = 1012
-	reasonBlockedPort    reason = 1013
-	reasonTooMany        reason = 1014
-	reasonConnect        reason = 1015
-	reasonUnauthorized   reason = 1016 // reserved
-	reasonSlowClient     reason = 1017
+	None           Code = 0 // the destination's own answer
+	BlockedAddress Code = 1000
+	Unresolved     Code = 1001
+	Malformed      Code = 1002
+	Scheme         Code = 1003
+	Timeout        Code = 1004
+	Handshake      Code = 1005
+	Unreachable    Code = 1006
+	Certificate    Code = 1007
+	LargeResponse  Code = 1008
+	Internal       Code = 1009
+	UnknownAlias   Code = 1010
+	BadResponse    Code = 1011
+	LargeRequest   Code = 1012
+	BlockedPort    Code = 1013
+	TooMany        Code = 1014
+	Connect        Code = 1015
+	Unauthorized   Code = 1016 // reserved
+	SlowClient     Code = 1017
 
-	firstReason, lastReason = reasonBlockedAddress, reasonSlowClient
+	First, Last = BlockedAddress, SlowClient
 )
 
-// statusClientGone is what the log shows of a request whose client went away before it was answered.
-const statusClientGone = 499
+// StatusClientGone is what the log shows of a request whose client went away before it was answered.
+const StatusClientGone = 499
 
-// reasonStatus is the status that goes with each reason, from firstReason on.
-var reasonStatus = [lastReason - firstReason + 1]int{
+// statusOf is the status that goes with each reason, from First on.
+var statusOf = [Last - First + 1]int{
 	http.StatusForbidden,             // 1000
 	http.StatusBadGateway,            // 1001
 	http.StatusBadRequest,            // 1002
@@ -69,53 +70,53 @@ var reasonStatus = [lastReason - firstReason + 1]int{
 	http.StatusRequestTimeout,        // 1017
 }
 
-// failure is the end of an exchange that the destination did not answer, or not to the end.
-type failure struct {
-	reason reason
-	status int
-	text   string // one line, whose outside parts may hold anything: it is escaped where it is written
-	// fatal says that the client's connection cannot go on: where its next request begins is not known.
-	fatal bool
-	rule  guard.Rule // that refused an address
+// Failure is the end of an exchange that the destination did not answer, or not to the end.
+type Failure struct {
+	Code   Code
+	Status int
+	Text   string // one line, whose outside parts may hold anything: it is escaped where it is written
+	// Fatal says that the client's connection cannot go on: where its next request begins is not known.
+	Fatal bool
+	Rule  guard.Rule // that refused an address
 }
 
-func (f *failure) Error() string { return f.text }
+func (f *Failure) Error() string { return f.Text }
 
-// failf makes a failure with the status that belongs to its reason.
-func failf(r reason, format string, args ...any) *failure {
-	return &failure{reason: r, status: reasonStatus[r-firstReason], text: fmt.Sprintf(format, args...)}
+// Newf makes a failure with the status that belongs to its reason.
+func Newf(r Code, format string, args ...any) *Failure {
+	return &Failure{Code: r, Status: statusOf[r-First], Text: fmt.Sprintf(format, args...)}
 }
 
-// malformedf is a request that breaks HTTP's framing: after it the connection is closed.
-func malformedf(format string, args ...any) *failure {
-	f := failf(reasonMalformed, "malformed request: "+format, args...)
-	f.fatal = true
+// Malformedf is a request that breaks HTTP's framing: after it the connection is closed.
+func Malformedf(format string, args ...any) *Failure {
+	f := Newf(Malformed, "malformed request: "+format, args...)
+	f.Fatal = true
 	return f
 }
 
-// badResponsef is an answer of the destination that cannot be passed on.
-func badResponsef(format string, args ...any) *failure {
-	return failf(reasonBadResponse, "malformed response: "+format, args...)
+// BadResponsef is an answer of the destination that cannot be passed on.
+func BadResponsef(format string, args ...any) *Failure {
+	return Newf(BadResponse, "malformed response: "+format, args...)
 }
 
-// largeHeadf is a request head, or a trailer section, over the limit: 431 where a body's would be 413.
-func largeHeadf(format string, args ...any) *failure {
-	f := failf(reasonLargeRequest, format, args...)
-	f.status = http.StatusRequestHeaderFieldsTooLarge
-	f.fatal = true
+// LargeHeadf is a request head, or a trailer section, over the limit: 431 where a body's would be 413.
+func LargeHeadf(format string, args ...any) *Failure {
+	f := Newf(LargeRequest, format, args...)
+	f.Status = http.StatusRequestHeaderFieldsTooLarge
+	f.Fatal = true
 	return f
 }
 
 // clientGone is the end of an exchange whose client went away.
-func clientGone() *failure {
-	return &failure{status: statusClientGone, text: "the client went away", fatal: true}
+func ClientGone() *Failure {
+	return &Failure{Status: StatusClientGone, Text: "the client went away", Fatal: true}
 }
 
-// connectFailure turns an error on the way to a connection into what the client is told. It is the one place
+// OfConnect turns an error on the way to a connection into what the client is told. It is the one place
 // that knows the errors of guard, ca and the network.
-func connectFailure(err error, host string, limit time.Duration) *failure {
+func OfConnect(err error, host string, limit time.Duration) *Failure {
 	var (
-		f       *failure
+		f       *Failure
 		blocked *guard.BlockedError
 		port    *guard.PortError
 		resolve *guard.ResolveError
@@ -126,42 +127,54 @@ func connectFailure(err error, host string, limit time.Duration) *failure {
 	case errors.As(err, &f):
 		return f
 	case errors.Is(err, context.Canceled):
-		return clientGone()
+		return ClientGone()
 	case errors.As(err, &blocked):
-		f = failf(reasonBlockedAddress, "%s", blocked.Error())
-		f.rule = blocked.Rule
+		f = Newf(BlockedAddress, "%s", blocked.Error())
+		f.Rule = blocked.Rule
 		return f
 	case errors.As(err, &port):
-		return failf(reasonBlockedPort, "%s", port.Error())
+		return Newf(BlockedPort, "%s", port.Error())
 	case errors.As(err, &resolve) && outOfDescriptors(err):
-		return failf(reasonTooMany, "too many connections: no file descriptor is left to look up %q", host)
+		return Newf(TooMany, "too many connections: no file descriptor is left to look up %q", host)
 	case errors.As(err, &resolve):
-		return failf(reasonUnresolved, "%s", resolve.Error())
+		return Newf(Unresolved, "%s", resolve.Error())
 	case errors.As(err, &alias):
-		return failf(reasonUnknownAlias, "%s", alias.Error())
+		return Newf(UnknownAlias, "%s", alias.Error())
 	case errors.As(err, &connect) && outOfDescriptors(err):
-		return failf(reasonTooMany, "too many connections: no file descriptor is left for one to %s", connect.Addr)
+		return Newf(TooMany, "too many connections: no file descriptor is left for one to %s", connect.Addr)
 	case errors.As(err, &connect) && connect.Timeout():
-		return failf(reasonTimeout, "timed out connecting to %s after %s", connect.Addr, limit)
+		return Newf(Timeout, "timed out connecting to %s after %s", connect.Addr, limit)
 	case errors.As(err, &connect):
-		return failf(reasonUnreachable, "%s", connect.Error())
+		return Newf(Unreachable, "%s", connect.Error())
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
-		return failf(reasonTimeout, "timed out connecting to %s after %s", host, limit)
+		return Newf(Timeout, "timed out connecting to %s after %s", host, limit)
 	}
-	return failf(reasonInternal, "internal error: connect to %s: %v", host, err)
+	return Newf(Internal, "internal error: connect to %s: %v", host, err)
 }
 
-// handshakeFailure turns the error of a TLS handshake with host into what the client is told.
-func handshakeFailure(err error, host string, limit time.Duration) *failure {
+// OfHandshake turns the error of a TLS handshake with host into what the client is told.
+func OfHandshake(err error, host string, limit time.Duration) *Failure {
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {
-		return failf(reasonTimeout, "timed out in the TLS handshake with %s after %s", host, limit)
+		return Newf(Timeout, "timed out in the TLS handshake with %s after %s", host, limit)
 	}
 	certificate, text := ca.DescribeError(err, host)
 	if certificate {
-		return failf(reasonCertificate, "%s", text)
+		return Newf(Certificate, "%s", text)
 	}
-	return failf(reasonHandshake, "TLS handshake with %s failed: %s", host, text)
+	return Newf(Handshake, "TLS handshake with %s failed: %s", host, text)
+}
+
+// Of returns the failure that err is, or holds; nil of nil. Any other error is the client's connection's, which failed.
+func Of(err error) *Failure {
+	if err == nil {
+		return nil
+	}
+	var f *Failure
+	if errors.As(err, &f) {
+		return f
+	}
+	return ClientGone()
 }
 
 // outOfDescriptors reports whether err says that the process or the system has no file descriptor left.
@@ -169,15 +182,15 @@ func outOfDescriptors(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
-// maxReasonText bounds the part of a reason that comes from outside, in bytes.
-const maxReasonText = 512
+// MaxText bounds the part of a reason that comes from outside, in bytes.
+const MaxText = 512
 
-// appendReasonText appends text so that it can stand in a header, a status line and a log: control characters
-// and what is not UTF-8 as \xNN, and not more of it than maxReasonText.
-func appendReasonText(dst []byte, text string) []byte {
+// AppendText appends text so that it can stand in a header, a status line and a log: control characters
+// and what is not UTF-8 as \xNN, and not more of it than MaxText.
+func AppendText(dst []byte, text string) []byte {
 	begin := len(dst)
 	for len(text) > 0 {
-		if len(dst)-begin >= maxReasonText {
+		if len(dst)-begin >= MaxText {
 			return append(dst, "..."...)
 		}
 		r, size := utf8.DecodeRuneInString(text)
@@ -201,28 +214,28 @@ func appendHexByte(dst []byte, b byte) []byte {
 // retryAfter is how soon a client that was told 503 may try again, in seconds.
 const retryAfter = 1
 
-// appendAnswer appends the proxy's own answer to a request with that method, "" where it is not known: a head, and
+// AppendAnswer appends the proxy's own answer to a request with that method, "" where it is not known: a head, and
 // a body unless the request was a HEAD. To a CONNECT the reason stands in the status line too, which is what clients
 // show of it. connection is the value of Connection, "" for none.
-func appendAnswer(dst []byte, f *failure, at time.Time, method, connection string) (answer []byte, body int) {
-	text := appendReasonText(nil, f.text)
+func AppendAnswer(dst []byte, f *Failure, at time.Time, method, connection string) (answer []byte, body int) {
+	text := AppendText(nil, f.Text)
 	dst = append(dst, "HTTP/1.1 "...)
-	dst = strconv.AppendInt(dst, int64(f.status), 10)
+	dst = strconv.AppendInt(dst, int64(f.Status), 10)
 	dst = append(dst, ' ')
 	if method == "CONNECT" {
 		dst = append(dst, text...)
 	} else {
-		dst = append(dst, http.StatusText(f.status)...)
+		dst = append(dst, http.StatusText(f.Status)...)
 	}
 	dst = append(dst, "\r\nContent-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\nX-Whsentry-Reason: "...)
 	dst = append(dst, text...)
 	dst = append(dst, "\r\nX-Whsentry-Reasoncode: "...)
-	dst = strconv.AppendInt(dst, int64(f.reason), 10)
+	dst = strconv.AppendInt(dst, int64(f.Code), 10)
 	dst = append(dst, "\r\nDate: "...)
 	dst = at.UTC().AppendFormat(dst, http.TimeFormat)
 	dst = append(dst, "\r\nContent-Length: "...)
 	dst = strconv.AppendInt(dst, int64(len(text)+1), 10)
-	if f.reason == reasonTooMany {
+	if f.Code == TooMany {
 		dst = append(dst, "\r\nRetry-After: "...)
 		dst = strconv.AppendInt(dst, retryAfter, 10)
 	}

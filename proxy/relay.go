@@ -34,7 +34,7 @@ type responseBody struct {
 }
 
 // passBody passes the response on and lays the connection to rest, or closes it.
-func (ex *exchange) passBody() *failure {
+func (ex *exchange) passBody() *Failure {
 	r := &ex.resp
 	isHead := string(ex.method()) == "HEAD"
 	if r.bodiless(isHead) {
@@ -63,13 +63,13 @@ func (ex *exchange) passBody() *failure {
 	return ex.stream(&body, nil)
 }
 
-func (ex *exchange) largeResponse() *failure {
-	return failf(reasonLargeResponse, "response body larger than %d bytes", ex.run.cfg.MaxResponseBodySize)
+func (ex *exchange) largeResponse() *Failure {
+	return Newf(LargeResponse, "response body larger than %d bytes", ex.run.cfg.MaxResponseBodySize)
 }
 
 // passBodiless passes on what has no body: the answer to a HEAD, a 204, a 304. A 204 that announces one may be followed
 // by it, later.
-func (ex *exchange) passBodiless(isHead bool) *failure {
+func (ex *exchange) passBodiless(isHead bool) *Failure {
 	r := &ex.resp
 	length, how := r.contentLength, framingNone
 	if length >= 0 && length < math.MaxInt64 && (isHead || r.status == 304) && r.status != 204 {
@@ -92,13 +92,13 @@ func (ex *exchange) settle(clean bool) {
 }
 
 // answer writes a response whose body is there in full.
-func (ex *exchange) answer(how framing, length int64, body []byte) *failure {
+func (ex *exchange) answer(how framing, length int64, body []byte) *Failure {
 	ex.keep = ex.keep && !ex.client.proxy.stopping.Load()
 	ex.status = ex.resp.status
 	ex.out = ex.appendResponseHead(ex.out[:0], &ex.resp, how, length)
 	if err := ex.client.writeBuffers(ex, ex.out, body); err != nil {
 		ex.begun = true
-		return clientGone()
+		return ClientGone()
 	}
 	ex.responseBytes = int64(len(body))
 	return nil
@@ -106,7 +106,7 @@ func (ex *exchange) answer(how framing, length int64, body []byte) *failure {
 
 // takeWhole reads the body up to wholeLimit. Where it is longer, body has not ended and what was read is its
 // beginning.
-func (ex *exchange) takeWhole(body *responseBody) (whole []byte, f *failure) {
+func (ex *exchange) takeWhole(body *responseBody) (whole []byte, f *Failure) {
 	ex.beginWait(ex.held, nil)
 	defer ex.endWait()
 	for {
@@ -126,7 +126,7 @@ func (ex *exchange) takeWhole(body *responseBody) (whole []byte, f *failure) {
 }
 
 // stream passes a body on as it comes, after what has been read of it already.
-func (ex *exchange) stream(body *responseBody, first []byte) *failure {
+func (ex *exchange) stream(body *responseBody, first []byte) *Failure {
 	how := ex.chooseFraming(body)
 	ex.keep = ex.keep && how != framingClose && !ex.client.proxy.stopping.Load()
 	ex.status = ex.resp.status
@@ -166,7 +166,7 @@ func (ex *exchange) chooseFraming(body *responseBody) framing {
 
 // sendPiece sends data to the client, after head where that is given. While the client takes it, the destination is
 // not idle by its own doing.
-func (ex *exchange) sendPiece(how framing, data, head []byte) *failure {
+func (ex *exchange) sendPiece(how framing, data, head []byte) *Failure {
 	ex.held.due.Store(never)
 	if len(data) == 0 {
 		if head == nil {
@@ -176,7 +176,7 @@ func (ex *exchange) sendPiece(how framing, data, head []byte) *failure {
 	}
 	if how != framingChunked {
 		if err := ex.client.writeBuffers(ex, head, data); err != nil {
-			return clientGone()
+			return ClientGone()
 		}
 		ex.responseBytes += int64(len(data))
 		return nil
@@ -195,19 +195,19 @@ func (ex *exchange) sendPiece(how framing, data, head []byte) *failure {
 	return nil
 }
 
-func (ex *exchange) toClient(p []byte) *failure {
+func (ex *exchange) toClient(p []byte) *Failure {
 	if err := ex.client.write(p); err != nil {
-		return clientGone()
+		return ClientGone()
 	}
 	return nil
 }
 
 // cut ends an answer that has begun and cannot be finished, so that the client can tell: by the missing bytes, or,
 // where it could not count them, by a reset.
-func (ex *exchange) cut(how framing, f *failure) *failure {
+func (ex *exchange) cut(how framing, f *Failure) *Failure {
 	f = ex.upstreamFailure(f)
 	why := closeError
-	if f.status == statusClientGone {
+	if f.Status == StatusClientGone {
 		why = closeClient
 	}
 	ex.drop(why)
@@ -218,7 +218,7 @@ func (ex *exchange) cut(how framing, f *failure) *failure {
 }
 
 // next returns more of the body, a part of the exchange's buffer. With the last of it, ended is set.
-func (b *responseBody) next() (data []byte, f *failure) {
+func (b *responseBody) next() (data []byte, f *Failure) {
 	ex := b.ex
 	for {
 		if ex.up.len() > 0 || b.left == 0 {
@@ -239,13 +239,13 @@ func (b *responseBody) next() (data []byte, f *failure) {
 }
 
 // decode takes what is in the buffer.
-func (b *responseBody) decode() ([]byte, *failure) {
+func (b *responseBody) decode() ([]byte, *Failure) {
 	up := &b.ex.up
 	switch {
 	case b.chunked:
 		data, err := b.dechunk()
 		if err != nil {
-			return nil, badResponsef("%s", err)
+			return nil, BadResponsef("%s", err)
 		}
 		b.ended = b.ex.chunks.done()
 		b.clean = b.ended
@@ -288,7 +288,7 @@ func (b *responseBody) dechunk() ([]byte, error) {
 }
 
 // read reads more into the buffer, all of which has been used. A body without a length ends here.
-func (b *responseBody) read() *failure {
+func (b *responseBody) read() *Failure {
 	ex := b.ex
 	b.makeRoom()
 	n, err := ex.read(ex.up.free())
@@ -300,7 +300,7 @@ func (b *responseBody) read() *failure {
 		b.ended = true
 		return nil
 	}
-	return badResponsef("%s closed the connection within the body", ex.held.remote)
+	return BadResponsef("%s closed the connection within the body", ex.held.remote)
 }
 
 // makeRoom makes room for what comes next, in place of what has been used. The head stays where it is, for it has

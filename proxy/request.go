@@ -1,6 +1,8 @@
 package proxy
 
-import "bytes"
+import (
+	"bytes"
+)
 
 // requestHead is a request's head as it was scanned: strict, in one pass, nothing copied. RFC 9112 leaves a server
 // some freedoms (bare LF, folded lines); none is taken, for each is how two parsers come to see two different
@@ -34,7 +36,7 @@ func (h *requestHead) hasRequestLine() bool { return !h.method.empty() }
 
 // scan parses what is there of a head in buf, which grows from call to call. It returns the head's length once its
 // empty line is there, and 0 while it is not. idHeader is the lower-cased name of the field that carries an id.
-func (h *requestHead) scan(buf []byte, idHeader string) (n int, f *failure) {
+func (h *requestHead) scan(buf []byte, idHeader string) (n int, f *Failure) {
 	h.raw = buf
 	for {
 		end := bytes.IndexByte(buf[h.scanned:], '\n')
@@ -43,7 +45,7 @@ func (h *requestHead) scan(buf []byte, idHeader string) (n int, f *failure) {
 		}
 		end += h.scanned
 		if end == h.line || buf[end-1] != '\r' {
-			return 0, malformedf("a line of its head ends with a bare LF")
+			return 0, Malformedf("a line of its head ends with a bare LF")
 		}
 		start, stop := h.line, end-1
 		h.line, h.scanned = end+1, end+1
@@ -65,10 +67,10 @@ func (h *requestHead) scan(buf []byte, idHeader string) (n int, f *failure) {
 }
 
 // scanPartial refuses at once what can never become a line, such as a TLS handshake on a plain listener.
-func (h *requestHead) scanPartial(buf []byte) *failure {
+func (h *requestHead) scanPartial(buf []byte) *Failure {
 	for i := h.scanned; i < len(buf); i++ {
 		if byteClass[buf[i]]&valueByte == 0 && (buf[i] != '\r' || i < len(buf)-1) {
-			return malformedf("its head holds the control byte 0x%02x", buf[i])
+			return Malformedf("its head holds the control byte 0x%02x", buf[i])
 		}
 	}
 	h.scanned = len(buf)
@@ -79,14 +81,14 @@ func (h *requestHead) scanPartial(buf []byte) *failure {
 }
 
 // scanRequestLine parses METHOD SP target SP HTTP/1.x (RFC 9112 section 3).
-func (h *requestHead) scanRequestLine(start, stop int) *failure {
+func (h *requestHead) scanRequestLine(start, stop int) *Failure {
 	line := h.raw[start:stop]
 	first, last := bytes.IndexByte(line, ' '), bytes.LastIndexByte(line, ' ')
 	if first < 0 || !isToken(line[:first]) {
-		return malformedf("its first line is not a request line")
+		return Malformedf("its first line is not a request line")
 	}
 	if first == last {
-		return malformedf("its request line has no HTTP version")
+		return Malformedf("its request line has no HTTP version")
 	}
 	target, version := line[first+1:last], line[last+1:]
 	// What is known of a request that is refused is of use to the answer and to the log. But a line that does not even
@@ -96,11 +98,11 @@ func (h *requestHead) scanRequestLine(start, stop int) *failure {
 	}
 	for _, c := range target {
 		if c <= ' ' || c == 0x7f {
-			return malformedf("its request line holds white space or a control byte within the target")
+			return Malformedf("its request line holds white space or a control byte within the target")
 		}
 	}
 	if len(target) == 0 {
-		return malformedf("its request line has no target")
+		return Malformedf("its request line has no target")
 	}
 	h.target = span{int32(start + first + 1), int32(start + last)}
 	switch string(version) {
@@ -108,16 +110,16 @@ func (h *requestHead) scanRequestLine(start, stop int) *failure {
 	case "HTTP/1.0":
 		h.http10 = true
 	default:
-		return malformedf("its HTTP version is neither 1.0 nor 1.1")
+		return Malformedf("its HTTP version is neither 1.0 nor 1.1")
 	}
 	return nil
 }
 
 // scanField parses name ":" OWS value OWS (RFC 9112 section 5) and notes what the field means to the proxy.
-func (h *requestHead) scanField(start, stop int, idHeader string) *failure {
+func (h *requestHead) scanField(start, stop int, idHeader string) *Failure {
 	f, reject := parseField(h.raw, start, stop)
 	if reject != "" {
-		return malformedf("%s", reject)
+		return Malformedf("%s", reject)
 	}
 	h.fields = append(h.fields, f)
 	value := f.value.of(h.raw)
@@ -127,7 +129,7 @@ func (h *requestHead) scanField(start, stop int, idHeader string) *failure {
 		h.host = f.value
 	case kindContentLength, kindTransferEncoding:
 		if reject := h.bodyFraming.scan(f.kind, value); reject != "" {
-			return malformedf("%s", reject)
+			return Malformedf("%s", reject)
 		}
 	case kindConnection:
 		h.connectionOptions.scan(value)
@@ -155,12 +157,12 @@ func (h *requestHead) scanSentry(f field) {
 }
 
 // checkFraming refuses a head that leaves open where its body ends, or for whom it is.
-func (h *requestHead) checkFraming() *failure {
+func (h *requestHead) checkFraming() *Failure {
 	if reject := h.bodyFraming.check(h.http10); reject != "" {
-		return malformedf("%s", reject)
+		return Malformedf("%s", reject)
 	}
 	if h.hosts > 1 {
-		return malformedf("it has more than one Host")
+		return Malformedf("it has more than one Host")
 	}
 	if h.names {
 		dropNamed(h.raw, h.fields)

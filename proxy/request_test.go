@@ -20,9 +20,9 @@ func scanWhole(raw string) (*requestHead, scanned) {
 	return h, scannedOf(n, f)
 }
 
-func scannedOf(n int, f *failure) scanned {
+func scannedOf(n int, f *Failure) scanned {
 	if f != nil {
-		return scanned{refused: f.text}
+		return scanned{refused: f.Text}
 	}
 	return scanned{length: n}
 }

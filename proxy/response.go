@@ -1,6 +1,8 @@
 package proxy
 
-import "bytes"
+import (
+	"bytes"
+)
 
 // responseHead is the head of a destination's response as it was scanned. What leaves its status, its extent or its
 // fields in doubt is refused. What is merely untidy, a bare LF as a line's end or a folded line (RFC 9112 sections
@@ -26,7 +28,7 @@ func (r *responseHead) reset() {
 
 // scan parses what is there of a head in buf, which grows from call to call, and tidies it in place. It returns the
 // head's length once its empty line is there, and 0 while it is not.
-func (r *responseHead) scan(buf []byte) (n int, f *failure) {
+func (r *responseHead) scan(buf []byte) (n int, f *Failure) {
 	r.raw = buf
 	for {
 		end := bytes.IndexByte(buf[r.scanned:], '\n')
@@ -60,56 +62,56 @@ func (r *responseHead) scan(buf []byte) (n int, f *failure) {
 }
 
 // checkBeginning refuses at once what does not begin like HTTP, such as the banner of a mail server that then waits.
-func (r *responseHead) checkBeginning(buf []byte) *failure {
+func (r *responseHead) checkBeginning(buf []byte) *Failure {
 	const beginning = "HTTP/1."
 	if r.status == 0 && !bytes.HasPrefix(buf, []byte(beginning[:min(len(beginning), len(buf))])) {
-		return badResponsef("it does not begin with HTTP/1.")
+		return BadResponsef("it does not begin with HTTP/1.")
 	}
 	return nil
 }
 
 // scanStatusLine parses HTTP/1.x SP 3DIGIT SP [reason-phrase] (RFC 9112 section 4); servers that leave out the
 // second space together with the phrase are many.
-func (r *responseHead) scanStatusLine(start, stop int) *failure {
+func (r *responseHead) scanStatusLine(start, stop int) *Failure {
 	line := r.raw[start:stop]
 	if len(line) < len("HTTP/1.1 200") || !bytes.HasPrefix(line, []byte("HTTP/1.")) ||
 		line[7] != '0' && line[7] != '1' || line[8] != ' ' {
-		return badResponsef("its first line is not an HTTP/1.1 status line")
+		return BadResponsef("its first line is not an HTTP/1.1 status line")
 	}
 	r.http10 = line[7] == '0'
 	for _, c := range line[9:12] {
 		if c < '0' || c > '9' {
-			return badResponsef("its status is not a number of three digits")
+			return BadResponsef("its status is not a number of three digits")
 		}
 		r.status = r.status*10 + int(c-'0')
 	}
 	if r.status < 100 || r.status > 599 {
-		return badResponsef("its status is %03d", r.status)
+		return BadResponsef("its status is %03d", r.status)
 	}
 	if len(line) > 12 && line[12] != ' ' {
-		return badResponsef("its status is not a number of three digits")
+		return BadResponsef("its status is not a number of three digits")
 	}
 	r.reason = span{int32(start + 12), int32(stop)}
 	if len(line) > 12 {
 		r.reason.from++
 	}
 	if !isValue(r.reason.of(r.raw)) {
-		return badResponsef("its reason phrase holds a control byte")
+		return BadResponsef("its reason phrase holds a control byte")
 	}
 	return nil
 }
 
 // unfold joins a folded line to the field before it by making spaces of what parts them (RFC 9112 section 5.2).
-func (r *responseHead) unfold(start, stop int) *failure {
+func (r *responseHead) unfold(start, stop int) *Failure {
 	if len(r.fields) == 0 {
-		return badResponsef("its first field begins with white space")
+		return BadResponsef("its first field begins with white space")
 	}
 	last := &r.fields[len(r.fields)-1]
 	if last.kind == kindContentLength || last.kind == kindTransferEncoding {
-		return badResponsef("its Content-Length or Transfer-Encoding is folded")
+		return BadResponsef("its Content-Length or Transfer-Encoding is folded")
 	}
 	if !isValue(r.raw[start:stop]) {
-		return badResponsef("a field of its head holds a control byte")
+		return BadResponsef("a field of its head holds a control byte")
 	}
 	r.untidy = true
 	for i := start - 1; r.raw[i] == '\n' || r.raw[i] == '\r'; i-- {
@@ -122,21 +124,21 @@ func (r *responseHead) unfold(start, stop int) *failure {
 	return nil
 }
 
-func (r *responseHead) scanField(start, stop int) *failure {
+func (r *responseHead) scanField(start, stop int) *Failure {
 	f, reject := parseField(r.raw, start, stop)
 	if reject != "" {
-		return badResponsef("%s", reject)
+		return BadResponsef("%s", reject)
 	}
 	r.fields = append(r.fields, f)
 	if reject := r.bodyFraming.scan(f.kind, f.value.of(r.raw)); reject != "" {
-		return badResponsef("%s", reject)
+		return BadResponsef("%s", reject)
 	}
 	return nil
 }
 
 // checkFraming refuses a head that leaves open where the body ends. It also reads the Connection fields, which are
 // whole only now that the last folded line has been joined.
-func (r *responseHead) checkFraming() *failure {
+func (r *responseHead) checkFraming() *Failure {
 	for _, f := range r.fields {
 		if f.kind == kindConnection {
 			r.connectionOptions.scan(f.value.of(r.raw))
@@ -146,10 +148,10 @@ func (r *responseHead) checkFraming() *failure {
 		dropNamed(r.raw, r.fields)
 	}
 	if reject := r.bodyFraming.check(r.http10); reject != "" {
-		return badResponsef("%s", reject)
+		return BadResponsef("%s", reject)
 	}
 	if r.status == 101 {
-		return badResponsef("it switches protocols, which nobody asked for")
+		return BadResponsef("it switches protocols, which nobody asked for")
 	}
 	return nil
 }

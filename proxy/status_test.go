@@ -51,11 +51,11 @@ func TestQuantile(t *testing.T) {
 // A reading says what the metrics do.
 func TestReading(t *testing.T) {
 	m := NewMetrics("v", "c")
-	m.countRequest(200, reasonNone, time.Millisecond)
-	m.countRequest(503, reasonNone, time.Millisecond)
-	m.countRequest(403, reasonBlockedAddress, time.Second)
-	m.countRequest(200, reasonLargeResponse, time.Hour) // cut
-	m.countRequest(statusClientGone, reasonNone, time.Second)
+	m.countRequest(200, None, time.Millisecond)
+	m.countRequest(503, None, time.Millisecond)
+	m.countRequest(403, BlockedAddress, time.Second)
+	m.countRequest(200, LargeResponse, time.Hour) // cut
+	m.countRequest(StatusClientGone, None, time.Second)
 	m.tunnels.Add(3)
 	r := m.read(time.Now())
 	if r.delivered != 2 || r.own != 2 || r.gone != 1 || r.tunnels != 3 {

@@ -23,7 +23,7 @@ type refusal struct {
 	Method string
 	URL    string // its scheme and host
 	Status int
-	Reason reason
+	Reason Code
 	Text   string
 	Rule   string // that refused an address; "" where it was something else
 }
@@ -36,7 +36,7 @@ type refusals struct {
 }
 
 // add takes down an exchange that the proxy has answered itself, for f.
-func (r *refusals) add(ex *exchange, f *failure) {
+func (r *refusals) add(ex *exchange, f *Failure) {
 	// A path or a query may be a secret, as those of many webhooks are, and more people see this page than the log.
 	ex.url = ex.appendURL(ex.url[:0], URLHost)
 	entry := refusal{
@@ -44,8 +44,8 @@ func (r *refusals) add(ex *exchange, f *failure) {
 		Method: showRaw(orDash(ex.method()), maxShownShort), URL: showRaw(orDash(ex.url), maxShown),
 		Text: showText(ex.reasonText),
 	}
-	if f.rule.Name != "" {
-		entry.Rule = f.rule.String()
+	if f.Rule.Name != "" {
+		entry.Rule = f.Rule.String()
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -21,7 +21,7 @@ type tunnel struct {
 }
 
 // tunnel opens a tunnel and carries it to its end, unless the CONNECT is refused already.
-func (ex *exchange) tunnel(refused *failure) *failure {
+func (ex *exchange) tunnel(refused *Failure) *Failure {
 	if refused != nil {
 		return refused
 	}
@@ -31,7 +31,7 @@ func (ex *exchange) tunnel(refused *failure) *failure {
 	}
 	if c.write([]byte(connectionEstablished)) != nil {
 		ex.drop(closeClient)
-		return clientGone()
+		return ClientGone()
 	}
 	p.metrics.tunnels.Add(1)
 	p.metrics.tunnelsTotal.Inc()
@@ -55,13 +55,13 @@ func (ex *exchange) tunnel(refused *failure) *failure {
 }
 
 // tunnelEnd says why a tunnel was closed, where neither side wanted that.
-func (ex *exchange) tunnelEnd() *failure {
+func (ex *exchange) tunnelEnd() *Failure {
 	cfg := ex.run.cfg
 	switch closeReason(ex.held.killed.Load()) {
 	case closeIdle:
-		return failf(reasonTimeout, "timed out: the tunnel was idle for %s", cfg.ReadTimeout)
+		return Newf(Timeout, "timed out: the tunnel was idle for %s", cfg.ReadTimeout)
 	case closeLifetime:
-		return failf(reasonTimeout, "timed out: the tunnel reached its lifetime of %s", cfg.ConnectionLifetime)
+		return Newf(Timeout, "timed out: the tunnel reached its lifetime of %s", cfg.ConnectionLifetime)
 	}
 	return nil
 }
