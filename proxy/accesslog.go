@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"whsentry/proxy/reason"
 )
 
 // accessLog writes one line an exchange.
@@ -89,8 +91,8 @@ func (l *accessLog) logJSON(ex *exchange, at time.Time, took time.Duration) {
 	e := l.logger.Log().Bytes("time", ex.line).Bytes("rq_id", ex.requestID()).Str("client_addr", ex.client.addr).
 		Bytes("method", orDash(ex.method())).Bytes("url", orDash(ex.url)).
 		Int("response_code", ex.status).Int64("response_time_ms", took.Milliseconds())
-	if ex.reason != None {
-		e.Int("reason_code", int(ex.reason)).Bytes("reason", AppendText(nil, ex.reasonText))
+	if ex.reason != reason.None {
+		e.Int("reason_code", int(ex.reason)).Bytes("reason", reason.AppendText(nil, ex.reasonText))
 	}
 	if ex.remote.IsValid() {
 		ex.line = ex.remote.AppendTo(ex.line[:0])

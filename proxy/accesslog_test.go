@@ -11,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/rs/zerolog"
+
+	"whsentry/proxy/reason"
 )
 
 // logged is what comes from outside into a line of the access log.
@@ -164,7 +166,7 @@ func checkTextLine(t *testing.T, in logged) {
 func checkJSONLine(t *testing.T, in logged, reasonText string) {
 	t.Helper()
 	ex := exchangeOf(in, URLFull)
-	ex.reason, ex.reasonText = Malformed, reasonText
+	ex.reason, ex.reasonText = reason.Malformed, reasonText
 	ex.remote = netip.MustParseAddrPort("[2001:db8::1]:443")
 	var out bytes.Buffer
 	l := &accessLog{json: true, logger: zerolog.New(&out)}
@@ -203,7 +205,7 @@ func TestAccessLogJSON(t *testing.T) {
 
 	out.Reset()
 	ex = exchangeOf(logged{"7", "POST", "https://h/a?b"}, URLFull)
-	ex.status, ex.reason, ex.reasonText = 502, Timeout, "timed out\n"
+	ex.status, ex.reason, ex.reasonText = 502, reason.Timeout, "timed out\n"
 	ex.remote, ex.reused, ex.tlsVersion = netip.MustParseAddrPort("192.0.2.1:443"), true, "TLSv1.3"
 	ex.requestBytes, ex.responseBytes = 3, 4
 	ex.phases = [phases]time.Duration{1500 * time.Microsecond, 2 * time.Millisecond, 3 * time.Millisecond, 0}

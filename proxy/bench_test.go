@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"whsentry/proxy/reason"
 )
 
 // What a request of the benchmarks is made of: a webhook as a large sender of them posts it, through the client of a
@@ -240,7 +242,7 @@ func benchChunks(t testing.TB, size, count int) (func(), int) {
 
 func benchCount(t testing.TB) (func(), int) {
 	m := NewMetrics("test", "none")
-	return func() { m.countRequest(202, None, 12*time.Millisecond) }, 0
+	return func() { m.countRequest(202, reason.None, 12*time.Millisecond) }, 0
 }
 
 // benchLog logs an exchange into a log whose bytes go nowhere. The log has no goroutine here: the round whose line fills

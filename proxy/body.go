@@ -4,6 +4,8 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+
+	"whsentry/proxy/reason"
 )
 
 // budget is the memory that request bodies may take over all clients.
@@ -31,7 +33,7 @@ func (b *budget) give(held *int64) {
 }
 
 // reserveBody refuses a body that is too large by its own Content-Length, before any of it is read.
-func (ex *exchange) reserveBody() *Failure {
+func (ex *exchange) reserveBody() *reason.Failure {
 	if ex.head.chunked {
 		return nil
 	}
@@ -41,23 +43,23 @@ func (ex *exchange) reserveBody() *Failure {
 	return ex.reserve(ex.head.contentLength)
 }
 
-func (ex *exchange) largeBody() *Failure {
-	f := Newf(LargeRequest, "request body larger than %d bytes", ex.run.cfg.MaxRequestBodySize)
+func (ex *exchange) largeBody() *reason.Failure {
+	f := reason.Newf(reason.LargeRequest, "request body larger than %d bytes", ex.run.cfg.MaxRequestBodySize)
 	f.Fatal = true
 	return f
 }
 
-func (ex *exchange) reserve(n int64) *Failure {
+func (ex *exchange) reserve(n int64) *reason.Failure {
 	if ex.client.proxy.buffered.take(&ex.reserved, n) {
 		return nil
 	}
-	f := Newf(TooMany, "too many request bodies at once: %d bytes are buffered at most", ex.client.proxy.buffered.limit.Load())
+	f := reason.Newf(reason.TooMany, "too many request bodies at once: %d bytes are buffered at most", ex.client.proxy.buffered.limit.Load())
 	f.Fatal = true
 	return f
 }
 
 // takeBody reads the body into memory. Each byte that comes gives the client another clientTimeout.
-func (ex *exchange) takeBody() *Failure {
+func (ex *exchange) takeBody() *reason.Failure {
 	switch length := ex.head.contentLength; {
 	case ex.head.chunked:
 		return ex.takeChunked()
@@ -69,7 +71,7 @@ func (ex *exchange) takeBody() *Failure {
 }
 
 // takeSmall reads a body behind its head, where it is not copied again.
-func (ex *exchange) takeSmall(length int) *Failure {
+func (ex *exchange) takeSmall(length int) *reason.Failure {
 	ex.in.grow(length)
 	for ex.in.len() < length {
 		ex.requestBytes = int64(ex.in.len())
@@ -85,7 +87,7 @@ func (ex *exchange) takeSmall(length int) *Failure {
 
 // takeLarge reads a body into memory of its own, which grows with what has come: a client that only announces much
 // costs little.
-func (ex *exchange) takeLarge(length int) *Failure {
+func (ex *exchange) takeLarge(length int) *reason.Failure {
 	first := min(length, ex.in.len())
 	ex.large = append(growBody(ex.large[:0], smallestBody), ex.in.unused()[:first]...)
 	ex.in.skip(first)
@@ -97,7 +99,7 @@ func (ex *exchange) takeLarge(length int) *Failure {
 		ex.large = ex.large[:len(ex.large)+n]
 		ex.requestBytes = int64(len(ex.large))
 		if err != nil && n == 0 {
-			return Of(ex.client.readFailure(err))
+			return reason.Of(ex.client.readFailure(err))
 		}
 	}
 	ex.body = ex.large
@@ -105,7 +107,7 @@ func (ex *exchange) takeLarge(length int) *Failure {
 }
 
 // takeChunked reads a chunked body and takes its coding off.
-func (ex *exchange) takeChunked() *Failure {
+func (ex *exchange) takeChunked() *reason.Failure {
 	ex.chunks.reset(ex.run.cfg.MaxHeaderSize)
 	ex.large = ex.large[:0]
 	start := ex.in.from
@@ -140,17 +142,17 @@ func (ex *exchange) takeChunked() *Failure {
 	}
 }
 
-func (ex *exchange) chunkFailure(err error) *Failure {
+func (ex *exchange) chunkFailure(err error) *reason.Failure {
 	if errors.Is(err, errTrailerLarge) {
-		return LargeHeadf("trailer section larger than %d bytes", ex.run.cfg.MaxHeaderSize)
+		return reason.LargeHeadf("trailer section larger than %d bytes", ex.run.cfg.MaxHeaderSize)
 	}
-	return Malformedf("%s", err)
+	return reason.Malformedf("%s", err)
 }
 
 // more reads more of the body.
-func (ex *exchange) more() *Failure {
+func (ex *exchange) more() *reason.Failure {
 	ex.client.limitFrom(ex.at, ex.run.cfg.ClientTimeout)
-	return Of(ex.client.fill(ex))
+	return reason.Of(ex.client.fill(ex))
 }
 
 // Large bodies' memory is kept for other requests by size: powers of two from smallestBody on.

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"whsentry/proxy/reason"
 )
 
 // client is a connection of a client. Its goroutine parses a request, carries it out and answers it before it looks
@@ -249,11 +251,11 @@ func (c *client) fill(ex *exchange) error {
 // readFailure says why a read from the client has failed: with 408 where it was too slow.
 func (c *client) readFailure(err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) && c.deadline.passed() {
-		f := Newf(SlowClient, "the client was too slow")
+		f := reason.Newf(reason.SlowClient, "the client was too slow")
 		f.Fatal = true
 		return f
 	}
-	return ClientGone()
+	return reason.ClientGone()
 }
 
 // write sends p to the client, which must take some of it within every clientTimeout.

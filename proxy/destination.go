@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"strconv"
 	"unsafe"
+
+	"whsentry/proxy/reason"
 )
 
 // Destination is where a request is to go: a host, as a lower-cased DNS name or an IP literal without brackets,
@@ -56,23 +58,23 @@ type authority struct {
 
 // parseTarget takes an absolute http or https URI apart. It is the only reader of a request's target, together
 // with parseAuthority: what one part of the proxy judged, no other may read differently.
-func parseTarget(raw []byte) (t target, f *Failure) {
+func parseTarget(raw []byte) (t target, f *reason.Failure) {
 	colon := schemeEnd(raw)
 	if colon < 0 {
-		return t, Newf(Malformed, "malformed request: its target is not an absolute URI such as http://host/path")
+		return t, reason.Newf(reason.Malformed, "malformed request: its target is not an absolute URI such as http://host/path")
 	}
 	scheme, rest := raw[:colon], raw[colon+1:]
 	t.https = equalFold(scheme, "https")
 	known := t.https || equalFold(scheme, "http")
 	if !bytes.HasPrefix(rest, []byte("//")) {
 		if known {
-			return t, Newf(Malformed, "malformed request: its URI names no host")
+			return t, reason.Newf(reason.Malformed, "malformed request: its URI names no host")
 		}
 		return t, schemeFailure(scheme)
 	}
 	rest = rest[2:]
 	if bytes.IndexByte(rest, '#') >= 0 {
-		return t, Newf(Malformed, "malformed request: its URI has a fragment")
+		return t, reason.Newf(reason.Malformed, "malformed request: its URI has a fragment")
 	}
 	end := bytes.IndexAny(rest, "/?")
 	if end < 0 {
@@ -83,12 +85,12 @@ func parseTarget(raw []byte) (t target, f *Failure) {
 	}
 	var reject string
 	if t.authority, reject = parseAuthority(rest[:end]); reject != "" {
-		return t, Newf(Malformed, "malformed request: its URI %s", reject)
+		return t, reason.Newf(reason.Malformed, "malformed request: its URI %s", reject)
 	}
 	t.path = rest[end:]
 	for _, c := range t.path {
 		if c <= ' ' || c == 0x7f {
-			return t, Newf(Malformed, "malformed request: its URI holds white space or a control byte")
+			return t, reason.Newf(reason.Malformed, "malformed request: its URI holds white space or a control byte")
 		}
 	}
 	if !known {
@@ -97,8 +99,8 @@ func parseTarget(raw []byte) (t target, f *Failure) {
 	return t, nil
 }
 
-func schemeFailure(scheme []byte) *Failure {
-	return Newf(Scheme, "scheme %q is neither http nor https", scheme)
+func schemeFailure(scheme []byte) *reason.Failure {
+	return reason.Newf(reason.Scheme, "scheme %q is neither http nor https", scheme)
 }
 
 // schemeEnd returns where the colon after the scheme is, or -1 (RFC 3986 section 3.1).
@@ -293,29 +295,29 @@ func (a *address) String() string { return net.JoinHostPort(a.name(), strconv.It
 func (a *address) name() string { return string(a.key[:a.hostLen]) }
 
 // connectAuthority parses the target of a CONNECT, host:port (RFC 9110 section 9.3.6).
-func connectAuthority(raw []byte) (a authority, f *Failure) {
+func connectAuthority(raw []byte) (a authority, f *reason.Failure) {
 	a, reject := parseAuthority(raw)
 	if reject == "" && a.port < 0 {
 		reject = "has no port"
 	}
 	if reject != "" {
-		return a, Newf(Malformed, "malformed request: its CONNECT target %s", reject)
+		return a, reason.Newf(reason.Malformed, "malformed request: its CONNECT target %s", reject)
 	}
 	return a, nil
 }
 
 // checkHost refuses a Host that RFC 9112 section 3.2 does not allow. Its value is not used: where the request goes
 // is said by its target alone.
-func (h *requestHead) checkHost() *Failure {
+func (h *requestHead) checkHost() *reason.Failure {
 	value := h.host.of(h.raw)
 	if len(value) == 0 {
 		if h.http10 {
 			return nil
 		}
-		return Newf(Malformed, "malformed request: it has no Host")
+		return reason.Newf(reason.Malformed, "malformed request: it has no Host")
 	}
 	if _, reject := parseAuthority(value); reject != "" {
-		return Newf(Malformed, "malformed request: its Host %s", reject)
+		return reason.Newf(reason.Malformed, "malformed request: its Host %s", reject)
 	}
 	return nil
 }

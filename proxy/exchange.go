@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"whsentry/proxy/reason"
 )
 
 const (
@@ -40,7 +42,7 @@ type exchange struct {
 	alias     string
 
 	headDone    bool // the head is there in full, or refused
-	headFailure *Failure
+	headFailure *reason.Failure
 
 	body     []byte // the request's, in full: a part of in, or large
 	large    []byte
@@ -62,14 +64,14 @@ type exchange struct {
 	asked       bool
 	stale       bool // the connection had ended, or something came on it unasked, while it was at rest
 	sent        int
-	sendFailure *Failure
+	sendFailure *reason.Failure
 
 	keep  bool // the client's connection goes on
 	begun bool // the head of the final answer has been sent
 
 	// For the log and the metrics.
 	status        int
-	reason        Code
+	reason        reason.Code
 	reasonText    string
 	remote        netip.AddrPort
 	reused        bool
@@ -125,7 +127,7 @@ func (ex *exchange) clear() {
 	ex.sendFailure = nil
 	ex.rest, ex.broken, ex.torn, ex.interims, ex.bodyStart = nil, false, false, 0, 0
 	ex.keep, ex.begun = false, false
-	ex.status, ex.reason, ex.reasonText = 0, None, ""
+	ex.status, ex.reason, ex.reasonText = 0, reason.None, ""
 	ex.remote, ex.reused, ex.tlsVersion = netip.AddrPort{}, false, ""
 	ex.requestBytes, ex.responseBytes = 0, 0
 }

@@ -13,7 +13,8 @@ import (
 	"strings"
 	"testing"
 	"unicode"
-	"unicode/utf8"
+
+	"whsentry/proxy/reason"
 )
 
 // FuzzRequestHead holds that whatever is taken and rewritten is read by another parser as exactly one request: with
@@ -124,7 +125,7 @@ func FuzzTarget(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw string) {
 		got, failed := parseTarget([]byte(raw))
 		if failed != nil {
-			if failed.Code != Malformed && failed.Code != Scheme || failed.Status != 400 {
+			if failed.Code != reason.Malformed && failed.Code != reason.Scheme || failed.Status != 400 {
 				t.Fatalf("got %d with status %d; want 1002 or 1003 with 400", failed.Code, failed.Status)
 			}
 			return
@@ -346,22 +347,6 @@ func FuzzUserInformation(f *testing.F) {
 				t.Fatalf("got %q of %q", got, before+secret+"@"+after)
 			}
 			ex.release()
-		}
-	})
-}
-
-// FuzzReasonText holds that a text is one line of printable UTF-8, bounded, and an answer with it one response.
-func FuzzReasonText(f *testing.F) {
-	for _, s := range hostile {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		got := string(AppendText(nil, text))
-		if !utf8.ValidString(got) || strings.ContainsFunc(got, unicode.IsControl) || len(got) > MaxText+16+len("...") {
-			t.Fatalf("got %q", got)
-		}
-		for _, method := range []string{"GET", "HEAD", "CONNECT"} {
-			checkAnswer(t, text, method)
 		}
 	})
 }

@@ -10,6 +10,8 @@ import (
 	"os"
 
 	"github.com/pires/go-proxyproto"
+
+	"whsentry/proxy/reason"
 )
 
 // greet does what comes before a client's first request: the PROXY protocol of a load balancer, and TLS. It reports
@@ -18,7 +20,7 @@ func (c *client) greet() bool {
 	var early []byte // what has come behind the header
 	if c.isBehindBalancer() {
 		if f := c.takeProxyHeader(); f != nil {
-			if f.Status != StatusClientGone {
+			if f.Status != reason.StatusClientGone {
 				c.refuse(f, c.listener.tls == nil)
 			}
 			return false
@@ -39,7 +41,7 @@ func (c *client) greet() bool {
 
 // refuse counts and logs a connection that did not get as far as a request. The reason is sent where the client can
 // read it.
-func (c *client) refuse(f *Failure, readable bool) {
+func (c *client) refuse(f *reason.Failure, readable bool) {
 	c.dropExchange()
 	c.ex = acquireExchange()
 	c.ex.begin(c)
@@ -67,14 +69,14 @@ func (c *client) isBehindBalancer() bool {
 
 // takeProxyHeader reads the header, version 1 or 2 of HAProxy's PROXY protocol specification, for which there is
 // clientTimeout, and takes the client's address from it. What has come behind it is left in the exchange's buffer.
-func (c *client) takeProxyHeader() *Failure {
+func (c *client) takeProxyHeader() *reason.Failure {
 	c.limit(c.proxy.run.Load().cfg.ClientTimeout)
 	c.ex = acquireExchange()
 	in := &c.ex.in
 	for {
 		n, reject := proxyHeaderLen(in.unused())
 		if reject != "" {
-			return Malformedf("%s", reject)
+			return reason.Malformedf("%s", reject)
 		}
 		if n > 0 {
 			return c.useProxyHeader(n)
@@ -84,20 +86,20 @@ func (c *client) takeProxyHeader() *Failure {
 		switch {
 		case read > 0:
 		case errors.Is(err, os.ErrDeadlineExceeded) && c.deadline.passed() && !c.proxy.closing.Load() && in.len() > 0:
-			f := Newf(SlowClient, "the load balancer was too slow with its PROXY protocol header")
+			f := reason.Newf(reason.SlowClient, "the load balancer was too slow with its PROXY protocol header")
 			f.Fatal = true
 			return f
 		default: // it only looked whether the port is open
-			return ClientGone()
+			return reason.ClientGone()
 		}
 	}
 }
 
-func (c *client) useProxyHeader(n int) *Failure {
+func (c *client) useProxyHeader(n int) *reason.Failure {
 	in := &c.ex.in
 	source, reject := parseProxyHeader(in.unused()[:n])
 	if reject != "" {
-		return Malformedf("%s", reject)
+		return reason.Malformedf("%s", reject)
 	}
 	if source.IsValid() {
 		c.addr = source.String()

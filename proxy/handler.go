@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 	"slices"
 	"time"
+
+	"whsentry/proxy/reason"
 )
 
 // handle carries out the request that has begun to arrive: it reads it, decides where it goes, forwards it, and ends
@@ -17,7 +19,7 @@ func (c *client) handle(ex *exchange) (goesOn bool) {
 	defer func() {
 		if r := recover(); r != nil {
 			c.proxy.log().Error().Str("client", c.addr).Str("panic", fmt.Sprint(r)).Bytes("stack", debug.Stack()).Msg("a bug ended a request")
-			f := Newf(Internal, "internal error")
+			f := reason.Newf(reason.Internal, "internal error")
 			f.Fatal = true
 			goesOn = ex.finish(f)
 		}
@@ -43,7 +45,7 @@ func (c *client) handle(ex *exchange) (goesOn bool) {
 }
 
 // readHead reads and scans the head, for which the client has clientTimeout from its first byte on.
-func (ex *exchange) readHead() *Failure {
+func (ex *exchange) readHead() *reason.Failure {
 	if ex.headDone {
 		return ex.headFailure
 	}
@@ -57,9 +59,9 @@ func (ex *exchange) readHead() *Failure {
 		if err := c.fill(ex); err != nil {
 			if !ex.head.hasRequestLine() && ex.head.line == ex.in.len() {
 				ex.head.raw = nil // empty lines are no request: the client rested
-				return ClientGone()
+				return reason.ClientGone()
 			}
-			return Of(err)
+			return reason.Of(err)
 		}
 	}
 	return ex.headFailure
@@ -74,7 +76,7 @@ func (ex *exchange) scanHead() (done bool) {
 	limit := int(ex.run.cfg.MaxHeaderSize)
 	n, f := ex.head.scan(ex.in.unused(), ex.run.idHeader)
 	if blank := ex.head.blank; f == nil && (n-blank > limit || n == 0 && ex.in.len()-blank >= limit || blank > limit) {
-		f = LargeHeadf("request head larger than %d bytes", limit)
+		f = reason.LargeHeadf("request head larger than %d bytes", limit)
 	}
 	if f == nil {
 		ex.in.skip(n)
@@ -93,7 +95,7 @@ func (ex *exchange) isWhole() bool {
 
 // route finds where the request goes, and refuses what can be refused without a look at the name: 1002, 1003, 1015,
 // 1013 and 1010, in this order.
-func (ex *exchange) route() *Failure {
+func (ex *exchange) route() *reason.Failure {
 	h := &ex.head
 	ex.keep = h.keepsAlive() && !ex.client.final
 	if within := ex.client.within; within != nil {
@@ -104,7 +106,7 @@ func (ex *exchange) route() *Failure {
 		return ex.routeConnect()
 	}
 	t, f := parseTarget(h.target.of(h.raw))
-	if f == nil || f.Code == Scheme {
+	if f == nil || f.Code == reason.Scheme {
 		if reject := h.checkHost(); reject != nil {
 			f = reject
 		}
@@ -116,13 +118,13 @@ func (ex *exchange) route() *Failure {
 	ex.tls = t.https || h.tls
 	ex.address.set(&t.authority, ex.tls)
 	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
-		return OfConnect(err, "", 0)
+		return reason.OfConnect(err, "", 0)
 	}
 	return ex.chooseCertificate()
 }
 
 // chooseCertificate finds the client certificate that the request asks for, which matters over TLS only.
-func (ex *exchange) chooseCertificate() *Failure {
+func (ex *exchange) chooseCertificate() *reason.Failure {
 	h := &ex.head
 	if !ex.tls && !ex.connect || h.aliases == 0 && ex.alias == "" {
 		return nil
@@ -131,19 +133,19 @@ func (ex *exchange) chooseCertificate() *Failure {
 		ex.alias = string(h.alias.of(h.raw))
 	}
 	if h.aliases > 1 {
-		return Newf(UnknownAlias, "more than one X-WhSentry-ClientCert")
+		return reason.Newf(reason.UnknownAlias, "more than one X-WhSentry-ClientCert")
 	}
 	if !ex.run.ca.HasAlias(ex.alias) {
-		return Newf(UnknownAlias, "no client certificate with the alias %q is configured", ex.alias)
+		return reason.Newf(reason.UnknownAlias, "no client certificate with the alias %q is configured", ex.alias)
 	}
 	return nil
 }
 
 // routeConnect is route for CONNECT.
-func (ex *exchange) routeConnect() *Failure {
+func (ex *exchange) routeConnect() *reason.Failure {
 	h := &ex.head
 	if h.chunked || h.contentLength > 0 {
-		return Malformedf("it is a CONNECT with a body")
+		return reason.Malformedf("it is a CONNECT with a body")
 	}
 	a, f := connectAuthority(h.target.of(h.raw))
 	if f == nil {
@@ -156,15 +158,15 @@ func (ex *exchange) routeConnect() *Failure {
 	ex.address.set(&a, false)
 	cfg := ex.run.cfg
 	if cfg.ConnectMode == ConnectDeny {
-		return Newf(Connect, "CONNECT is not allowed")
+		return reason.Newf(reason.Connect, "CONNECT is not allowed")
 	}
 	if len(cfg.ConnectPorts) > 0 && !slices.Contains(cfg.ConnectPorts, ex.address.port) {
-		f := Newf(Connect, "CONNECT to port %d is not allowed", ex.address.port)
+		f := reason.Newf(reason.Connect, "CONNECT to port %d is not allowed", ex.address.port)
 		f.Status = 403
 		return f
 	}
 	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
-		return OfConnect(err, "", 0)
+		return reason.OfConnect(err, "", 0)
 	}
 	if cfg.ConnectMode == ConnectMITM {
 		return ex.chooseCertificate()
@@ -173,8 +175,8 @@ func (ex *exchange) routeConnect() *Failure {
 }
 
 // overloaded is what the clients above maxConnections are told.
-func (c *client) overloaded() *Failure {
-	f := Newf(TooMany, "too many connections to the proxy")
+func (c *client) overloaded() *reason.Failure {
+	f := reason.Newf(reason.TooMany, "too many connections to the proxy")
 	f.Fatal = true
 	return f
 }
@@ -182,7 +184,7 @@ func (c *client) overloaded() *Failure {
 // readBody reads the body in full, so that a slow client never holds a destination's connection. A request that is
 // refused already has its body read too, for only then is it known where the next one begins; but a client that
 // waits for a 100 gets its refusal in place of it.
-func (ex *exchange) readBody(refused *Failure) *Failure {
+func (ex *exchange) readBody(refused *reason.Failure) *reason.Failure {
 	h := &ex.head
 	if refused != nil && refused.Fatal || !h.chunked && h.contentLength <= 0 {
 		return refused
@@ -191,7 +193,7 @@ func (ex *exchange) readBody(refused *Failure) *Failure {
 	if refused == nil && f == nil && ex.awaitsContinue() {
 		refused = ex.judge()
 		if refused == nil {
-			f = Of(ex.client.write([]byte("HTTP/1.1 100 Continue\r\n\r\n")))
+			f = reason.Of(ex.client.write([]byte("HTTP/1.1 100 Continue\r\n\r\n")))
 			h.expect = false
 		}
 	}
@@ -202,7 +204,7 @@ func (ex *exchange) readBody(refused *Failure) *Failure {
 	if f == nil {
 		f = ex.takeBody()
 	}
-	if f != nil && refused != nil && f.Status != StatusClientGone && f.Code != Malformed {
+	if f != nil && refused != nil && f.Status != reason.StatusClientGone && f.Code != reason.Malformed {
 		refused.Fatal = true
 		return refused
 	}
@@ -220,7 +222,7 @@ func (ex *exchange) awaitsContinue() bool {
 }
 
 // judge looks the destination up and judges it, without contacting it.
-func (ex *exchange) judge() *Failure {
+func (ex *exchange) judge() *reason.Failure {
 	limit := ex.run.cfg.ConnectTimeout
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -229,7 +231,7 @@ func (ex *exchange) judge() *Failure {
 	err := ex.run.dialer.Judge(ctx, ex.address.name(), ex.address.port)
 	ex.at = now()
 	if err != nil {
-		return OfConnect(err, ex.address.name(), limit)
+		return reason.OfConnect(err, ex.address.name(), limit)
 	}
 	return nil
 }
@@ -252,7 +254,7 @@ func (ex *exchange) endWait() {
 
 // finish is the one end of every exchange: what the client is still to be told, then the metrics, then the log.
 // It reports whether the client's connection goes on.
-func (ex *exchange) finish(f *Failure) bool {
+func (ex *exchange) finish(f *reason.Failure) bool {
 	c := ex.client
 	c.enter(clientBusy)
 	if f != nil {
@@ -275,20 +277,20 @@ func (ex *exchange) finish(f *Failure) bool {
 
 // lingers reports whether the connection, which is to be closed, has input that is not read: closing it at once would
 // reset it, and the answer with it.
-func (ex *exchange) lingers(f *Failure) bool {
+func (ex *exchange) lingers(f *reason.Failure) bool {
 	switch {
 	case f == nil:
 		return !ex.connect && (ex.in.len() > 0 || ex.client.hasInput())
-	case ex.begun || f.Status == StatusClientGone:
+	case ex.begun || f.Status == reason.StatusClientGone:
 		return false
 	}
 	return f.Fatal || ex.client.hasInput()
 }
 
 // fail answers the client for the destination, unless the destination's answer has begun: then it is cut.
-func (ex *exchange) fail(f *Failure) {
+func (ex *exchange) fail(f *reason.Failure) {
 	c := ex.client
-	if f.Status == StatusClientGone && !ex.begun && ex.head.raw == nil {
+	if f.Status == reason.StatusClientGone && !ex.begun && ex.head.raw == nil {
 		return // it sent nothing
 	}
 	ex.reason, ex.reasonText = f.Code, f.Text
@@ -297,13 +299,13 @@ func (ex *exchange) fail(f *Failure) {
 	}
 	ex.keep = ex.keep && !f.Fatal && !ex.begun && !c.proxy.stopping.Load()
 	if ex.begun {
-		if f.Status == StatusClientGone {
-			ex.status, ex.reason = StatusClientGone, None
+		if f.Status == reason.StatusClientGone {
+			ex.status, ex.reason = reason.StatusClientGone, reason.None
 		}
 		return
 	}
 	ex.status = f.Status
-	if f.Status == StatusClientGone {
+	if f.Status == reason.StatusClientGone {
 		return
 	}
 	connection := ""
@@ -312,11 +314,11 @@ func (ex *exchange) fail(f *Failure) {
 	} else if ex.head.http10 {
 		connection = "keep-alive"
 	}
-	answer, body := AppendAnswer(ex.out[:0], f, time.Now(), string(ex.method()), connection)
+	answer, body := reason.AppendAnswer(ex.out[:0], f, time.Now(), string(ex.method()), connection)
 	ex.out = answer
 	if c.write(answer) != nil {
 		ex.keep = false
-		ex.status, ex.reason = StatusClientGone, None
+		ex.status, ex.reason = reason.StatusClientGone, reason.None
 		return
 	}
 	ex.responseBytes = int64(body)

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"os"
+
+	"whsentry/proxy/reason"
 )
 
 // interception is what a CONNECT that is intercepted has fixed for the requests inside.
@@ -19,7 +21,7 @@ type interception struct {
 // intercept answers a CONNECT by speaking TLS with the client in the destination's place. From here on the client's
 // connection carries requests to that destination alone, and each is handled like one with X-WhSentry-TLS. The
 // CONNECT itself leaves no line in the log.
-func (ex *exchange) intercept(refused *Failure) *Failure {
+func (ex *exchange) intercept(refused *reason.Failure) *reason.Failure {
 	if refused == nil {
 		refused = ex.judge()
 	}
@@ -29,10 +31,10 @@ func (ex *exchange) intercept(refused *Failure) *Failure {
 	c := ex.client
 	cfg, err := ex.run.ca.IssuerConfig(ex.address.name())
 	if err != nil {
-		return Newf(Internal, "internal error: make a certificate for %s: %v", ex.address.name(), err)
+		return reason.Newf(reason.Internal, "internal error: make a certificate for %s: %v", ex.address.name(), err)
 	}
 	if c.write([]byte(connectionEstablished)) != nil {
-		return ClientGone()
+		return reason.ClientGone()
 	}
 	within := &interception{authority: bytes.Clone(ex.authority), alias: ex.alias}
 	host, _ := parseAuthority(within.authority)
@@ -69,20 +71,20 @@ func (c *client) startTLS(cfg *tls.Config, early []byte) error {
 // HTTP is told why; one that just left, as those do that only look whether the port is open, is of no interest.
 func (c *client) refuseTLS(err error) {
 	var record tls.RecordHeaderError
-	var f *Failure
+	var f *reason.Failure
 	plain := false
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded) && (!c.deadline.passed() || c.proxy.stopping.Load()):
 		return // the proxy is stopping
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		f = Newf(SlowClient, "the client was too slow in the TLS handshake")
+		f = reason.Newf(reason.SlowClient, "the client was too slow in the TLS handshake")
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), isReset(err):
 		return
 	case errors.As(err, &record) && isMethod(record.RecordHeader[:3]):
 		plain = true
-		f = Malformedf("it is plain HTTP, and this listener speaks HTTPS")
+		f = reason.Malformedf("it is plain HTTP, and this listener speaks HTTPS")
 	default:
-		f = Malformedf("its TLS handshake failed: %v", err)
+		f = reason.Malformedf("its TLS handshake failed: %v", err)
 	}
 	c.refuse(f, plain)
 }
@@ -114,17 +116,17 @@ func (p *prefixed) Read(b []byte) (int, error) {
 
 // routeWithin is route for a request inside an intercepted tunnel, which is for the CONNECT's host and port and for
 // no other: a different one in Host or in an absolute URI would be a way around what was judged and certified.
-func (ex *exchange) routeWithin(within *interception) *Failure {
+func (ex *exchange) routeWithin(within *interception) *reason.Failure {
 	h := &ex.head
 	if string(ex.method()) == "CONNECT" {
-		return Newf(Connect, "CONNECT is not allowed inside a tunnel")
+		return reason.Newf(reason.Connect, "CONNECT is not allowed inside a tunnel")
 	}
 	ex.tls = true
 	ex.authority = within.authority
 	raw := h.target.of(h.raw)
 	switch {
 	case bytes.IndexByte(raw, '#') >= 0:
-		return Newf(Malformed, "malformed request: its URI has a fragment")
+		return reason.Newf(reason.Malformed, "malformed request: its URI has a fragment")
 	case raw[0] == '/':
 		ex.path = raw
 	case string(raw) == "*" && string(ex.method()) == "OPTIONS":
@@ -134,7 +136,7 @@ func (ex *exchange) routeWithin(within *interception) *Failure {
 			return f
 		}
 		if !t.https || !within.matches(&t.authority) {
-			return Newf(Malformed, "malformed request: its URI is not for %s", within.authority)
+			return reason.Newf(reason.Malformed, "malformed request: its URI is not for %s", within.authority)
 		}
 		ex.authority, ex.path = t.authority.raw, t.path
 	}
@@ -144,13 +146,13 @@ func (ex *exchange) routeWithin(within *interception) *Failure {
 	if host := h.host.of(h.raw); len(host) > 0 {
 		a, _ := parseAuthority(host)
 		if !within.matches(&a) {
-			return Newf(Malformed, "malformed request: its Host is not %s", within.authority)
+			return reason.Newf(reason.Malformed, "malformed request: its Host is not %s", within.authority)
 		}
 		ex.authority = host
 	}
 	ex.address.copy(&within.address)
 	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
-		return OfConnect(err, "", 0)
+		return reason.OfConnect(err, "", 0)
 	}
 	ex.alias = within.alias
 	return ex.chooseCertificate()

@@ -12,6 +12,7 @@ import (
 
 	"whsentry/ca"
 	"whsentry/guard"
+	"whsentry/proxy/reason"
 )
 
 // Metrics holds every metric of the process. Each is made once, at the start or when its labels' values first come
@@ -45,8 +46,8 @@ type Metrics struct {
 
 const (
 	firstStatus = 100
-	statuses    = 500                  // 100 to 599
-	reasons     = 1 + Last - First + 1 // none, and each
+	statuses    = 500                                // 100 to 599
+	reasons     = 1 + reason.Last - reason.First + 1 // none, and each
 )
 
 // phase is a part of a request's time.
@@ -168,10 +169,10 @@ func (m *Metrics) CAHooks() ca.Hooks {
 func (m *Metrics) LogFailed() { m.logErrors.Inc() }
 
 // countRequest counts an exchange that has ended.
-func (m *Metrics) countRequest(status int, r Code, took time.Duration) {
+func (m *Metrics) countRequest(status int, r reason.Code, took time.Duration) {
 	index := 0
-	if r != None {
-		index = int(r-First) + 1
+	if r != reason.None {
+		index = int(r-reason.First) + 1
 	}
 	slot := &m.requests[status-firstStatus][index]
 	c := slot.Load()

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"whsentry/proxy/reason"
 )
 
 func (m *Metrics) text() string {
@@ -24,17 +26,17 @@ func TestCountRequest(t *testing.T) {
 		go func() { // awaited below
 			defer counting.Done()
 			for _, status := range []int{100, 200, 499, 599} {
-				for r := First; r <= Last; r++ {
+				for r := reason.First; r <= reason.Last; r++ {
 					m.countRequest(status, r, time.Millisecond)
 				}
-				m.countRequest(status, None, time.Millisecond)
+				m.countRequest(status, reason.None, time.Millisecond)
 			}
 		}()
 	}
 	counting.Wait()
 	text := m.text()
 	for _, status := range []int{100, 200, 499, 599} {
-		for _, r := range []Code{None, First, Last} {
+		for _, r := range []reason.Code{reason.None, reason.First, reason.Last} {
 			want := fmt.Sprintf("whsentry_requests_total{status=\"%d\",reason=\"%d\"} 4\n", status, r)
 			if !strings.Contains(text, want) {
 				t.Errorf("got no %s", want)
@@ -42,7 +44,7 @@ func TestCountRequest(t *testing.T) {
 		}
 	}
 	lines := strings.Count(text, "\nwhsentry_requests_total{")
-	if want := 4 * (int(Last-First) + 2); lines != want {
+	if want := 4 * (int(reason.Last-reason.First) + 2); lines != want {
 		t.Errorf("got %d series; want %d", lines, want)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"whsentry/ca"
 	"whsentry/guard"
+	"whsentry/proxy/reason"
 )
 
 // Dependencies is what a proxy needs from its surroundings.
@@ -250,7 +251,7 @@ func (p *Proxy) admit(c *client) bool {
 // answer fits into a new socket's buffer.
 func (p *Proxy) turnAway(c *client) {
 	if c.listener.tls == nil {
-		answer, _ := AppendAnswer(nil, c.overloaded(), time.Now(), "", "close")
+		answer, _ := reason.AppendAnswer(nil, c.overloaded(), time.Now(), "", "close")
 		c.tcp.SetWriteDeadline(time.Now().Add(time.Second))
 		c.tcp.Write(answer)
 	}

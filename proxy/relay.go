@@ -5,6 +5,8 @@ import (
 	"io"
 	"math"
 	"strconv"
+
+	"whsentry/proxy/reason"
 )
 
 // framing says how the client finds the end of the body that it is sent.
@@ -34,7 +36,7 @@ type responseBody struct {
 }
 
 // passBody passes the response on and lays the connection to rest, or closes it.
-func (ex *exchange) passBody() *Failure {
+func (ex *exchange) passBody() *reason.Failure {
 	r := &ex.resp
 	isHead := string(ex.method()) == "HEAD"
 	if r.bodiless(isHead) {
@@ -63,13 +65,13 @@ func (ex *exchange) passBody() *Failure {
 	return ex.stream(&body, nil)
 }
 
-func (ex *exchange) largeResponse() *Failure {
-	return Newf(LargeResponse, "response body larger than %d bytes", ex.run.cfg.MaxResponseBodySize)
+func (ex *exchange) largeResponse() *reason.Failure {
+	return reason.Newf(reason.LargeResponse, "response body larger than %d bytes", ex.run.cfg.MaxResponseBodySize)
 }
 
 // passBodiless passes on what has no body: the answer to a HEAD, a 204, a 304. A 204 that announces one may be followed
 // by it, later.
-func (ex *exchange) passBodiless(isHead bool) *Failure {
+func (ex *exchange) passBodiless(isHead bool) *reason.Failure {
 	r := &ex.resp
 	length, how := r.contentLength, framingNone
 	if length >= 0 && length < math.MaxInt64 && (isHead || r.status == 304) && r.status != 204 {
@@ -92,13 +94,13 @@ func (ex *exchange) settle(clean bool) {
 }
 
 // answer writes a response whose body is there in full.
-func (ex *exchange) answer(how framing, length int64, body []byte) *Failure {
+func (ex *exchange) answer(how framing, length int64, body []byte) *reason.Failure {
 	ex.keep = ex.keep && !ex.client.proxy.stopping.Load()
 	ex.status = ex.resp.status
 	ex.out = ex.appendResponseHead(ex.out[:0], &ex.resp, how, length)
 	if err := ex.client.writeBuffers(ex, ex.out, body); err != nil {
 		ex.begun = true
-		return ClientGone()
+		return reason.ClientGone()
 	}
 	ex.responseBytes = int64(len(body))
 	return nil
@@ -106,7 +108,7 @@ func (ex *exchange) answer(how framing, length int64, body []byte) *Failure {
 
 // takeWhole reads the body up to wholeLimit. Where it is longer, body has not ended and what was read is its
 // beginning.
-func (ex *exchange) takeWhole(body *responseBody) (whole []byte, f *Failure) {
+func (ex *exchange) takeWhole(body *responseBody) (whole []byte, f *reason.Failure) {
 	ex.beginWait(ex.held, nil)
 	defer ex.endWait()
 	for {
@@ -126,7 +128,7 @@ func (ex *exchange) takeWhole(body *responseBody) (whole []byte, f *Failure) {
 }
 
 // stream passes a body on as it comes, after what has been read of it already.
-func (ex *exchange) stream(body *responseBody, first []byte) *Failure {
+func (ex *exchange) stream(body *responseBody, first []byte) *reason.Failure {
 	how := ex.chooseFraming(body)
 	ex.keep = ex.keep && how != framingClose && !ex.client.proxy.stopping.Load()
 	ex.status = ex.resp.status
@@ -166,7 +168,7 @@ func (ex *exchange) chooseFraming(body *responseBody) framing {
 
 // sendPiece sends data to the client, after head where that is given. While the client takes it, the destination is
 // not idle by its own doing.
-func (ex *exchange) sendPiece(how framing, data, head []byte) *Failure {
+func (ex *exchange) sendPiece(how framing, data, head []byte) *reason.Failure {
 	ex.held.due.Store(never)
 	if len(data) == 0 {
 		if head == nil {
@@ -176,7 +178,7 @@ func (ex *exchange) sendPiece(how framing, data, head []byte) *Failure {
 	}
 	if how != framingChunked {
 		if err := ex.client.writeBuffers(ex, head, data); err != nil {
-			return ClientGone()
+			return reason.ClientGone()
 		}
 		ex.responseBytes += int64(len(data))
 		return nil
@@ -195,19 +197,19 @@ func (ex *exchange) sendPiece(how framing, data, head []byte) *Failure {
 	return nil
 }
 
-func (ex *exchange) toClient(p []byte) *Failure {
+func (ex *exchange) toClient(p []byte) *reason.Failure {
 	if err := ex.client.write(p); err != nil {
-		return ClientGone()
+		return reason.ClientGone()
 	}
 	return nil
 }
 
 // cut ends an answer that has begun and cannot be finished, so that the client can tell: by the missing bytes, or,
 // where it could not count them, by a reset.
-func (ex *exchange) cut(how framing, f *Failure) *Failure {
+func (ex *exchange) cut(how framing, f *reason.Failure) *reason.Failure {
 	f = ex.upstreamFailure(f)
 	why := closeError
-	if f.Status == StatusClientGone {
+	if f.Status == reason.StatusClientGone {
 		why = closeClient
 	}
 	ex.drop(why)
@@ -218,7 +220,7 @@ func (ex *exchange) cut(how framing, f *Failure) *Failure {
 }
 
 // next returns more of the body, a part of the exchange's buffer. With the last of it, ended is set.
-func (b *responseBody) next() (data []byte, f *Failure) {
+func (b *responseBody) next() (data []byte, f *reason.Failure) {
 	ex := b.ex
 	for {
 		if ex.up.len() > 0 || b.left == 0 {
@@ -239,13 +241,13 @@ func (b *responseBody) next() (data []byte, f *Failure) {
 }
 
 // decode takes what is in the buffer.
-func (b *responseBody) decode() ([]byte, *Failure) {
+func (b *responseBody) decode() ([]byte, *reason.Failure) {
 	up := &b.ex.up
 	switch {
 	case b.chunked:
 		data, err := b.dechunk()
 		if err != nil {
-			return nil, BadResponsef("%s", err)
+			return nil, reason.BadResponsef("%s", err)
 		}
 		b.ended = b.ex.chunks.done()
 		b.clean = b.ended
@@ -288,7 +290,7 @@ func (b *responseBody) dechunk() ([]byte, error) {
 }
 
 // read reads more into the buffer, all of which has been used. A body without a length ends here.
-func (b *responseBody) read() *Failure {
+func (b *responseBody) read() *reason.Failure {
 	ex := b.ex
 	b.makeRoom()
 	n, err := ex.read(ex.up.free())
@@ -300,7 +302,7 @@ func (b *responseBody) read() *Failure {
 		b.ended = true
 		return nil
 	}
-	return BadResponsef("%s closed the connection within the body", ex.held.remote)
+	return reason.BadResponsef("%s closed the connection within the body", ex.held.remote)
 }
 
 // makeRoom makes room for what comes next, in place of what has been used. The head stays where it is, for it has

@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"bytes"
+
+	"whsentry/proxy/reason"
 )
 
 // requestHead is a request's head as it was scanned: strict, in one pass, nothing copied. RFC 9112 leaves a server
@@ -36,7 +38,7 @@ func (h *requestHead) hasRequestLine() bool { return !h.method.empty() }
 
 // scan parses what is there of a head in buf, which grows from call to call. It returns the head's length once its
 // empty line is there, and 0 while it is not. idHeader is the lower-cased name of the field that carries an id.
-func (h *requestHead) scan(buf []byte, idHeader string) (n int, f *Failure) {
+func (h *requestHead) scan(buf []byte, idHeader string) (n int, f *reason.Failure) {
 	h.raw = buf
 	for {
 		end := bytes.IndexByte(buf[h.scanned:], '\n')
@@ -45,7 +47,7 @@ func (h *requestHead) scan(buf []byte, idHeader string) (n int, f *Failure) {
 		}
 		end += h.scanned
 		if end == h.line || buf[end-1] != '\r' {
-			return 0, Malformedf("a line of its head ends with a bare LF")
+			return 0, reason.Malformedf("a line of its head ends with a bare LF")
 		}
 		start, stop := h.line, end-1
 		h.line, h.scanned = end+1, end+1
@@ -67,10 +69,10 @@ func (h *requestHead) scan(buf []byte, idHeader string) (n int, f *Failure) {
 }
 
 // scanPartial refuses at once what can never become a line, such as a TLS handshake on a plain listener.
-func (h *requestHead) scanPartial(buf []byte) *Failure {
+func (h *requestHead) scanPartial(buf []byte) *reason.Failure {
 	for i := h.scanned; i < len(buf); i++ {
 		if byteClass[buf[i]]&valueByte == 0 && (buf[i] != '\r' || i < len(buf)-1) {
-			return Malformedf("its head holds the control byte 0x%02x", buf[i])
+			return reason.Malformedf("its head holds the control byte 0x%02x", buf[i])
 		}
 	}
 	h.scanned = len(buf)
@@ -81,14 +83,14 @@ func (h *requestHead) scanPartial(buf []byte) *Failure {
 }
 
 // scanRequestLine parses METHOD SP target SP HTTP/1.x (RFC 9112 section 3).
-func (h *requestHead) scanRequestLine(start, stop int) *Failure {
+func (h *requestHead) scanRequestLine(start, stop int) *reason.Failure {
 	line := h.raw[start:stop]
 	first, last := bytes.IndexByte(line, ' '), bytes.LastIndexByte(line, ' ')
 	if first < 0 || !isToken(line[:first]) {
-		return Malformedf("its first line is not a request line")
+		return reason.Malformedf("its first line is not a request line")
 	}
 	if first == last {
-		return Malformedf("its request line has no HTTP version")
+		return reason.Malformedf("its request line has no HTTP version")
 	}
 	target, version := line[first+1:last], line[last+1:]
 	// What is known of a request that is refused is of use to the answer and to the log. But a line that does not even
@@ -98,11 +100,11 @@ func (h *requestHead) scanRequestLine(start, stop int) *Failure {
 	}
 	for _, c := range target {
 		if c <= ' ' || c == 0x7f {
-			return Malformedf("its request line holds white space or a control byte within the target")
+			return reason.Malformedf("its request line holds white space or a control byte within the target")
 		}
 	}
 	if len(target) == 0 {
-		return Malformedf("its request line has no target")
+		return reason.Malformedf("its request line has no target")
 	}
 	h.target = span{int32(start + first + 1), int32(start + last)}
 	switch string(version) {
@@ -110,16 +112,16 @@ func (h *requestHead) scanRequestLine(start, stop int) *Failure {
 	case "HTTP/1.0":
 		h.http10 = true
 	default:
-		return Malformedf("its HTTP version is neither 1.0 nor 1.1")
+		return reason.Malformedf("its HTTP version is neither 1.0 nor 1.1")
 	}
 	return nil
 }
 
 // scanField parses name ":" OWS value OWS (RFC 9112 section 5) and notes what the field means to the proxy.
-func (h *requestHead) scanField(start, stop int, idHeader string) *Failure {
+func (h *requestHead) scanField(start, stop int, idHeader string) *reason.Failure {
 	f, reject := parseField(h.raw, start, stop)
 	if reject != "" {
-		return Malformedf("%s", reject)
+		return reason.Malformedf("%s", reject)
 	}
 	h.fields = append(h.fields, f)
 	value := f.value.of(h.raw)
@@ -129,7 +131,7 @@ func (h *requestHead) scanField(start, stop int, idHeader string) *Failure {
 		h.host = f.value
 	case kindContentLength, kindTransferEncoding:
 		if reject := h.bodyFraming.scan(f.kind, value); reject != "" {
-			return Malformedf("%s", reject)
+			return reason.Malformedf("%s", reject)
 		}
 	case kindConnection:
 		h.connectionOptions.scan(value)
@@ -157,12 +159,12 @@ func (h *requestHead) scanSentry(f field) {
 }
 
 // checkFraming refuses a head that leaves open where its body ends, or for whom it is.
-func (h *requestHead) checkFraming() *Failure {
+func (h *requestHead) checkFraming() *reason.Failure {
 	if reject := h.bodyFraming.check(h.http10); reject != "" {
-		return Malformedf("%s", reject)
+		return reason.Malformedf("%s", reject)
 	}
 	if h.hosts > 1 {
-		return Malformedf("it has more than one Host")
+		return reason.Malformedf("it has more than one Host")
 	}
 	if h.names {
 		dropNamed(h.raw, h.fields)

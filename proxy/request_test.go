@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+
+	"whsentry/proxy/reason"
 )
 
 // scanned is what a request's head came to, in a form that can be compared.
@@ -20,7 +22,7 @@ func scanWhole(raw string) (*requestHead, scanned) {
 	return h, scannedOf(n, f)
 }
 
-func scannedOf(n int, f *Failure) scanned {
+func scannedOf(n int, f *reason.Failure) scanned {
 	if f != nil {
 		return scanned{refused: f.Text}
 	}

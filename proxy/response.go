@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"bytes"
+
+	"whsentry/proxy/reason"
 )
 
 // responseHead is the head of a destination's response as it was scanned. What leaves its status, its extent or its
@@ -28,7 +30,7 @@ func (r *responseHead) reset() {
 
 // scan parses what is there of a head in buf, which grows from call to call, and tidies it in place. It returns the
 // head's length once its empty line is there, and 0 while it is not.
-func (r *responseHead) scan(buf []byte) (n int, f *Failure) {
+func (r *responseHead) scan(buf []byte) (n int, f *reason.Failure) {
 	r.raw = buf
 	for {
 		end := bytes.IndexByte(buf[r.scanned:], '\n')
@@ -62,56 +64,56 @@ func (r *responseHead) scan(buf []byte) (n int, f *Failure) {
 }
 
 // checkBeginning refuses at once what does not begin like HTTP, such as the banner of a mail server that then waits.
-func (r *responseHead) checkBeginning(buf []byte) *Failure {
+func (r *responseHead) checkBeginning(buf []byte) *reason.Failure {
 	const beginning = "HTTP/1."
 	if r.status == 0 && !bytes.HasPrefix(buf, []byte(beginning[:min(len(beginning), len(buf))])) {
-		return BadResponsef("it does not begin with HTTP/1.")
+		return reason.BadResponsef("it does not begin with HTTP/1.")
 	}
 	return nil
 }
 
 // scanStatusLine parses HTTP/1.x SP 3DIGIT SP [reason-phrase] (RFC 9112 section 4); servers that leave out the
 // second space together with the phrase are many.
-func (r *responseHead) scanStatusLine(start, stop int) *Failure {
+func (r *responseHead) scanStatusLine(start, stop int) *reason.Failure {
 	line := r.raw[start:stop]
 	if len(line) < len("HTTP/1.1 200") || !bytes.HasPrefix(line, []byte("HTTP/1.")) ||
 		line[7] != '0' && line[7] != '1' || line[8] != ' ' {
-		return BadResponsef("its first line is not an HTTP/1.1 status line")
+		return reason.BadResponsef("its first line is not an HTTP/1.1 status line")
 	}
 	r.http10 = line[7] == '0'
 	for _, c := range line[9:12] {
 		if c < '0' || c > '9' {
-			return BadResponsef("its status is not a number of three digits")
+			return reason.BadResponsef("its status is not a number of three digits")
 		}
 		r.status = r.status*10 + int(c-'0')
 	}
 	if r.status < 100 || r.status > 599 {
-		return BadResponsef("its status is %03d", r.status)
+		return reason.BadResponsef("its status is %03d", r.status)
 	}
 	if len(line) > 12 && line[12] != ' ' {
-		return BadResponsef("its status is not a number of three digits")
+		return reason.BadResponsef("its status is not a number of three digits")
 	}
 	r.reason = span{int32(start + 12), int32(stop)}
 	if len(line) > 12 {
 		r.reason.from++
 	}
 	if !isValue(r.reason.of(r.raw)) {
-		return BadResponsef("its reason phrase holds a control byte")
+		return reason.BadResponsef("its reason phrase holds a control byte")
 	}
 	return nil
 }
 
 // unfold joins a folded line to the field before it by making spaces of what parts them (RFC 9112 section 5.2).
-func (r *responseHead) unfold(start, stop int) *Failure {
+func (r *responseHead) unfold(start, stop int) *reason.Failure {
 	if len(r.fields) == 0 {
-		return BadResponsef("its first field begins with white space")
+		return reason.BadResponsef("its first field begins with white space")
 	}
 	last := &r.fields[len(r.fields)-1]
 	if last.kind == kindContentLength || last.kind == kindTransferEncoding {
-		return BadResponsef("its Content-Length or Transfer-Encoding is folded")
+		return reason.BadResponsef("its Content-Length or Transfer-Encoding is folded")
 	}
 	if !isValue(r.raw[start:stop]) {
-		return BadResponsef("a field of its head holds a control byte")
+		return reason.BadResponsef("a field of its head holds a control byte")
 	}
 	r.untidy = true
 	for i := start - 1; r.raw[i] == '\n' || r.raw[i] == '\r'; i-- {
@@ -124,21 +126,21 @@ func (r *responseHead) unfold(start, stop int) *Failure {
 	return nil
 }
 
-func (r *responseHead) scanField(start, stop int) *Failure {
+func (r *responseHead) scanField(start, stop int) *reason.Failure {
 	f, reject := parseField(r.raw, start, stop)
 	if reject != "" {
-		return BadResponsef("%s", reject)
+		return reason.BadResponsef("%s", reject)
 	}
 	r.fields = append(r.fields, f)
 	if reject := r.bodyFraming.scan(f.kind, f.value.of(r.raw)); reject != "" {
-		return BadResponsef("%s", reject)
+		return reason.BadResponsef("%s", reject)
 	}
 	return nil
 }
 
 // checkFraming refuses a head that leaves open where the body ends. It also reads the Connection fields, which are
 // whole only now that the last folded line has been joined.
-func (r *responseHead) checkFraming() *Failure {
+func (r *responseHead) checkFraming() *reason.Failure {
 	for _, f := range r.fields {
 		if f.kind == kindConnection {
 			r.connectionOptions.scan(f.value.of(r.raw))
@@ -148,10 +150,10 @@ func (r *responseHead) checkFraming() *Failure {
 		dropNamed(r.raw, r.fields)
 	}
 	if reject := r.bodyFraming.check(r.http10); reject != "" {
-		return BadResponsef("%s", reject)
+		return reason.BadResponsef("%s", reject)
 	}
 	if r.status == 101 {
-		return BadResponsef("it switches protocols, which nobody asked for")
+		return reason.BadResponsef("it switches protocols, which nobody asked for")
 	}
 	return nil
 }

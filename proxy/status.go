@@ -19,6 +19,7 @@ import (
 
 	"whsentry/ca"
 	"whsentry/guard"
+	"whsentry/proxy/reason"
 )
 
 // Setting is one key of the configuration in force, as the status page shows it.
@@ -66,8 +67,8 @@ func (s *statusPage) read() reading {
 }
 
 // noteRefusal takes down an exchange that the proxy has answered itself, for f.
-func (p *Proxy) noteRefusal(ex *exchange, f *Failure) {
-	if ex.reason != None && f != nil && p.admin != nil {
+func (p *Proxy) noteRefusal(ex *exchange, f *reason.Failure) {
+	if ex.reason != reason.None && f != nil && p.admin != nil {
 		p.admin.status.refusals.add(ex, f)
 	}
 }
@@ -220,11 +221,11 @@ func (m *Metrics) outcomes() (answers, own []portion) {
 	var classes [6]uint64
 	var byReason [reasons]uint64
 	gone := uint64(0)
-	m.eachCount(func(status int, why Code, n uint64) {
+	m.eachCount(func(status int, why reason.Code, n uint64) {
 		switch {
-		case why != None:
-			byReason[why-First] += n
-		case status == StatusClientGone:
+		case why != reason.None:
+			byReason[why-reason.First] += n
+		case status == reason.StatusClientGone:
 			gone += n
 		default:
 			classes[status/100] += n
@@ -240,14 +241,14 @@ func (m *Metrics) outcomes() (answers, own []portion) {
 	}
 	for i, n := range byReason {
 		if n > 0 {
-			own = append(own, portion{Name: fmt.Sprint(int(First) + i), Note: reasonNames[i], Count: n})
+			own = append(own, portion{Name: fmt.Sprint(int(reason.First) + i), Note: reasonNames[i], Count: n})
 		}
 	}
 	return scale(answers), scale(own)
 }
 
-// reasonNames says in short what each reason is, from First on.
-var reasonNames = [Last - First + 1]string{
+// reasonNames says in short what each reason is, from reason.First on.
+var reasonNames = [reason.Last - reason.First + 1]string{
 	"address refused", "name does not resolve", "malformed request", "scheme neither http nor https", "timed out",
 	"TLS handshake failed", "no TCP connection", "certificate not valid", "response too large", "internal error",
 	"unknown client certificate", "malformed response", "request too large", "port refused", "too many connections",

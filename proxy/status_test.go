@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"whsentry/proxy/reason"
 )
 
 func TestQuantile(t *testing.T) {
@@ -51,11 +53,11 @@ func TestQuantile(t *testing.T) {
 // A reading says what the metrics do.
 func TestReading(t *testing.T) {
 	m := NewMetrics("v", "c")
-	m.countRequest(200, None, time.Millisecond)
-	m.countRequest(503, None, time.Millisecond)
-	m.countRequest(403, BlockedAddress, time.Second)
-	m.countRequest(200, LargeResponse, time.Hour) // cut
-	m.countRequest(StatusClientGone, None, time.Second)
+	m.countRequest(200, reason.None, time.Millisecond)
+	m.countRequest(503, reason.None, time.Millisecond)
+	m.countRequest(403, reason.BlockedAddress, time.Second)
+	m.countRequest(200, reason.LargeResponse, time.Hour) // cut
+	m.countRequest(reason.StatusClientGone, reason.None, time.Second)
 	m.tunnels.Add(3)
 	r := m.read(time.Now())
 	if r.delivered != 2 || r.own != 2 || r.gone != 1 || r.tunnels != 3 {

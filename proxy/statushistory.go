@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"whsentry/proxy/reason"
 )
 
 const (
@@ -38,11 +40,11 @@ func (m *Metrics) read(at time.Time) reading {
 		at: at, requestBytes: m.requestBytes.Get(), responseBytes: m.responseBytes.Get(), took: m.requestTimes(),
 		busy: m.busyUpstreams.Load(), idle: m.idleUpstreams.Load(), tunnels: m.tunnels.Load(), bufferedBytes: m.bufferedBytes.Load(),
 	}
-	m.eachCount(func(status int, why Code, n uint64) {
+	m.eachCount(func(status int, why reason.Code, n uint64) {
 		switch {
-		case why != None:
+		case why != reason.None:
 			r.own += n
-		case status == StatusClientGone:
+		case status == reason.StatusClientGone:
 			r.gone += n
 		default:
 			r.delivered += n
@@ -52,13 +54,13 @@ func (m *Metrics) read(at time.Time) reading {
 }
 
 // eachCount calls f for every status and reason that there were requests with, in their order.
-func (m *Metrics) eachCount(f func(status int, why Code, n uint64)) {
+func (m *Metrics) eachCount(f func(status int, why reason.Code, n uint64)) {
 	for s := range m.requests {
 		for i := range m.requests[s] {
 			if c := m.requests[s][i].Load(); c != nil {
-				why := None
+				why := reason.None
 				if i > 0 {
-					why = First + Code(i-1)
+					why = reason.First + reason.Code(i-1)
 				}
 				f(firstStatus+s, why, c.Get())
 			}

@@ -6,6 +6,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"whsentry/proxy/reason"
 )
 
 const (
@@ -23,7 +25,7 @@ type refusal struct {
 	Method string
 	URL    string // its scheme and host
 	Status int
-	Reason Code
+	Reason reason.Code
 	Text   string
 	Rule   string // that refused an address; "" where it was something else
 }
@@ -36,7 +38,7 @@ type refusals struct {
 }
 
 // add takes down an exchange that the proxy has answered itself, for f.
-func (r *refusals) add(ex *exchange, f *Failure) {
+func (r *refusals) add(ex *exchange, f *reason.Failure) {
 	// A path or a query may be a secret, as those of many webhooks are, and more people see this page than the log.
 	ex.url = ex.appendURL(ex.url[:0], URLHost)
 	entry := refusal{

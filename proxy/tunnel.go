@@ -6,6 +6,8 @@ import (
 	"net"
 	"syscall"
 	"time"
+
+	"whsentry/proxy/reason"
 )
 
 // connectionEstablished is the answer to a CONNECT; it has no fields, least of all of a body (RFC 9110 section 9.3.6).
@@ -21,7 +23,7 @@ type tunnel struct {
 }
 
 // tunnel opens a tunnel and carries it to its end, unless the CONNECT is refused already.
-func (ex *exchange) tunnel(refused *Failure) *Failure {
+func (ex *exchange) tunnel(refused *reason.Failure) *reason.Failure {
 	if refused != nil {
 		return refused
 	}
@@ -31,7 +33,7 @@ func (ex *exchange) tunnel(refused *Failure) *Failure {
 	}
 	if c.write([]byte(connectionEstablished)) != nil {
 		ex.drop(closeClient)
-		return ClientGone()
+		return reason.ClientGone()
 	}
 	p.metrics.tunnels.Add(1)
 	p.metrics.tunnelsTotal.Inc()
@@ -55,13 +57,13 @@ func (ex *exchange) tunnel(refused *Failure) *Failure {
 }
 
 // tunnelEnd says why a tunnel was closed, where neither side wanted that.
-func (ex *exchange) tunnelEnd() *Failure {
+func (ex *exchange) tunnelEnd() *reason.Failure {
 	cfg := ex.run.cfg
 	switch closeReason(ex.held.killed.Load()) {
 	case closeIdle:
-		return Newf(Timeout, "timed out: the tunnel was idle for %s", cfg.ReadTimeout)
+		return reason.Newf(reason.Timeout, "timed out: the tunnel was idle for %s", cfg.ReadTimeout)
 	case closeLifetime:
-		return Newf(Timeout, "timed out: the tunnel reached its lifetime of %s", cfg.ConnectionLifetime)
+		return reason.Newf(reason.Timeout, "timed out: the tunnel reached its lifetime of %s", cfg.ConnectionLifetime)
 	}
 	return nil
 }

@@ -1,4 +1,6 @@
-package proxy
+// Package reason is why the proxy itself answers: the table of codes, what goes with each, and how an answer is
+// written. Errors of the guard, of certificates and of the network become a Failure here and nowhere else.
+package reason
 
 import (
 	"context"
