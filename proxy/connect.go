@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"whsentry/guard"
+	"whsentry/proxy/metrics"
 	"whsentry/proxy/reason"
 )
 
@@ -93,10 +94,10 @@ func (ex *exchange) open(r route) (*upstream, *reason.Failure) {
 
 func (ex *exchange) noteTiming(t guard.Timing) {
 	if t.LookedUp {
-		ex.phases[phaseDNS] = t.DNS
+		ex.phases[metrics.DNS] = t.DNS
 	}
 	if t.Connect > 0 {
-		ex.phases[phaseConnect] = t.Connect
+		ex.phases[metrics.Connect] = t.Connect
 	}
 }
 
@@ -111,7 +112,7 @@ func (ex *exchange) startTLS(u *upstream) *reason.Failure {
 	u.tcp.SetDeadline(time.Now().Add(limit))
 	conn, err := ex.run.ca.Handshake(u.wire, u.route.alias, host, ex.address.port)
 	u.tcp.SetDeadline(time.Time{})
-	ex.phases[phaseTLS] = time.Duration(now() - began)
+	ex.phases[metrics.TLS] = time.Duration(now() - began)
 	if err != nil && closeReason(u.killed.Load()) == closeClient {
 		return reason.ClientGone()
 	}

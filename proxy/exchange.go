@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"whsentry/proxy/accesslog"
+	"whsentry/proxy/metrics"
 	"whsentry/proxy/reason"
 )
 
@@ -78,10 +80,11 @@ type exchange struct {
 	tlsVersion    string
 	requestBytes  int64
 	responseBytes int64
-	phases        [phases]time.Duration // -1: did not happen
+	phases        [metrics.Phases]time.Duration // -1: did not happen
 
-	line, url []byte
-	id        [36]byte
+	logged accesslog.Record
+	url    []byte
+	id     [36]byte
 }
 
 var exchanges = sync.Pool{New: func() any {
@@ -113,7 +116,7 @@ func (ex *exchange) begin(c *client) {
 func (ex *exchange) clear() {
 	ex.client, ex.run = nil, nil
 	ex.up.clear()
-	ex.out, ex.line, ex.url = keepBuffer(ex.out), keepBuffer(ex.line), keepBuffer(ex.url)
+	ex.out, ex.url = keepBuffer(ex.out), keepBuffer(ex.url)
 	if cap(ex.large) > bufferKept {
 		releaseBody(ex.large)
 	}

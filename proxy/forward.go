@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"whsentry/ca"
+	"whsentry/proxy/metrics"
 	"whsentry/proxy/reason"
 )
 
@@ -83,7 +84,7 @@ func (ex *exchange) sendOnce() {
 		if ex.stale = !ex.held.quiet(); ex.stale {
 			return
 		}
-		ex.client.proxy.metrics.upstreamsReused.Inc()
+		ex.client.proxy.metrics.UpstreamsReused.Inc()
 	}
 	ex.sent, ex.sendFailure = ex.send()
 }
@@ -330,9 +331,9 @@ func (ex *exchange) moreResponse() *reason.Failure {
 // received notes n bytes of the response more in the buffer.
 func (ex *exchange) received(n int) {
 	ex.up.added(n)
-	if n > 0 && ex.phases[phaseFirstByte] < 0 {
+	if n > 0 && ex.phases[metrics.FirstByte] < 0 {
 		ex.at = now()
-		ex.phases[phaseFirstByte] = time.Duration(ex.at - ex.sentAt)
+		ex.phases[metrics.FirstByte] = time.Duration(ex.at - ex.sentAt)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"unicode"
 
+	"whsentry/proxy/accesslog"
 	"whsentry/proxy/reason"
 )
 
@@ -314,19 +315,6 @@ func FuzzChunked(f *testing.F) {
 	})
 }
 
-// FuzzAccessLogText holds that a line of the log is one line of seven words, or one JSON object, whatever comes in.
-func FuzzAccessLogText(f *testing.F) {
-	for _, s := range hostile {
-		f.Add(s, s, s)
-		f.Add(s, "GET", "http://"+s+"@h/")
-	}
-	f.Fuzz(func(t *testing.T, id, method, target string) {
-		in := logged{id, method, target}
-		checkTextLine(t, in)
-		checkJSONLine(t, in, target)
-	})
-}
-
 // FuzzUserInformation holds that a password in a URL, however it is written, is not logged.
 func FuzzUserInformation(f *testing.F) {
 	for _, s := range []string{"http://user:", "http:/", "//", "https://u:p@", "ftp://", "CONNECT:", "a/b?c#d", "http://h:80/?"} {
@@ -341,7 +329,7 @@ func FuzzUserInformation(f *testing.F) {
 		if strings.ContainsAny(strings.TrimPrefix(before, "http://"), "/?#@") {
 			return // then it is part of a path or of a query
 		}
-		for _, mode := range []string{URLFull, URLPath, URLHost} {
+		for _, mode := range []string{accesslog.URLFull, accesslog.URLPath, accesslog.URLHost} {
 			ex := exchangeOf(logged{"7", "GET", before + secret + "@" + after}, mode)
 			if got := textLine(ex); strings.Contains(got, secret) {
 				t.Fatalf("got %q of %q", got, before+secret+"@"+after)

@@ -323,20 +323,3 @@ func (ex *exchange) fail(f *reason.Failure) {
 	}
 	ex.responseBytes = int64(body)
 }
-
-// record counts and logs the exchange.
-func (ex *exchange) record() {
-	at := time.Now()
-	ex.at = int64(at.Sub(epoch))
-	took := time.Duration(ex.at - ex.start)
-	m := ex.client.proxy.metrics
-	m.countRequest(ex.status, ex.reason, took)
-	for i, d := range ex.phases {
-		if d >= 0 {
-			m.phases[i].Update(d.Seconds())
-		}
-	}
-	m.requestBytes.AddInt64(ex.requestBytes)
-	m.responseBytes.AddInt64(ex.responseBytes)
-	ex.client.proxy.access.Load().log(ex, at, took)
-}

@@ -35,9 +35,9 @@ func (ex *exchange) tunnel(refused *reason.Failure) *reason.Failure {
 		ex.drop(closeClient)
 		return reason.ClientGone()
 	}
-	p.metrics.tunnels.Add(1)
-	p.metrics.tunnelsTotal.Inc()
-	defer p.metrics.tunnels.Add(-1)
+	p.metrics.Tunnels.Add(1)
+	p.metrics.TunnelsTotal.Inc()
+	defer p.metrics.Tunnels.Add(-1)
 	ex.status, ex.begun = 200, true
 	t := &tunnel{client: c, up: ex.held, idle: ex.run.cfg.ReadTimeout}
 	c.attach(t.up, nil)

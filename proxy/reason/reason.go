@@ -12,8 +12,6 @@ import (
 	"strconv"
 	"syscall"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"whsentry/ca"
 	"whsentry/guard"
@@ -70,6 +68,22 @@ var statusOf = [Last - First + 1]int{
 	http.StatusMethodNotAllowed,      // 1015
 	http.StatusProxyAuthRequired,     // 1016
 	http.StatusRequestTimeout,        // 1017
+}
+
+// Summary says in short what the reason is; "" of None.
+func (c Code) Summary() string {
+	if c < First || c > Last {
+		return ""
+	}
+	return summaries[c-First]
+}
+
+// summaries says in short what each reason is, from First on.
+var summaries = [Last - First + 1]string{
+	"address refused", "name does not resolve", "malformed request", "scheme neither http nor https", "timed out",
+	"TLS handshake failed", "no TCP connection", "certificate not valid", "response too large", "internal error",
+	"unknown client certificate", "malformed response", "request too large", "port refused", "too many connections",
+	"CONNECT not allowed", "client not authenticated", "client too slow",
 }
 
 // Failure is the end of an exchange that the destination did not answer, or not to the end.
@@ -182,35 +196,6 @@ func Of(err error) *Failure {
 // outOfDescriptors reports whether err says that the process or the system has no file descriptor left.
 func outOfDescriptors(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
-}
-
-// MaxText bounds the part of a reason that comes from outside, in bytes.
-const MaxText = 512
-
-// AppendText appends text so that it can stand in a header, a status line and a log: control characters
-// and what is not UTF-8 as \xNN, and not more of it than MaxText.
-func AppendText(dst []byte, text string) []byte {
-	begin := len(dst)
-	for len(text) > 0 {
-		if len(dst)-begin >= MaxText {
-			return append(dst, "..."...)
-		}
-		r, size := utf8.DecodeRuneInString(text)
-		if unicode.IsControl(r) || (r == utf8.RuneError && size == 1) {
-			for _, b := range []byte(text[:size]) {
-				dst = appendHexByte(dst, b)
-			}
-		} else {
-			dst = append(dst, text[:size]...)
-		}
-		text = text[size:]
-	}
-	return dst
-}
-
-func appendHexByte(dst []byte, b byte) []byte {
-	const digits = "0123456789abcdef"
-	return append(dst, '\\', 'x', digits[b>>4], digits[b&15])
 }
 
 // retryAfter is how soon a client that was told 503 may try again, in seconds.

@@ -1,4 +1,4 @@
-package proxy
+package metrics
 
 import (
 	"bytes"
@@ -13,13 +13,13 @@ import (
 
 func (m *Metrics) text() string {
 	var b bytes.Buffer
-	m.write(&b)
+	m.Write(&b)
 	return b.String()
 }
 
 // Every status and reason has its place, the first and the last ones too, and counts there alone.
 func TestCountRequest(t *testing.T) {
-	m := NewMetrics("v", "c")
+	m := New("v", "c")
 	var counting sync.WaitGroup
 	for range 4 { // at once: each counter is made once
 		counting.Add(1)
@@ -27,9 +27,9 @@ func TestCountRequest(t *testing.T) {
 			defer counting.Done()
 			for _, status := range []int{100, 200, 499, 599} {
 				for r := reason.First; r <= reason.Last; r++ {
-					m.countRequest(status, r, time.Millisecond)
+					m.CountRequest(status, r, time.Millisecond)
 				}
-				m.countRequest(status, reason.None, time.Millisecond)
+				m.CountRequest(status, reason.None, time.Millisecond)
 			}
 		}()
 	}
@@ -51,18 +51,18 @@ func TestCountRequest(t *testing.T) {
 
 // Two proxies in one process, or one after another, do not share what they count.
 func TestMetricsAreTheirOwn(t *testing.T) {
-	a, b := NewMetrics("v", "c"), NewMetrics("v", "c")
-	a.tunnelsTotal.Inc()
+	a, b := New("v", "c"), New("v", "c")
+	a.TunnelsTotal.Inc()
 	if text := b.text(); !strings.Contains(text, "\nwhsentry_tunnels_total 0\n") {
-		t.Errorf("one proxy's tunnels are another's")
+		t.Errorf("one proxy's Tunnels are another's")
 	}
 }
 
 func TestListenerMetrics(t *testing.T) {
-	m := NewMetrics("v", "c")
-	first, second := m.listener("127.0.0.1:1"), m.listener("[::1]:2")
-	first.open.Add(3)
-	second.total.Inc()
+	m := New("v", "c")
+	first, second := m.Listener("127.0.0.1:1"), m.Listener("[::1]:2")
+	first.Open.Add(3)
+	second.Total.Inc()
 	text := m.text()
 	for _, want := range []string{
 		`whsentry_client_connections{listener="127.0.0.1:1"} 3`, `whsentry_client_connections{listener="[::1]:2"} 0`,
@@ -75,7 +75,7 @@ func TestListenerMetrics(t *testing.T) {
 }
 
 func TestBuildInfo(t *testing.T) {
-	text := NewMetrics("1.2.3", "abc").text()
+	text := New("1.2.3", "abc").text()
 	if !strings.Contains(text, `whsentry_build_info{version="1.2.3",commit="abc",goversion="go`) {
 		t.Errorf("got no build info with version and commit")
 	}
