@@ -10,6 +10,7 @@ import (
 
 	"whsentry/ca"
 	"whsentry/proxy"
+	"whsentry/proxy/accesslog"
 )
 
 // TestFileWithoutSettings holds the files that say nothing to the defaults: a decoder would zero them.
@@ -54,7 +55,7 @@ func TestFile(t *testing.T) {
 		{"quoted key", "\"readTimeout\": 6s\n", func(s *settings) any { return s.proxy.ReadTimeout }, 6 * time.Second},
 		{"document markers", "---\nreadTimeout: 6s\n...\n", func(s *settings) any { return s.proxy.ReadTimeout }, 6 * time.Second},
 		{"one key of a group leaves the others", "accessLog:\n  type: json\n", func(s *settings) any { return s.proxy.AccessLog },
-			proxy.AccessLogConfig{Type: "json", URL: "full"}},
+			accesslog.Config{Type: "json", URL: "full"}},
 		{"size as number", "maxResponseBodySize: 4096\n", func(s *settings) any { return s.proxy.MaxResponseBodySize }, int64(4096)},
 		{"size with unit", "maxResponseBodySize: 512KiB\n", func(s *settings) any { return s.proxy.MaxResponseBodySize }, int64(512 << 10)},
 		{"boolean", "insecureSkipCidrDenyList: true\n", func(s *settings) any { return s.guard.InsecureSkipDenyList }, true},

@@ -4,16 +4,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"io/fs"
-	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -273,51 +268,6 @@ func TestReadmeSettings(t *testing.T) {
 		t.Fatalf("README.md has no lines %q and %q", readmeTableBegin, readmeTableEnd)
 	}
 	hold(t, "README.md", head+readmeTableBegin+shortTable(documentedDefaults(t))+readmeTableEnd+tail)
-}
-
-// reasonStatuses reads the statuses of the reasons, in the order of their codes, from the source of the proxy's table.
-func reasonStatuses(t *testing.T) []int {
-	t.Helper()
-	// net/http's constants are named after the statuses' texts, but for this one.
-	named := map[string]int{"StatusProxyAuthRequired": http.StatusProxyAuthRequired}
-	for status := 100; status < 600; status++ {
-		named["Status"+strings.ReplaceAll(http.StatusText(status), " ", "")] = status
-	}
-	file, err := parser.ParseFile(token.NewFileSet(), "proxy/reason.go", nil, parser.SkipObjectResolution)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var statuses []int
-	ast.Inspect(file, func(n ast.Node) bool {
-		spec, ok := n.(*ast.ValueSpec)
-		if !ok || spec.Names[0].Name != "reasonStatus" {
-			return true
-		}
-		for _, element := range spec.Values[0].(*ast.CompositeLit).Elts {
-			name := element.(*ast.SelectorExpr).Sel.Name
-			if named[name] == 0 {
-				t.Errorf("proxy/reason.go: http.%s is no status known here", name)
-			}
-			statuses = append(statuses, named[name])
-		}
-		return false
-	})
-	return statuses
-}
-
-// TestReadmeReasons holds the codes and statuses of README.md's table to those of the proxy's.
-func TestReadmeReasons(t *testing.T) {
-	const firstCode = 1000
-	var got, want []string
-	for _, row := range regexp.MustCompile(`(?m)^\| (1\d{3}) \| (\d{3})\b`).FindAllStringSubmatch(readme(t), -1) {
-		got = append(got, row[1]+" "+row[2])
-	}
-	for i, status := range reasonStatuses(t) {
-		want = append(want, fmt.Sprintf("%d %d", firstCode+i, status))
-	}
-	if !slices.Equal(got, want) || len(want) == 0 {
-		t.Errorf("README.md's codes and statuses: got %q; want %q", got, want)
-	}
 }
 
 // TestReadmeCommands holds README.md's table of commands to what the command line knows.

@@ -37,9 +37,9 @@ func (a *app) health(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	address, err := healthAddress(s.proxy.MetricsAddress)
+	address, err := healthAddress(s.proxy.Metrics.Address)
 	if err != nil {
-		return s.locate(fmt.Errorf("metrics.address: %q: %w; want the address of a proxy that runs", s.proxy.MetricsAddress, err))
+		return s.locate(fmt.Errorf("metrics.address: %q: %w; want the address of a proxy that runs", s.proxy.Metrics.Address, err))
 	}
 	answer, err := askHealth("http://" + address + "/" + endpoint)
 	if err != nil {

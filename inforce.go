@@ -7,11 +7,12 @@ import (
 	"strings"
 
 	"whsentry/proxy"
+	"whsentry/proxy/admin"
 )
 
 // inForce lists the settings for the status page, with cfg for the proxy's part of them: what cannot change while it
 // runs, the proxy has kept. Of files there are the names, and URLs are without what may be secret in them.
-func (s *settings) inForce(cfg proxy.Config) []proxy.Setting {
+func (s *settings) inForce(cfg proxy.Config) []admin.Setting {
 	shown := *s
 	shown.proxy = cfg
 	origin, several := s.origin["listeners"]
@@ -19,9 +20,9 @@ func (s *settings) inForce(cfg proxy.Config) []proxy.Setting {
 	if !several {
 		shown.listener = cfg.Listeners[0]
 	}
-	var list []proxy.Setting
+	var list []admin.Setting
 	add := func(key, value, origin string) {
-		list = append(list, proxy.Setting{Key: key, Value: printable(value), Origin: printable(origin)})
+		list = append(list, admin.Setting{Key: key, Value: printable(value), Origin: printable(origin)})
 	}
 	for i := range table {
 		st := &table[i]
@@ -37,7 +38,7 @@ func (s *settings) inForce(cfg proxy.Config) []proxy.Setting {
 			}
 		case st.structure, several && strings.HasPrefix(st.key, "listener."):
 		case st.placeholder == urls.placeholder:
-			add(st.key, proxy.RedactURL(st.show(&shown)), s.origin[st.key])
+			add(st.key, admin.RedactURL(st.show(&shown)), s.origin[st.key])
 		default:
 			add(st.key, st.show(&shown), s.origin[st.key])
 		}

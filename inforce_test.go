@@ -8,11 +8,11 @@ import (
 	"syscall"
 	"testing"
 
-	"whsentry/proxy"
+	"whsentry/proxy/admin"
 )
 
 // listInForce returns what the status page shows of the settings in a file.
-func listInForce(t *testing.T, yaml string) map[string]proxy.Setting {
+func listInForce(t *testing.T, yaml string) map[string]admin.Setting {
 	t.Helper()
 	t.Chdir(t.TempDir())
 	if err := os.WriteFile(defaultConfigFile, []byte(yaml), 0o600); err != nil {
@@ -22,7 +22,7 @@ func listInForce(t *testing.T, yaml string) map[string]proxy.Setting {
 	if err != nil {
 		t.Fatal(err)
 	}
-	list := make(map[string]proxy.Setting)
+	list := make(map[string]admin.Setting)
 	for _, setting := range s.inForce(s.proxy) {
 		if _, twice := list[setting.Key]; twice {
 			t.Errorf("%s is there twice", setting.Key)
@@ -40,7 +40,7 @@ clientCerts:
   acme: {certFile: acme.pem, keyFile: acme.key}
 userAgent: ""
 `)
-	for key, want := range map[string]proxy.Setting{
+	for key, want := range map[string]admin.Setting{
 		"listener.type":     {Value: "https", Origin: "config.yaml:2"},
 		"listener.address":  {Value: ":1443", Origin: "config.yaml:2"},
 		"listener.keyFile":  {Value: "a.key", Origin: "config.yaml:2"},

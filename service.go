@@ -15,6 +15,8 @@ import (
 	"whsentry/ca"
 	"whsentry/guard"
 	"whsentry/proxy"
+	"whsentry/proxy/accesslog"
+	"whsentry/proxy/metrics"
 )
 
 // service is the running proxy with what it was made of.
@@ -25,7 +27,7 @@ type service struct {
 	started  *settings // at the start, for what cannot change since
 	logFile  *logFile
 	log      zerolog.Logger
-	metrics  *proxy.Metrics
+	metrics  *metrics.Metrics
 	store    *ca.Store
 	proxy    *proxy.Proxy
 	manager  manager
@@ -67,7 +69,7 @@ func (s *service) start() (err error) {
 			s.logFile.Close()
 		}
 	}()
-	s.metrics = proxy.NewMetrics(version, buildCommit())
+	s.metrics = metrics.New(version, buildCommit())
 	s.logFile.failed, s.logFile.warn = s.metrics.LogFailed, s.app.warn
 	s.log = s.settings.log.logger(s.logFile)
 	deps, err := s.dependencies(s.settings, s.log)
@@ -285,7 +287,7 @@ func (s *service) keepFixed(next *settings) {
 		same bool
 	}{
 		{"listeners", slices.Equal(endpoints(was), endpoints(next))},
-		{"metrics.address", was.proxy.MetricsAddress == next.proxy.MetricsAddress},
+		{"metrics.address", was.proxy.Metrics.Address == next.proxy.Metrics.Address},
 		{"accessLog.type", was.proxy.AccessLog.Type == next.proxy.AccessLog.Type},
 		{"proxyLog.type", was.log.Type == next.log.Type},
 	} {
@@ -313,11 +315,11 @@ type logConfig struct {
 }
 
 func defaultLogConfig() logConfig {
-	return logConfig{Type: proxy.LogText, Level: zerolog.LevelInfoValue}
+	return logConfig{Type: accesslog.Text, Level: zerolog.LevelInfoValue}
 }
 
 func (c *logConfig) validate() error {
-	if c.Type != proxy.LogText && c.Type != proxy.LogJSON {
+	if c.Type != accesslog.Text && c.Type != accesslog.JSON {
 		return fmt.Errorf("proxyLog.type: %q: not known; want text or json", c.Type)
 	}
 	switch c.Level {
@@ -329,7 +331,7 @@ func (c *logConfig) validate() error {
 
 // logger returns a logger that writes to w as c says.
 func (c *logConfig) logger(w io.Writer) zerolog.Logger {
-	if c.Type == proxy.LogText {
+	if c.Type == accesslog.Text {
 		w = zerolog.ConsoleWriter{Out: w, NoColor: true, TimeFormat: time.RFC3339}
 	}
 	level, err := zerolog.ParseLevel(c.Level)

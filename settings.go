@@ -264,7 +264,7 @@ var table = []setting{
 		"where it logs that, appended to; empty is standard output"),
 	one("proxyLog.level", texts("debug|info|warn|error", "debug, info, warn or error"), func(s *settings) *string { return &s.log.Level },
 		"the least level that it logs"),
-	one("metrics.address", listenAddrs, func(s *settings) *string { return &s.proxy.MetricsAddress },
+	one("metrics.address", listenAddrs, func(s *settings) *string { return &s.proxy.Metrics.Address },
 		"where metrics and health are served; empty: nowhere"),
 	one("shutdownTimeout", durations, func(s *settings) *time.Duration { return &s.proxy.ShutdownTimeout },
 		"how long a stopping proxy lets running requests finish"),

@@ -162,8 +162,8 @@ func (c *Config) endpoints() []endpoint {
 	for i, l := range c.Listeners {
 		all = append(all, endpoint{fmt.Sprintf("listeners[%d].address", i), l.Address})
 	}
-	if c.MetricsAddress != "" {
-		all = append(all, endpoint{metricsKey, c.MetricsAddress})
+	if c.Metrics.Address != "" {
+		all = append(all, endpoint{metricsKey, c.Metrics.Address})
 	}
 	return all
 }

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"whsentry/proxy/http1"
+	"whsentry/proxy/reason"
 )
 
 // budget is the memory that request bodies may take over all clients.
@@ -34,7 +35,7 @@ func (b *budget) give(held *int64) {
 }
 
 // checkLength refuses a body that is too large by its own Content-Length, before any of it is read.
-func (ex *exchange) checkLength() *failure {
+func (ex *exchange) checkLength() *reason.Failure {
 	switch length := ex.head.ContentLength; {
 	case ex.head.Chunked:
 		return nil
@@ -46,29 +47,29 @@ func (ex *exchange) checkLength() *failure {
 	return nil
 }
 
-func (ex *exchange) largeBody() *failure {
-	f := failf(reasonLargeRequest, "request body larger than %d bytes", ex.run.cfg.MaxRequestBodySize)
-	f.fatal = true
+func (ex *exchange) largeBody() *reason.Failure {
+	f := reason.Newf(reason.LargeRequest, "request body larger than %d bytes", ex.run.cfg.MaxRequestBodySize)
+	f.Fatal = true
 	return f
 }
 
 // reserve counts n bytes that have come, not what has been announced: a client that only announces much costs nothing.
-func (ex *exchange) reserve(n int) *failure {
+func (ex *exchange) reserve(n int) *reason.Failure {
 	if ex.client.proxy.buffered.take(&ex.reserved, int64(n)) {
 		return nil
 	}
 	return ex.manyBodies()
 }
 
-func (ex *exchange) manyBodies() *failure {
-	f := failf(reasonTooMany, "too many request bodies at once: %d bytes are buffered at most", ex.client.proxy.buffered.limit.Load())
-	f.fatal = true
+func (ex *exchange) manyBodies() *reason.Failure {
+	f := reason.Newf(reason.TooMany, "too many request bodies at once: %d bytes are buffered at most", ex.client.proxy.buffered.limit.Load())
+	f.Fatal = true
 	return f
 }
 
 // takeBody reads the body into memory of its own, which grows with what has come, so that nothing else is held while
 // the destination is waited for. Each byte that comes gives the client another clientTimeout.
-func (ex *exchange) takeBody() (f *failure) {
+func (ex *exchange) takeBody() (f *reason.Failure) {
 	if ex.head.Chunked {
 		f = ex.takeChunked()
 	} else {
@@ -79,7 +80,7 @@ func (ex *exchange) takeBody() (f *failure) {
 }
 
 // takeLength reads a body of a known length.
-func (ex *exchange) takeLength(length int) *failure {
+func (ex *exchange) takeLength(length int) *reason.Failure {
 	c := ex.client
 	if c.in != nil {
 		first := c.in.unused()[:min(length, c.in.len())]
@@ -94,7 +95,7 @@ func (ex *exchange) takeLength(length int) *failure {
 		n, err := c.conn.Read(ex.body[len(ex.body):min(length, cap(ex.body))])
 		ex.at = now()
 		if n == 0 {
-			return asFailure(c.readFailure(err))
+			return reason.Of(c.readFailure(err))
 		}
 		if f := ex.reserve(n); f != nil {
 			return f
@@ -106,7 +107,7 @@ func (ex *exchange) takeLength(length int) *failure {
 }
 
 // keepBody adds what has come of the body.
-func (ex *exchange) keepBody(data []byte) *failure {
+func (ex *exchange) keepBody(data []byte) *reason.Failure {
 	if f := ex.reserve(len(data)); f != nil {
 		return f
 	}
@@ -117,7 +118,7 @@ func (ex *exchange) keepBody(data []byte) *failure {
 }
 
 // takeChunked reads a chunked body and takes its coding off.
-func (ex *exchange) takeChunked() *failure {
+func (ex *exchange) takeChunked() *reason.Failure {
 	c := ex.client
 	ex.chunks.Reset(ex.run.cfg.MaxHeaderSize)
 	for {
@@ -142,16 +143,16 @@ func (ex *exchange) takeChunked() *failure {
 		err := c.fill()
 		ex.at = now()
 		if err != nil {
-			return asFailure(err)
+			return reason.Of(err)
 		}
 	}
 }
 
-func (ex *exchange) chunkFailure(err error) *failure {
+func (ex *exchange) chunkFailure(err error) *reason.Failure {
 	if errors.Is(err, http1.ErrTrailersTooLarge) {
-		return largeHeadf("trailer section larger than %d bytes", ex.run.cfg.MaxHeaderSize)
+		return reason.LargeHeadf("trailer section larger than %d bytes", ex.run.cfg.MaxHeaderSize)
 	}
-	return malformedf("%s", err)
+	return reason.Malformedf("%s", err)
 }
 
 // Bodies' memory is kept for other requests by size: powers of two.

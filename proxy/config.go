@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"whsentry/proxy/accesslog"
+	"whsentry/proxy/admin"
 	"whsentry/proxy/http1"
 )
 
@@ -53,9 +55,9 @@ type Config struct {
 	// logs; "", or a request without it, gets a generated one.
 	RequestIDHeader string
 	// AccessLog (accessLog) is where and how requests are logged.
-	AccessLog AccessLogConfig
-	// MetricsAddress (metrics.address) is where metrics and health are served; "" is nowhere.
-	MetricsAddress string
+	AccessLog accesslog.Config
+	// Metrics (metrics) is where metrics, health and the status page are served.
+	Metrics admin.Config
 	// ShutdownTimeout (shutdownTimeout) is how long Shutdown lets running requests finish. Above 0.
 	ShutdownTimeout time.Duration
 }
@@ -74,19 +76,10 @@ type ListenerConfig struct {
 	ProxyProtocolFrom []netip.Prefix
 }
 
-// AccessLogConfig is where and how requests are logged.
-type AccessLogConfig struct {
-	Type string // text or json
-	File string // appended to; "" is standard output
-	URL  string // how much of a URL is logged: full, path (no query) or host
-}
-
-// The values of ListenerConfig.Type, Config.ConnectMode, AccessLogConfig.Type and AccessLogConfig.URL.
+// The values of ListenerConfig.Type and Config.ConnectMode.
 const (
 	ListenerHTTP, ListenerHTTPS             = "http", "https"
 	ConnectTunnel, ConnectMITM, ConnectDeny = "tunnel", "mitm", "deny"
-	LogText, LogJSON                        = "text", "json"
-	URLFull, URLPath, URLHost               = "full", "path", "host"
 )
 
 const (
@@ -115,8 +108,8 @@ func DefaultConfig() Config {
 		ConnectMode:                  ConnectTunnel,
 		UserAgent:                    "Webhook Sentry/0.1",
 		RequestIDHeader:              "Request-ID",
-		AccessLog:                    AccessLogConfig{Type: LogText, URL: URLFull},
-		MetricsAddress:               ":2112",
+		AccessLog:                    accesslog.Config{Type: accesslog.Text, URL: accesslog.URLFull},
+		Metrics:                      admin.Config{Address: ":2112"},
 		ShutdownTimeout:              30 * time.Second,
 	}
 }
@@ -153,13 +146,13 @@ func (c *Config) validateListeners() error {
 			return err
 		}
 	}
-	if c.MetricsAddress == "" {
+	if c.Metrics.Address == "" {
 		return nil
 	}
-	if err := validateAddress("metrics.address", c.MetricsAddress); err != nil {
+	if err := validateAddress("metrics.address", c.Metrics.Address); err != nil {
 		return err
 	}
-	return claimAddress(used, "metrics.address", c.MetricsAddress)
+	return claimAddress(used, "metrics.address", c.Metrics.Address)
 }
 
 // claimAddress notes that key listens on address, and refuses one that another key has. Port 0 is a port of the
@@ -274,10 +267,10 @@ func (c *Config) validateHeaders() error {
 }
 
 func (c *Config) validateLogs() error {
-	if err := oneOf("accessLog.type", c.AccessLog.Type, LogText, LogJSON); err != nil {
+	if err := oneOf("accessLog.type", c.AccessLog.Type, accesslog.Text, accesslog.JSON); err != nil {
 		return err
 	}
-	return oneOf("accessLog.url", c.AccessLog.URL, URLFull, URLPath, URLHost)
+	return oneOf("accessLog.url", c.AccessLog.URL, accesslog.URLFull, accesslog.URLPath, accesslog.URLHost)
 }
 
 // validateAddress takes what a listener takes: host:port, where host is an IP address, a name or empty (every

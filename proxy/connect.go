@@ -6,18 +6,20 @@ import (
 	"time"
 
 	"whsentry/guard"
+	"whsentry/proxy/metrics"
+	"whsentry/proxy/reason"
 )
 
 // acquire gets a connection to the destination: one at rest, unless fresh says otherwise, or a new one. It takes the
 // place among the connections in use that is given, or one that is free.
-func (ex *exchange) acquire(d *destination, fresh bool) *failure {
+func (ex *exchange) acquire(d *destination, fresh bool) *reason.Failure {
 	p, run := ex.client.proxy, ex.run
 	ex.reused, ex.remote, ex.tlsVersion = false, netip.AddrPort{}, ""
 	if d == nil {
 		d = p.pool.reserve(ex.address.key, run.cfg.MaxConnectionsPerDestination)
 	}
 	if d == nil {
-		return failf(reasonTooMany, "too many connections to %s: %d are in use", ex.address.String(), run.cfg.MaxConnectionsPerDestination)
+		return reason.Newf(reason.TooMany, "too many connections to %s: %d are in use", ex.address.String(), run.cfg.MaxConnectionsPerDestination)
 	}
 	r := route{tls: ex.tls, alias: ex.alias}
 	if !fresh {
@@ -61,7 +63,7 @@ func (ex *exchange) leave() *destination {
 
 // open makes a new connection, through the guard. It is the only way to one: every byte that leaves for a client's
 // sake, plain, over TLS, in a tunnel or from an intercepted one, leaves over what it returns.
-func (ex *exchange) open(r route) (*upstream, *failure) {
+func (ex *exchange) open(r route) (*upstream, *reason.Failure) {
 	p, limit := ex.client.proxy, ex.run.cfg.ConnectTimeout
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -74,12 +76,12 @@ func (ex *exchange) open(r route) (*upstream, *failure) {
 	conn, timing, err := ex.run.dialer.Dial(ctx, ex.address.name(), ex.address.port)
 	ex.noteTiming(timing)
 	if err != nil {
-		return nil, connectFailure(err, ex.address.name(), limit)
+		return nil, reason.OfConnect(err, ex.address.name(), limit)
 	}
 	u, err := newUpstream(conn, r, generation)
 	if err != nil {
 		conn.Close()
-		return nil, connectFailure(err, ex.address.name(), limit)
+		return nil, reason.OfConnect(err, ex.address.name(), limit)
 	}
 	if r.tls {
 		if f := ex.startTLS(u); f != nil {
@@ -92,15 +94,15 @@ func (ex *exchange) open(r route) (*upstream, *failure) {
 
 func (ex *exchange) noteTiming(t guard.Timing) {
 	if t.LookedUp {
-		ex.phases[phaseDNS] = t.DNS
+		ex.phases[metrics.DNS] = t.DNS
 	}
 	if t.Connect > 0 {
-		ex.phases[phaseConnect] = t.Connect
+		ex.phases[metrics.Connect] = t.Connect
 	}
 }
 
 // startTLS makes the TLS handshake, which has connectTimeout for itself.
-func (ex *exchange) startTLS(u *upstream) *failure {
+func (ex *exchange) startTLS(u *upstream) *reason.Failure {
 	host, limit := ex.address.name(), ex.run.cfg.ConnectTimeout
 	ex.beginWait(u, nil)
 	defer ex.endWait()
@@ -110,12 +112,12 @@ func (ex *exchange) startTLS(u *upstream) *failure {
 	u.tcp.SetDeadline(time.Now().Add(limit))
 	conn, err := ex.run.ca.Handshake(u.wire, u.route.alias, host, ex.address.port)
 	u.tcp.SetDeadline(time.Time{})
-	ex.phases[phaseTLS] = time.Duration(now() - began)
+	ex.phases[metrics.TLS] = time.Duration(now() - began)
 	if err != nil && closeReason(u.killed.Load()) == closeClient {
-		return clientGone()
+		return reason.ClientGone()
 	}
 	if err != nil {
-		return handshakeFailure(err, host, limit)
+		return reason.OfHandshake(err, host, limit)
 	}
 	u.wire.received = func() { u.due.Store(now() + int64(u.idle)) }
 	u.Conn, u.tlsVersion = conn, tlsVersionName(conn.ConnectionState().Version)

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"whsentry/proxy/http1"
+	"whsentry/proxy/reason"
 )
 
 // Destination is where a request is to go: a host, as a lower-cased DNS name or an IP literal without brackets,
@@ -19,8 +20,8 @@ type Destination struct {
 // the client would be told, with the reason code.
 func ParseURL(raw string) (Destination, error) {
 	t, err := http1.ParseTarget([]byte(raw))
-	if f := messageFailure(err); f != nil {
-		return Destination{}, &TargetError{Code: int(f.reason), Status: f.status, Text: f.text}
+	if f := reason.OfMessage(err); f != nil {
+		return Destination{}, &TargetError{Code: int(f.Code), Status: f.Status, Text: f.Text}
 	}
 	var a address
 	a.set(&t.Authority, t.HTTPS)

@@ -175,7 +175,7 @@ func TestParseTargetRefuses(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := http1.ParseTarget([]byte(tt.raw))
-			f := messageFailure(err)
+			f := reason.OfMessage(err)
 			if f == nil {
 				t.Fatal("got it taken; want it refused")
 			}
@@ -217,7 +217,7 @@ func TestConnectAuthority(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := http1.ParseConnectTarget([]byte(tt.raw))
-			f := messageFailure(err)
+			f := reason.OfMessage(err)
 			if tt.refused != "" {
 				if f == nil || f.reason != reasonMalformed || !strings.Contains(f.text, tt.refused) {
 					t.Errorf("got %v; want it refused with %q", f, tt.refused)
@@ -258,7 +258,7 @@ func TestCheckHost(t *testing.T) {
 			if got.refused != "" {
 				t.Fatal(got.refused)
 			}
-			f := messageFailure(h.CheckHost())
+			f := reason.OfMessage(h.CheckHost())
 			if (f == nil) != (tt.refused == "") || f != nil && (!strings.Contains(f.text, tt.refused) || f.reason != reasonMalformed) {
 				t.Errorf("got %v; want it refused with %q", f, tt.refused)
 			}

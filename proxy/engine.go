@@ -74,3 +74,8 @@ func (p *Proxy) handleRefused(ctx *fasthttp.RequestCtx, _ error) {
 		c.serve(message{refused: bytes.Clone(c.head)})
 	}
 }
+
+// silent takes fasthttp's messages about single connections, which the access log tells better.
+type silent struct{}
+
+func (silent) Printf(string, ...any) {}

@@ -5,7 +5,10 @@ import (
 	"sync"
 	"time"
 
+	"whsentry/proxy/accesslog"
 	"whsentry/proxy/http1"
+	"whsentry/proxy/metrics"
+	"whsentry/proxy/reason"
 )
 
 const (
@@ -60,24 +63,25 @@ type exchange struct {
 	asked       bool
 	stale       bool // the connection had ended, or something came on it unasked, while it was at rest
 	sent        int
-	sendFailure *failure
+	sendFailure *reason.Failure
 
 	keep  bool // the client's connection goes on
 	begun bool // the head of the final answer has been sent
 
 	// For the log and the metrics.
 	status        int
-	reason        reason
+	reason        reason.Code
 	reasonText    string
 	remote        netip.AddrPort
 	reused        bool
 	tlsVersion    string
 	requestBytes  int64
 	responseBytes int64
-	phases        [phases]time.Duration // -1: did not happen
+	phases        [metrics.Phases]time.Duration // -1: did not happen
 
-	line, url []byte
-	id        [36]byte
+	logged accesslog.Record
+	url    []byte
+	id     [36]byte
 }
 
 var exchanges = sync.Pool{New: func() any {
@@ -107,7 +111,7 @@ func (ex *exchange) begin(c *client) {
 func (ex *exchange) clear() {
 	ex.client, ex.run = nil, nil
 	ex.up.clear()
-	ex.out, ex.line, ex.url = keepBuffer(ex.out), keepBuffer(ex.line), keepBuffer(ex.url)
+	ex.out, ex.url = keepBuffer(ex.out), keepBuffer(ex.url)
 	ex.dropBody()
 	ex.stash = keepBuffer(ex.stash)
 	ex.head.Fields, ex.resp.Fields = keepFields(ex.head.Fields), keepFields(ex.resp.Fields)
@@ -118,7 +122,7 @@ func (ex *exchange) clear() {
 	ex.sendFailure = nil
 	ex.rest, ex.broken, ex.torn, ex.interims, ex.bodyStart = nil, false, false, 0, 0
 	ex.keep, ex.begun = false, false
-	ex.status, ex.reason, ex.reasonText = 0, reasonNone, ""
+	ex.status, ex.reason, ex.reasonText = 0, reason.None, ""
 	ex.remote, ex.reused, ex.tlsVersion = netip.AddrPort{}, false, ""
 	ex.requestBytes, ex.responseBytes = 0, 0
 }

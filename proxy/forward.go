@@ -9,10 +9,12 @@ import (
 
 	"whsentry/ca"
 	"whsentry/proxy/http1"
+	"whsentry/proxy/metrics"
+	"whsentry/proxy/reason"
 )
 
 // forward sends the request to its destination and passes the answer on.
-func (ex *exchange) forward() *failure {
+func (ex *exchange) forward() *reason.Failure {
 	f := ex.exchangeHeads()
 	if f != nil {
 		return f
@@ -22,7 +24,7 @@ func (ex *exchange) forward() *failure {
 
 // exchangeHeads sends the request and reads the answer's head. Where a pooled connection turns out to be dead, the
 // request goes out once more on a new one, if that cannot make it happen twice.
-func (ex *exchange) exchangeHeads() *failure {
+func (ex *exchange) exchangeHeads() *reason.Failure {
 	var place *destination
 	for retried := false; ; {
 		if f := ex.acquire(place, retried); f != nil {
@@ -37,7 +39,7 @@ func (ex *exchange) exchangeHeads() *failure {
 		}
 		if f == nil || sent > 0 || !ex.reused {
 			// After a write that failed, the destination's answer may be there all the same.
-			if early := ex.receiveHead(); early == nil || f == nil || early.reason == reasonHandshake {
+			if early := ex.receiveHead(); early == nil || f == nil || early.Code == reason.Handshake {
 				f = early
 			}
 		}
@@ -61,7 +63,7 @@ func (ex *exchange) exchangeHeads() *failure {
 // the connection is looked at: nothing that comes can be missed, and there is no need to read before waiting, which
 // finds nothing. That is for a connection which has been at rest; on a new one an answer may have come before the wait
 // begins, or with the end of the TLS handshake. Of a large one, sending is a matter of looking for an answer now and then.
-func (ex *exchange) ask() (sent int, f *failure) {
+func (ex *exchange) ask() (sent int, f *reason.Failure) {
 	ex.asked, ex.stale, ex.sent, ex.sendFailure = false, false, 0, nil
 	if !ex.reused || len(ex.body) > copyLimit {
 		ex.sendOnce()
@@ -83,7 +85,7 @@ func (ex *exchange) sendOnce() {
 		if ex.stale = !ex.held.quiet(); ex.stale {
 			return
 		}
-		ex.client.proxy.metrics.upstreamsReused.Inc()
+		ex.client.proxy.metrics.UpstreamsReused.Inc()
 	}
 	ex.sent, ex.sendFailure = ex.send()
 }
@@ -128,7 +130,7 @@ const writePiece = 64 * kiB
 
 // send writes the head, and the body with it where that is not large; the rest of a large one is written while the
 // answer is waited for. sent is how many bytes the system took.
-func (ex *exchange) send() (sent int, f *failure) {
+func (ex *exchange) send() (sent int, f *reason.Failure) {
 	head, body := ex.appendRequestHead(ex.out[:0], len(ex.body)), ex.body
 	ex.resp.Reset()
 	ex.up.clear()
@@ -150,7 +152,7 @@ func (ex *exchange) send() (sent int, f *failure) {
 }
 
 // sendRest writes the next piece of a large body.
-func (ex *exchange) sendRest() *failure {
+func (ex *exchange) sendRest() *reason.Failure {
 	if w := ex.held.wire; w != nil && len(w.held) > 0 {
 		if err := ex.sendHeld(ex.held); err != nil {
 			return ex.writeFailure(err)
@@ -179,7 +181,7 @@ func wasInterrupted(err error) bool { return errors.Is(err, os.ErrDeadlineExceed
 // writeFailure is the end of a request that the destination did not take. What is left of it keeps its connection
 // from being used again. A reset is told only once, here: from now on the connection looks as if a FIN had come. (After
 // a FIN that did come, a reset is EPIPE.)
-func (ex *exchange) writeFailure(err error) *failure {
+func (ex *exchange) writeFailure(err error) *reason.Failure {
 	ex.broken = true
 	ex.torn = errors.Is(err, syscall.ECONNRESET)
 	return ex.closedUnanswered()
@@ -245,15 +247,15 @@ func (ex *exchange) read(p []byte) (int, error) {
 }
 
 // receiveHead reads the final response's head; interim ones are passed on, as the client's version allows.
-func (ex *exchange) receiveHead() *failure {
+func (ex *exchange) receiveHead() *reason.Failure {
 	limit := int(ex.run.cfg.MaxHeaderSize)
 	for {
 		n, err := ex.resp.Scan(ex.up.unused())
 		if err != nil {
-			return messageFailure(err)
+			return reason.OfMessage(err)
 		}
 		if ex.headSize(n) > limit {
-			return failf(reasonBadResponse, "response head larger than %d bytes", limit)
+			return reason.Newf(reason.BadResponse, "response head larger than %d bytes", limit)
 		}
 		if n > 0 {
 			if !ex.resp.Interim() {
@@ -286,13 +288,13 @@ func (ex *exchange) headSize(n int) int {
 
 // passInterim passes a 1xx response on to a client that knows of them (RFC 9110 section 15.2). 100 is the proxy's
 // own to give, for it has read the body already.
-func (ex *exchange) passInterim(n int) *failure {
+func (ex *exchange) passInterim(n int) *reason.Failure {
 	ex.interims += n
 	if ex.resp.Status != 100 && !ex.head.HTTP10 {
 		ex.held.due.Store(never) // while the client takes it
 		ex.out = ex.appendResponseHead(ex.out[:0], &ex.resp, http1.NoBody, 0)
 		if err := ex.client.write(ex.out); err != nil {
-			return clientGone()
+			return reason.ClientGone()
 		}
 		ex.at = now()
 		ex.held.due.Store(ex.at + int64(ex.run.limits.idle))
@@ -307,7 +309,7 @@ func (ex *exchange) passInterim(n int) *failure {
 
 // moreResponse reads more of the response into the buffer. As long as nothing of it is there, what is left of the
 // request is written first.
-func (ex *exchange) moreResponse() *failure {
+func (ex *exchange) moreResponse() *reason.Failure {
 	if len(ex.up.free()) == 0 {
 		ex.up.grow(2 * ex.up.len())
 	}
@@ -330,39 +332,39 @@ func (ex *exchange) moreResponse() *failure {
 // received notes n bytes of the response more in the buffer.
 func (ex *exchange) received(n int) {
 	ex.up.added(n)
-	if n > 0 && ex.phases[phaseFirstByte] < 0 {
+	if n > 0 && ex.phases[metrics.FirstByte] < 0 {
 		ex.at = now()
-		ex.phases[phaseFirstByte] = time.Duration(ex.at - ex.sentAt)
+		ex.phases[metrics.FirstByte] = time.Duration(ex.at - ex.sentAt)
 	}
 }
 
 // noAnswer is the end of a connection before the response's head. A TLS 1.3 server says only now that it wants a
 // client certificate, or refuses the one that it got: for the client the handshake was over before (RFC 8446 section
 // 4.4.2.4).
-func (ex *exchange) noAnswer(err error) *failure {
+func (ex *exchange) noAnswer(err error) *reason.Failure {
 	if ex.held.wire != nil && !ex.reused && ex.up.len() == 0 && ca.IsAlert(err) {
-		return handshakeFailure(err, ex.address.name(), ex.run.cfg.ConnectTimeout)
+		return reason.OfHandshake(err, ex.address.name(), ex.run.cfg.ConnectTimeout)
 	}
 	return ex.closedUnanswered()
 }
 
-func (ex *exchange) closedUnanswered() *failure {
-	return badResponsef("%s closed the connection before it answered", ex.held.remote)
+func (ex *exchange) closedUnanswered() *reason.Failure {
+	return reason.BadResponsef("%s closed the connection before it answered", ex.held.remote)
 }
 
 // upstreamFailure is f, or what the failure of the connection really was: the sweeper or the client's leaving has
 // ended it.
-func (ex *exchange) upstreamFailure(f *failure) *failure {
+func (ex *exchange) upstreamFailure(f *reason.Failure) *reason.Failure {
 	cfg := ex.run.cfg
 	switch closeReason(ex.held.killed.Load()) {
 	case closeIdle:
-		return failf(reasonTimeout, "timed out: %s was idle for %s", ex.held.remote, cfg.ReadTimeout)
+		return reason.Newf(reason.Timeout, "timed out: %s was idle for %s", ex.held.remote, cfg.ReadTimeout)
 	case closeLifetime:
-		return failf(reasonTimeout, "timed out: the connection to %s reached its lifetime of %s", ex.held.remote, cfg.ConnectionLifetime)
+		return reason.Newf(reason.Timeout, "timed out: the connection to %s reached its lifetime of %s", ex.held.remote, cfg.ConnectionLifetime)
 	case closeClient:
-		return clientGone()
+		return reason.ClientGone()
 	case closeShutdown:
-		return failf(reasonTimeout, "timed out: the proxy is stopping")
+		return reason.Newf(reason.Timeout, "timed out: the proxy is stopping")
 	}
 	return f
 }

@@ -120,7 +120,7 @@ func FuzzTarget(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw string) {
 		got, failed := http1.ParseTarget([]byte(raw))
 		if failed != nil {
-			if f := messageFailure(failed); f.reason != reasonMalformed && f.reason != reasonScheme || f.status != 400 {
+			if f := reason.OfMessage(failed); f.reason != reasonMalformed && f.reason != reasonScheme || f.status != 400 {
 				t.Fatalf("got %d with status %d; want 1002 or 1003 with 400", f.reason, f.status)
 			}
 			return

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"whsentry/proxy/http1"
+	"whsentry/proxy/reason"
 )
 
 // The client is the net.Conn that fasthttp serves. Its Read is the gate: it hands fasthttp one whole head at a time,
@@ -96,7 +97,7 @@ func (c *client) awaitHead() bool {
 	for {
 		n, err := g.Scan(c.in.unused())
 		if err != nil {
-			c.refuse(messageFailure(err), true)
+			c.refuse(reason.OfMessage(err), true)
 			return false
 		}
 		if n > 0 {
@@ -109,7 +110,7 @@ func (c *client) awaitHead() bool {
 		}
 		if err := c.fill(); err != nil {
 			if !g.IsAtStart(c.in.unused()) { // empty lines are no request: the client rested
-				c.refuse(asFailure(err), true)
+				c.refuse(reason.Of(err), true)
 			}
 			return false
 		}
@@ -188,11 +189,11 @@ func (c *client) fill() error {
 // readFailure says why a read from the client has failed: with 408 where it was too slow.
 func (c *client) readFailure(err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) && c.deadline.passed() {
-		f := failf(reasonSlowClient, "the client was too slow")
-		f.fatal = true
+		f := reason.Newf(reason.SlowClient, "the client was too slow")
+		f.Fatal = true
 		return f
 	}
-	return clientGone()
+	return reason.ClientGone()
 }
 
 // waiting returns how much the client has sent that nobody has used yet.

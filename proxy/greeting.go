@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"whsentry/proxy/reason"
 
 	"github.com/pires/go-proxyproto"
 )
@@ -17,7 +18,7 @@ import (
 func (c *client) greet() bool {
 	if c.isBehindBalancer() {
 		if f := c.takeProxyHeader(); f != nil {
-			if f.status != statusClientGone {
+			if f.Status != reason.StatusClientGone {
 				c.refuse(f, c.listener.tls == nil)
 			}
 			return false
@@ -51,7 +52,7 @@ func (c *client) isBehindBalancer() bool {
 
 // takeProxyHeader reads the header, version 1 or 2 of HAProxy's PROXY protocol specification, for which there is
 // clientTimeout, and takes the client's address from it. What has come behind it is left in the exchange's buffer.
-func (c *client) takeProxyHeader() *failure {
+func (c *client) takeProxyHeader() *reason.Failure {
 	c.limit(c.proxy.run.Load().cfg.ClientTimeout)
 	c.start = now()
 	c.in = acquireInput()
@@ -59,7 +60,7 @@ func (c *client) takeProxyHeader() *failure {
 	for {
 		n, reject := proxyHeaderLen(in.unused())
 		if reject != "" {
-			return malformedf("%s", reject)
+			return reason.Malformedf("%s", reject)
 		}
 		if n > 0 {
 			return c.useProxyHeader(n)
@@ -69,20 +70,20 @@ func (c *client) takeProxyHeader() *failure {
 		switch {
 		case read > 0:
 		case errors.Is(err, os.ErrDeadlineExceeded) && c.deadline.passed() && !c.proxy.closing.Load() && in.len() > 0:
-			f := failf(reasonSlowClient, "the load balancer was too slow with its PROXY protocol header")
-			f.fatal = true
+			f := reason.Newf(reason.SlowClient, "the load balancer was too slow with its PROXY protocol header")
+			f.Fatal = true
 			return f
 		default: // it only looked whether the port is open
-			return clientGone()
+			return reason.ClientGone()
 		}
 	}
 }
 
-func (c *client) useProxyHeader(n int) *failure {
+func (c *client) useProxyHeader(n int) *reason.Failure {
 	in := c.in
 	source, reject := parseProxyHeader(in.unused()[:n])
 	if reject != "" {
-		return malformedf("%s", reject)
+		return reason.Malformedf("%s", reject)
 	}
 	if source.IsValid() {
 		c.addr = source.String()

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"whsentry/proxy/metrics"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -24,7 +26,7 @@ func lateACK(_, _ string, raw syscall.RawConn) error {
 // openListener returns a listener, and where clients find it: over IPv4 too where it listens on both.
 func openListener(t *testing.T, address string) (l *listener, to string) {
 	t.Helper()
-	l, err := listen(ListenerConfig{Type: ListenerHTTP, Address: address}, nil, NewMetrics("test", "none"))
+	l, err := listen(ListenerConfig{Type: ListenerHTTP, Address: address}, nil, metrics.New("test", "none"))
 	if err != nil {
 		t.Fatal(err)
 	}

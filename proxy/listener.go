@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"whsentry/proxy/metrics"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -21,14 +23,14 @@ type listener struct {
 	tcp      *net.TCPListener // what is below it
 	raw      syscall.RawConn
 	cfg      ListenerConfig
-	metrics  *listenerMetrics
+	metrics  *metrics.Listener
 	tls      *atomic.Pointer[tls.Config] // nil: plain
 	passed   bool                        // the socket was there before this process, and will be after it
 	accepted chan struct{}               // closed when the accept loop has ended
 }
 
 // listen opens cfg's address, unless a socket for it has been passed; an https listener gets its certificates by setTLS.
-func listen(cfg ListenerConfig, passed *net.TCPListener, m *Metrics) (*listener, error) {
+func listen(cfg ListenerConfig, passed *net.TCPListener, m *metrics.Metrics) (*listener, error) {
 	tcp := passed
 	if passed == nil {
 		var err error
@@ -44,7 +46,7 @@ func listen(cfg ListenerConfig, passed *net.TCPListener, m *Metrics) (*listener,
 		detachPrograms(raw)
 	}
 	l := &listener{
-		patientListener: &patientListener{Listener: tcp}, tcp: tcp, raw: raw, cfg: cfg, metrics: m.listener(cfg.Address),
+		patientListener: &patientListener{Listener: tcp}, tcp: tcp, raw: raw, cfg: cfg, metrics: m.Listener(cfg.Address),
 		passed: passed != nil, accepted: make(chan struct{}),
 	}
 	if cfg.Type == ListenerHTTPS {

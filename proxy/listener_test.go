@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"whsentry/proxy/metrics"
 )
 
 // failingListener fails with errs, one after another, and then lets the listener below accept.
@@ -144,7 +146,7 @@ func TestPatientListenerCloses(t *testing.T) {
 
 func TestListenSaysWhy(t *testing.T) {
 	ln := newListener(t)
-	m := NewMetrics("test", "none")
+	m := metrics.New("test", "none")
 	if _, err := listen(ListenerConfig{Type: ListenerHTTP, Address: ln.Addr().String()}, nil, m); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("got %v; want that the address is in use", err)
 	}
@@ -154,7 +156,7 @@ func TestListenSaysWhy(t *testing.T) {
 }
 
 func TestReusePort(t *testing.T) {
-	m := NewMetrics("test", "none")
+	m := metrics.New("test", "none")
 	cfg := ListenerConfig{Type: ListenerHTTP, Address: "127.0.0.1:0", ReusePort: true}
 	first, err := listen(cfg, nil, m)
 	if err != nil {

@@ -4,6 +4,8 @@ import (
 	"hash/maphash"
 	"sync"
 	"sync/atomic"
+
+	"whsentry/proxy/metrics"
 )
 
 // pool holds the connections to destinations, those in use and those at rest, and counts the first. A destination
@@ -12,7 +14,7 @@ type pool struct {
 	shards     [poolShards]poolShard
 	seed       maphash.Seed
 	generation atomic.Uint32
-	metrics    *Metrics
+	metrics    *metrics.Metrics
 }
 
 const poolShards = 64
@@ -33,7 +35,8 @@ type destination struct {
 	idle  []*upstream // the one used last comes last, and is used first
 }
 
-func newPool(m *Metrics) *pool {
+func newPool(m *metrics.Metrics) *pool {
+	m.NameCloses(closeReasonNames[:])
 	p := &pool{seed: maphash.MakeSeed(), metrics: m}
 	for i := range p.shards {
 		p.shards[i].destinations = make(map[string]*destination)
@@ -72,8 +75,8 @@ func (p *pool) idleConn(d *destination, r route, at tick, limits lifetimes) *ups
 			p.close(u, why)
 			continue
 		}
-		p.metrics.idleUpstreams.Add(-1)
-		p.metrics.busyUpstreams.Add(1)
+		p.metrics.IdleUpstreams.Add(-1)
+		p.metrics.BusyUpstreams.Add(1)
 		return u
 	}
 }
@@ -119,8 +122,8 @@ func (p *pool) add(d *destination, u *upstream, limits lifetimes) {
 	d.shard.mu.Lock()
 	d.shard.conns[u] = struct{}{}
 	d.shard.mu.Unlock()
-	p.metrics.upstreamsOpened.Inc()
-	p.metrics.busyUpstreams.Add(1)
+	p.metrics.UpstreamsOpened.Inc()
+	p.metrics.BusyUpstreams.Add(1)
 }
 
 // put lays a connection to rest at that time, after a response that ended cleanly.
@@ -141,8 +144,8 @@ func (p *pool) put(u *upstream, at tick, limits lifetimes) {
 	u.due.Store(at + int64(limits.idle))
 	d.idle = append(d.idle, u)
 	d.shard.mu.Unlock()
-	p.metrics.busyUpstreams.Add(-1)
-	p.metrics.idleUpstreams.Add(1)
+	p.metrics.BusyUpstreams.Add(-1)
+	p.metrics.IdleUpstreams.Add(1)
 }
 
 // discard closes a connection in use and gives its place back. Where the sweeper or a vanished client has killed
@@ -168,8 +171,8 @@ func (p *pool) end(u *upstream, why closeReason, places int) {
 	} else {
 		u.tcp.Close()
 	}
-	p.metrics.busyUpstreams.Add(-1)
-	p.metrics.upstreamsClosed[why].Inc()
+	p.metrics.BusyUpstreams.Add(-1)
+	p.metrics.Closed(int(why)).Inc()
 }
 
 // release gives a place back on which no connection was made.
@@ -187,8 +190,8 @@ func (p *pool) close(u *upstream, why closeReason) {
 	u.dest.forget()
 	u.dest.shard.mu.Unlock()
 	u.Conn.Close()
-	p.metrics.idleUpstreams.Add(-1)
-	p.metrics.upstreamsClosed[why].Inc()
+	p.metrics.IdleUpstreams.Add(-1)
+	p.metrics.Closed(int(why)).Inc()
 }
 
 // forget drops a destination that has no connection left. Its shard's lock is held.
@@ -240,8 +243,8 @@ func (s *poolShard) bury(p *pool, u *upstream, why closeReason) {
 	}
 	delete(s.conns, u)
 	d.forget()
-	p.metrics.idleUpstreams.Add(-1)
-	p.metrics.upstreamsClosed[why].Inc()
+	p.metrics.IdleUpstreams.Add(-1)
+	p.metrics.Closed(int(why)).Inc()
 }
 
 // retire ends the reuse of every connection made so far: those at rest at the next sweep at the latest, those in use

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"whsentry/proxy/metrics"
 )
 
 // poolPeers is a pool with the listener that its connections go to. Its clock is moved by changing when connections
@@ -29,7 +31,7 @@ func newPoolPeers(t *testing.T) *poolPeers {
 		t.Fatalf("listen: %v", err)
 	}
 	t.Cleanup(func() { ln.Close() })
-	return &poolPeers{t: t, pool: newPool(NewMetrics("test", "none")), ln: ln, far: make(map[*upstream]net.Conn)}
+	return &poolPeers{t: t, pool: newPool(metrics.New("test", "none")), ln: ln, far: make(map[*upstream]net.Conn)}
 }
 
 // add reserves a place at the destination key and fills it with a new connection.
@@ -76,10 +78,10 @@ func (p *poolPeers) take(key string, r route) *upstream {
 // check compares the gauges, and what the pool holds of key, with what is expected.
 func (p *poolPeers) check(key string, inUse, idle int) {
 	p.t.Helper()
-	if got := p.pool.metrics.busyUpstreams.Load(); got != int64(inUse) {
+	if got := p.pool.metrics.BusyUpstreams.Load(); got != int64(inUse) {
 		p.t.Errorf("got %d busy in the metrics; want %d", got, inUse)
 	}
-	if got := p.pool.metrics.idleUpstreams.Load(); got != int64(idle) {
+	if got := p.pool.metrics.IdleUpstreams.Load(); got != int64(idle) {
 		p.t.Errorf("got %d idle in the metrics; want %d", got, idle)
 	}
 	destinations, conns := p.size()
@@ -240,7 +242,7 @@ func TestPoolFitness(t *testing.T) {
 				t.Errorf("got a connection that is %s", tt.name)
 			}
 			p.check("h:80", 0, 0)
-			if n := p.pool.metrics.upstreamsClosed[tt.why].Get(); n != 1 {
+			if n := p.pool.metrics.Closed(int(tt.why)).Get(); n != 1 {
 				t.Errorf("got %d closed for %q; want 1", n, closeReasonNames[tt.why])
 			}
 		})
@@ -281,7 +283,7 @@ func TestPoolPutRefuses(t *testing.T) {
 			if !p.ended(u) {
 				t.Errorf("the connection is still open")
 			}
-			if n := p.pool.metrics.upstreamsClosed[tt.why].Get(); n != 1 {
+			if n := p.pool.metrics.Closed(int(tt.why)).Get(); n != 1 {
 				t.Errorf("got %d closed for %q; want 1", n, closeReasonNames[tt.why])
 			}
 		})

@@ -8,12 +8,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"whsentry/proxy/metrics"
 )
 
 // share opens n listeners on one port.
 func share(t *testing.T, n int, address string) []*listener {
 	t.Helper()
-	m := NewMetrics("test", "none")
+	m := metrics.New("test", "none")
 	cfg := ListenerConfig{Type: ListenerHTTP, Address: address, ReusePort: true}
 	var all []*listener
 	for range n {

@@ -13,6 +13,10 @@ import (
 
 	"whsentry/ca"
 	"whsentry/guard"
+	"whsentry/proxy/accesslog"
+	"whsentry/proxy/admin"
+	"whsentry/proxy/metrics"
+	"whsentry/proxy/reason"
 )
 
 // Dependencies is what a proxy needs from its surroundings.
@@ -21,23 +25,24 @@ type Dependencies struct {
 	Dialer  *guard.Dialer
 	CA      *ca.Store
 	Log     zerolog.Logger // the application log
-	Metrics *Metrics
+	Metrics *metrics.Metrics
 	// Settings lists the configuration of which cfg is the proxy's part, for the status page; nil: it shows none.
-	Settings func(cfg Config) []Setting
+	Settings func(cfg Config) []admin.Setting
 	Sockets  *Sockets // to listen on instead of opening new ones; nil: none. New takes them over, also where it fails
 }
 
 // Proxy is a running, or a runnable, proxy.
 type Proxy struct {
-	metrics  *Metrics
+	metrics  *metrics.Metrics
 	run      atomic.Pointer[run]
-	access   atomic.Pointer[accessLog]
+	access   atomic.Pointer[accesslog.Log]
 	pool     *pool
 	engine   *engine
 	buffered budget
 
 	listeners []*listener
-	admin     *admin
+	admin     *admin.Server // nil: there is none
+	adminLn   net.Listener  // that it is served on
 
 	stopping atomic.Bool // answers end their connections
 	closing  atomic.Bool // there is no waiting for another request
@@ -57,7 +62,7 @@ type run struct {
 	dialer   *guard.Dialer
 	ca       *ca.Store
 	log      zerolog.Logger
-	settings func(Config) []Setting
+	settings func(Config) []admin.Setting
 	limits   lifetimes
 	idHeader string // lower-cased
 }
@@ -83,7 +88,7 @@ func New(cfg Config, deps Dependencies) (*Proxy, error) {
 	}
 	p := &Proxy{metrics: deps.Metrics, pool: newPool(deps.Metrics), sweeps: make(chan struct{}), swept: make(chan struct{})}
 	p.engine = newEngine(p)
-	p.buffered.used = &deps.Metrics.bufferedBytes
+	p.buffered.used = &deps.Metrics.BufferedBytes
 	for i := range p.clients {
 		p.clients[i].clients = make(map[*client]struct{})
 	}
@@ -92,10 +97,10 @@ func New(cfg Config, deps Dependencies) (*Proxy, error) {
 		p.closeListeners()
 		return nil, err
 	}
-	access, err := newAccessLog(cfg.AccessLog, p.logFailed, p.logWorks)
+	access, err := accesslog.Open(cfg.AccessLog, p.logFailed, p.logWorks)
 	if err != nil {
 		p.closeListeners()
-		return nil, fmt.Errorf("accessLog.file: open the access log: %w", err)
+		return nil, err
 	}
 	p.access.Store(access)
 	p.goers.Add(len(p.listeners)) // Serve's accept loops; counted now, for Shutdown may come before they begin
@@ -122,11 +127,46 @@ func (p *Proxy) openAll(cfg Config, deps Dependencies) error {
 			l.tls.Store(certificates[i])
 		}
 	}
-	if cfg.MetricsAddress == "" {
+	if cfg.Metrics.Address == "" {
 		return nil
 	}
-	p.admin, err = newAdmin(cfg.MetricsAddress, deps.Sockets.take(metricsKey), p)
-	return err
+	if p.adminLn, err = listenAdmin(cfg.Metrics.Address, deps.Sockets.take(metricsKey)); err != nil {
+		return fmt.Errorf("%s: %w", metricsKey, err)
+	}
+	p.admin = admin.New(p.source())
+	return nil
+}
+
+// listenAdmin listens on address, unless a socket for it has been passed.
+func listenAdmin(address string, passed *net.TCPListener) (net.Listener, error) {
+	if passed != nil {
+		return passed, nil
+	}
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("%q: listen: %w; want an address of this host that is free", address, bareListenError(err))
+	}
+	return ln, nil
+}
+
+// source is what the status page shows of the proxy.
+func (p *Proxy) source() admin.Source {
+	return admin.Source{
+		Metrics: p.metrics, Stopping: p.stopping.Load, State: p.state,
+		Failed: func(err error) { p.log().Error().Err(err).Msg("a bug keeps the status page from being shown") },
+	}
+}
+
+func (p *Proxy) state() admin.State {
+	run := p.run.Load()
+	s := admin.State{MaxConnections: run.cfg.MaxConnections, MaxBufferedBytes: run.cfg.MaxBufferedBytes, Guard: run.guard, CA: run.ca}
+	for i, l := range p.listeners {
+		s.Listeners = append(s.Listeners, admin.Listener{Name: run.cfg.Listeners[i].Type + " " + l.Addr().String(), Counts: l.metrics})
+	}
+	if run.settings != nil {
+		s.Settings = func() []admin.Setting { return run.settings(*run.cfg) }
+	}
+	return s
 }
 
 func (p *Proxy) closeListeners() {
@@ -134,7 +174,7 @@ func (p *Proxy) closeListeners() {
 		l.Close()
 	}
 	if p.admin != nil {
-		p.admin.listener.Close()
+		p.adminLn.Close()
 	}
 }
 
@@ -142,9 +182,9 @@ func (p *Proxy) log() *zerolog.Logger { return &p.run.Load().log }
 
 // logFailed reports that the access log cannot be written: every time in the metrics, and once in the log.
 func (p *Proxy) logFailed(err error) {
-	p.metrics.logErrors.Inc()
-	var failed *logError
-	if errors.As(err, &failed) && failed.news {
+	p.metrics.LogErrors.Inc()
+	var failed *accesslog.WriteError
+	if errors.As(err, &failed) && failed.News {
 		p.log().Error().Err(err).Msg("the access log cannot be written; its lines are kept and tried again")
 	}
 }
@@ -168,14 +208,15 @@ func (p *Proxy) MetricsAddr() net.Addr {
 	if p.admin == nil {
 		return nil
 	}
-	return p.admin.listener.Addr()
+	return p.adminLn.Addr()
 }
 
 // Serve serves clients until Shutdown, and returns once the last of them has left.
 func (p *Proxy) Serve() error {
 	go p.sweep() // ended, and awaited, by Shutdown
 	if p.admin != nil {
-		go p.admin.serve(p.shortage(p.run.Load().cfg.MetricsAddress)) // likewise
+		ln := &patientListener{Listener: p.adminLn, report: p.shortage(p.run.Load().cfg.Metrics.Address)}
+		go p.admin.Serve(ln) // likewise
 	}
 	for _, l := range p.listeners {
 		go p.accept(l) // ends when Shutdown closes the listener
@@ -224,14 +265,14 @@ func (p *Proxy) shortage(address string) func(err error, failed int) {
 
 // welcome takes a connection in; nil says that it has been turned away.
 func (p *Proxy) welcome(l *listener, tcp *net.TCPConn) *client {
-	l.metrics.total.Inc()
+	l.metrics.Total.Inc()
 	c, err := newClient(p, l, tcp)
 	if err != nil {
 		tcp.Close()
 		return nil
 	}
 	p.goers.Add(1)
-	l.metrics.open.Add(1)
+	l.metrics.Open.Add(1)
 	s := c.shard()
 	s.mu.Lock()
 	s.clients[c] = struct{}{}
@@ -257,7 +298,7 @@ func (p *Proxy) admit(c *client) bool {
 // answer fits into a new socket's buffer.
 func (p *Proxy) turnAway(c *client) {
 	if c.listener.tls == nil {
-		answer, _ := appendAnswer(nil, c.overloaded(), time.Now(), "", "close")
+		answer, _ := reason.AppendAnswer(nil, c.overloaded(), time.Now(), "", "close")
 		c.tcp.SetWriteDeadline(time.Now().Add(time.Second))
 		c.tcp.Write(answer)
 	}
@@ -273,7 +314,7 @@ func (p *Proxy) leave(c *client) {
 	s.mu.Lock()
 	delete(s.clients, c)
 	s.mu.Unlock()
-	c.listener.metrics.open.Add(-1)
+	c.listener.metrics.Open.Add(-1)
 	if c.overload {
 		p.excess.Add(-1)
 	} else {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"whsentry/proxy/http1"
+	"whsentry/proxy/reason"
 )
 
 // wholeLimit is up to which size a response's body is read whole before any of it is passed on, in bytes: what goes
@@ -26,7 +27,7 @@ type responseBody struct {
 }
 
 // passBody passes the response on and lays the connection to rest, or closes it.
-func (ex *exchange) passBody() *failure {
+func (ex *exchange) passBody() *reason.Failure {
 	r := &ex.resp
 	isHead := string(ex.method()) == "HEAD"
 	if r.Bodiless(isHead) {
@@ -55,13 +56,13 @@ func (ex *exchange) passBody() *failure {
 	return ex.stream(&body, nil)
 }
 
-func (ex *exchange) largeResponse() *failure {
-	return failf(reasonLargeResponse, "response body larger than %d bytes", ex.run.cfg.MaxResponseBodySize)
+func (ex *exchange) largeResponse() *reason.Failure {
+	return reason.Newf(reason.LargeResponse, "response body larger than %d bytes", ex.run.cfg.MaxResponseBodySize)
 }
 
 // passBodiless passes on what has no body: the answer to a HEAD, a 204, a 304. A 204 that announces one may be followed
 // by it, later.
-func (ex *exchange) passBodiless(isHead bool) *failure {
+func (ex *exchange) passBodiless(isHead bool) *reason.Failure {
 	r := &ex.resp
 	length, how := r.ContentLength, http1.NoBody
 	if length >= 0 && length < math.MaxInt64 && (isHead || r.Status == 304) && r.Status != 204 {
@@ -84,13 +85,13 @@ func (ex *exchange) settle(clean bool) {
 }
 
 // answer writes a response whose body is there in full.
-func (ex *exchange) answer(how http1.Framing, length int64, body []byte) *failure {
+func (ex *exchange) answer(how http1.Framing, length int64, body []byte) *reason.Failure {
 	ex.keep = ex.keep && !ex.client.proxy.stopping.Load()
 	ex.status = ex.resp.Status
 	ex.out = ex.appendResponseHead(ex.out[:0], &ex.resp, how, length)
 	if err := ex.client.writeBuffers(ex, ex.out, body); err != nil {
 		ex.begun = true
-		return clientGone()
+		return reason.ClientGone()
 	}
 	ex.responseBytes = int64(len(body))
 	return nil
@@ -98,7 +99,7 @@ func (ex *exchange) answer(how http1.Framing, length int64, body []byte) *failur
 
 // takeWhole reads the body up to wholeLimit. Where it is longer, body has not ended and what was read is its
 // beginning.
-func (ex *exchange) takeWhole(body *responseBody) (whole []byte, f *failure) {
+func (ex *exchange) takeWhole(body *responseBody) (whole []byte, f *reason.Failure) {
 	ex.beginWait(ex.held, nil)
 	defer ex.endWait()
 	for {
@@ -118,7 +119,7 @@ func (ex *exchange) takeWhole(body *responseBody) (whole []byte, f *failure) {
 }
 
 // stream passes a body on as it comes, after what has been read of it already.
-func (ex *exchange) stream(body *responseBody, first []byte) *failure {
+func (ex *exchange) stream(body *responseBody, first []byte) *reason.Failure {
 	how := ex.chooseFraming(body)
 	ex.keep = ex.keep && how != http1.ByClose && !ex.client.proxy.stopping.Load()
 	ex.status = ex.resp.Status
@@ -158,7 +159,7 @@ func (ex *exchange) chooseFraming(body *responseBody) http1.Framing {
 
 // sendPiece sends data to the client, after head where that is given. While the client takes it, the destination is
 // not idle by its own doing.
-func (ex *exchange) sendPiece(how http1.Framing, data, head []byte) *failure {
+func (ex *exchange) sendPiece(how http1.Framing, data, head []byte) *reason.Failure {
 	ex.held.due.Store(never)
 	if len(data) == 0 {
 		if head == nil {
@@ -168,7 +169,7 @@ func (ex *exchange) sendPiece(how http1.Framing, data, head []byte) *failure {
 	}
 	if how != http1.ByChunks {
 		if err := ex.client.writeBuffers(ex, head, data); err != nil {
-			return clientGone()
+			return reason.ClientGone()
 		}
 		ex.responseBytes += int64(len(data))
 		return nil
@@ -187,19 +188,19 @@ func (ex *exchange) sendPiece(how http1.Framing, data, head []byte) *failure {
 	return nil
 }
 
-func (ex *exchange) toClient(p []byte) *failure {
+func (ex *exchange) toClient(p []byte) *reason.Failure {
 	if err := ex.client.write(p); err != nil {
-		return clientGone()
+		return reason.ClientGone()
 	}
 	return nil
 }
 
 // cut ends an answer that has begun and cannot be finished, so that the client can tell: by the missing bytes, or,
 // where it could not count them, by a reset.
-func (ex *exchange) cut(how http1.Framing, f *failure) *failure {
+func (ex *exchange) cut(how http1.Framing, f *reason.Failure) *reason.Failure {
 	f = ex.upstreamFailure(f)
 	why := closeError
-	if f.status == statusClientGone {
+	if f.Status == reason.StatusClientGone {
 		why = closeClient
 	}
 	ex.drop(why)
@@ -210,7 +211,7 @@ func (ex *exchange) cut(how http1.Framing, f *failure) *failure {
 }
 
 // next returns more of the body, a part of the exchange's buffer. With the last of it, ended is set.
-func (b *responseBody) next() (data []byte, f *failure) {
+func (b *responseBody) next() (data []byte, f *reason.Failure) {
 	ex := b.ex
 	for {
 		if ex.up.len() > 0 || b.left == 0 {
@@ -231,13 +232,13 @@ func (b *responseBody) next() (data []byte, f *failure) {
 }
 
 // decode takes what is in the buffer.
-func (b *responseBody) decode() ([]byte, *failure) {
+func (b *responseBody) decode() ([]byte, *reason.Failure) {
 	up := &b.ex.up
 	switch {
 	case b.chunked:
 		data, err := b.dechunk()
 		if err != nil {
-			return nil, badResponsef("%s", err)
+			return nil, reason.BadResponsef("%s", err)
 		}
 		b.ended = b.ex.chunks.Done()
 		b.clean = b.ended
@@ -280,7 +281,7 @@ func (b *responseBody) dechunk() ([]byte, error) {
 }
 
 // read reads more into the buffer, all of which has been used. A body without a length ends here.
-func (b *responseBody) read() *failure {
+func (b *responseBody) read() *reason.Failure {
 	ex := b.ex
 	b.makeRoom()
 	n, err := ex.read(ex.up.free())
@@ -292,7 +293,7 @@ func (b *responseBody) read() *failure {
 		b.ended = true
 		return nil
 	}
-	return badResponsef("%s closed the connection within the body", ex.held.remote)
+	return reason.BadResponsef("%s closed the connection within the body", ex.held.remote)
 }
 
 // makeRoom makes room for what comes next, in place of what has been used. The head stays where it is, for it has

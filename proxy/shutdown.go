@@ -46,12 +46,13 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	<-p.swept
 	p.pool.killAll(closeShutdown)
 	if p.admin != nil {
-		p.admin.shutdown()
+		p.adminLn.Close()
+		p.admin.Shutdown()
 	}
 	written := make(chan struct{})
 	go func() { // ends when the log has taken its last line
 		defer close(written)
-		if lost := p.access.Load().writer.close(); lost > 0 {
+		if lost := p.access.Load().Close(); lost > 0 {
 			p.log().Error().Int("lost_lines", lost).Msg("the access log could not be written to its end")
 		}
 	}()

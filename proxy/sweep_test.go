@@ -82,7 +82,7 @@ func TestPoolSweep(t *testing.T) {
 				if !p.ended(u) {
 					t.Errorf("the connection is still open")
 				}
-				if n := p.pool.metrics.upstreamsClosed[tt.why].Get(); n != 1 {
+				if n := p.pool.metrics.Closed(int(tt.why)).Get(); n != 1 {
 					t.Errorf("got %d closed for %q; want 1", n, closeReasonNames[tt.why])
 				}
 			}
@@ -153,4 +153,13 @@ func tunnelClient(t *testing.T, u *upstream) *client {
 	}
 	u.left = u.early.queued() + c.prober.queued()
 	return c
+}
+
+func waitFor(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !done(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
 }

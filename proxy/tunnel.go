@@ -6,6 +6,8 @@ import (
 	"net"
 	"syscall"
 	"time"
+
+	"whsentry/proxy/reason"
 )
 
 // connectionEstablished is the answer to a CONNECT; it has no fields, least of all of a body (RFC 9110 section 9.3.6).
@@ -21,7 +23,7 @@ type tunnel struct {
 }
 
 // tunnel opens a tunnel and carries it to its end, unless the CONNECT is refused already.
-func (ex *exchange) tunnel(refused *failure) *failure {
+func (ex *exchange) tunnel(refused *reason.Failure) *reason.Failure {
 	if refused != nil {
 		return refused
 	}
@@ -31,11 +33,11 @@ func (ex *exchange) tunnel(refused *failure) *failure {
 	}
 	if c.write([]byte(connectionEstablished)) != nil {
 		ex.drop(closeClient)
-		return clientGone()
+		return reason.ClientGone()
 	}
-	p.metrics.tunnels.Add(1)
-	p.metrics.tunnelsTotal.Inc()
-	defer p.metrics.tunnels.Add(-1)
+	p.metrics.Tunnels.Add(1)
+	p.metrics.TunnelsTotal.Inc()
+	defer p.metrics.Tunnels.Add(-1)
 	ex.status, ex.begun = 200, true
 	t := &tunnel{client: c, up: ex.held, idle: ex.run.cfg.ReadTimeout}
 	c.attach(t.up, nil)
@@ -54,13 +56,13 @@ func (ex *exchange) tunnel(refused *failure) *failure {
 }
 
 // tunnelEnd says why a tunnel was closed, where neither side wanted that.
-func (ex *exchange) tunnelEnd() *failure {
+func (ex *exchange) tunnelEnd() *reason.Failure {
 	cfg := ex.run.cfg
 	switch closeReason(ex.held.killed.Load()) {
 	case closeIdle:
-		return failf(reasonTimeout, "timed out: the tunnel was idle for %s", cfg.ReadTimeout)
+		return reason.Newf(reason.Timeout, "timed out: the tunnel was idle for %s", cfg.ReadTimeout)
 	case closeLifetime:
-		return failf(reasonTimeout, "timed out: the tunnel reached its lifetime of %s", cfg.ConnectionLifetime)
+		return reason.Newf(reason.Timeout, "timed out: the tunnel reached its lifetime of %s", cfg.ConnectionLifetime)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"whsentry/guard"
 	"whsentry/proxy"
+	"whsentry/proxy/accesslog"
 )
 
 func TestMaxResponseBodySize(t *testing.T) {
@@ -45,7 +46,7 @@ func TestMaxResponseBodySize(t *testing.T) {
 			t.Parallel()
 			s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
 				cfg.MaxResponseBodySize = tt.limit
-				cfg.AccessLog.Type = proxy.LogJSON
+				cfg.AccessLog.Type = accesslog.JSON
 			})
 			o := answeringOnce(t, tt.answer)
 			c := s.dialFor(t)

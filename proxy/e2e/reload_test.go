@@ -11,6 +11,7 @@ import (
 
 	"whsentry/guard"
 	"whsentry/proxy"
+	"whsentry/proxy/accesslog"
 )
 
 var loopback = netip.MustParsePrefix("127.0.0.1/32")
@@ -42,7 +43,7 @@ func TestReloadChangesTheNextRequest(t *testing.T) {
 	s.mustReload(func(cfg *proxy.Config, _ *guard.Config) { cfg.MaxResponseBodySize = 1 })
 	ask(post(o, "/", "12345")).check(t, "502 Bad Gateway", "1008")
 	s.mustReload(func(cfg *proxy.Config, _ *guard.Config) {
-		cfg.MaxResponseBodySize, cfg.UserAgent, cfg.AccessLog.URL = 100, "changed/1", proxy.URLHost
+		cfg.MaxResponseBodySize, cfg.UserAgent, cfg.AccessLog.URL = 100, "changed/1", accesslog.URLHost
 	})
 	ask(post(o, "/secret", "12345")).check(t, "200 OK", "")
 	if got := o.bytes(); !strings.Contains(got, "User-Agent: changed/1\r\n") {
@@ -175,8 +176,8 @@ func TestReloadKeepsListenersAndLogType(t *testing.T) {
 		cfg.Listeners = []proxy.ListenerConfig{
 			{Type: proxy.ListenerHTTP, Address: "127.0.0.1:1"}, {Type: proxy.ListenerHTTP, Address: "127.0.0.1:2"},
 		}
-		cfg.MetricsAddress = ""
-		cfg.AccessLog.Type = proxy.LogJSON
+		cfg.Metrics.Address = ""
+		cfg.AccessLog.Type = accesslog.JSON
 	})
 	o := answering(t, okResponse)
 	s.exchange(get(o, "/")).check(t, "200 OK", "")

@@ -16,6 +16,7 @@ import (
 	"whsentry/ca/catest"
 	"whsentry/guard"
 	"whsentry/proxy"
+	"whsentry/proxy/accesslog"
 )
 
 // TestTLSIsChosen is the table of SPEC section 4: what makes the proxy speak TLS to the destination. The origin
@@ -422,7 +423,7 @@ func TestTLSPool(t *testing.T) {
 	t.Parallel()
 	root := catest.Root(t, "Root")
 	o := answeringTLS(t, serving(root.Leaf(t, hooksHost, catest.Names(hooksHost, "other.test"))), okResponse)
-	s := startTLS(t, root, nil, func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.Type = proxy.LogJSON })
+	s := startTLS(t, root, nil, func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.Type = accesslog.JSON })
 	for i := range 3 {
 		s.exchange(overTLS(o.to(hooksHost), "/", "body")).check(t, "200 OK", "")
 		s.logLines(i + 1) // or the next one's line might come first

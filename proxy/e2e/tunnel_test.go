@@ -15,6 +15,7 @@ import (
 
 	"whsentry/guard"
 	"whsentry/proxy"
+	"whsentry/proxy/accesslog"
 )
 
 func connectRequest(o *origin) string {
@@ -50,7 +51,7 @@ func drain(r io.Reader) string {
 func TestTunnelCarriesBothWaysAtOnce(t *testing.T) {
 	t.Parallel()
 	const size = 16 << 20
-	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.Type = proxy.LogJSON })
+	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.Type = accesslog.JSON })
 	type hashes struct{ sent, got string }
 	atOrigin := make(chan hashes, 1)
 	o := newOrigin(t, func(c *originConn) {
@@ -136,7 +137,7 @@ func TestTunnelIdleTimeout(t *testing.T) {
 	const timeout = 500 * time.Millisecond
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.ReadTimeout = timeout
-		cfg.AccessLog.Type = proxy.LogJSON
+		cfg.AccessLog.Type = accesslog.JSON
 	})
 	for i, tt := range []struct {
 		name  string
@@ -193,7 +194,7 @@ func TestTunnelIdleTimeoutRolls(t *testing.T) {
 func TestTunnelLifetime(t *testing.T) {
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.ConnectionLifetime = 600 * time.Millisecond
-		cfg.AccessLog.Type = proxy.LogJSON
+		cfg.AccessLog.Type = accesslog.JSON
 	})
 	began := time.Now()
 	c := s.dial()
@@ -229,7 +230,7 @@ func TestTunnelEarlyBytes(t *testing.T) {
 
 func TestTunnelForms(t *testing.T) {
 	t.Parallel()
-	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.Type = proxy.LogJSON })
+	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.Type = accesslog.JSON })
 	o := echoing(t)
 	for i, request := range []string{
 		connectRequest(o),

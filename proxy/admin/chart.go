@@ -1,4 +1,4 @@
-package proxy
+package admin
 
 import (
 	"fmt"
@@ -116,7 +116,7 @@ func roundUpBytes(v float64) float64 {
 			return roundUp(v/size.bytes) * size.bytes
 		}
 	}
-	return min(roundUp(v), kiB)
+	return min(roundUp(v), 1<<10)
 }
 
 // rates is the curve of a count's growth a second.

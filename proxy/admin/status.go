@@ -1,4 +1,4 @@
-package proxy
+package admin
 
 import (
 	"bytes"
@@ -19,6 +19,8 @@ import (
 
 	"whsentry/ca"
 	"whsentry/guard"
+	"whsentry/proxy/metrics"
+	"whsentry/proxy/reason"
 )
 
 // Setting is one key of the configuration in force, as the status page shows it.
@@ -28,17 +30,17 @@ type Setting struct {
 	Origin string // where it was set: config.yaml:12, WHSENTRY_CONNECT_TIMEOUT or --connect-timeout; "": nowhere, it is the default
 }
 
-// statusPage is what / on metrics.address shows. It reads the metrics that there are, now and then, and hears of a
-// request only where the proxy answers it itself.
+// statusPage is what / shows. It reads the metrics that there are, now and then, and hears of a request only where the
+// proxy answers it itself.
 type statusPage struct {
-	proxy    *Proxy
+	source   Source
 	started  time.Time
 	history  history
 	refusals refusals
 }
 
-func newStatusPage(p *Proxy) *statusPage {
-	s := &statusPage{proxy: p, started: time.Now()}
+func newStatusPage(src Source) *statusPage {
+	s := &statusPage{source: src, started: time.Now()}
 	s.history.add(s.read())
 	return s
 }
@@ -57,20 +59,7 @@ func (s *statusPage) keepHistory(stop <-chan struct{}) {
 	}
 }
 
-func (s *statusPage) read() reading {
-	r := s.proxy.metrics.read(time.Now())
-	for _, l := range s.proxy.listeners {
-		r.clients += l.metrics.open.Load()
-	}
-	return r
-}
-
-// noteRefusal takes down an exchange that the proxy has answered itself, for f.
-func (p *Proxy) noteRefusal(ex *exchange, f *failure) {
-	if ex.reason != reasonNone && f != nil && p.admin != nil {
-		p.admin.status.refusals.add(ex, f)
-	}
-}
+func (s *statusPage) read() reading { return s.source.read(time.Now()) }
 
 // The parts of the page. It loads nothing else, and the header that goes with it forbids it to.
 var (
@@ -100,7 +89,7 @@ func sourceHash(text string) string {
 func (s *statusPage) serve(ctx *fasthttp.RequestCtx) {
 	var page bytes.Buffer
 	if err := statusTemplate.Execute(&page, s.view()); err != nil {
-		s.proxy.log().Error().Err(err).Msg("a bug keeps the status page from being shown")
+		s.source.Failed(err)
 		ctx.SetStatusCode(fasthttp.StatusInternalServerError)
 		ctx.SetBodyString("internal error\n")
 		return
@@ -149,23 +138,22 @@ type portion struct {
 }
 
 func (s *statusPage) view() statusView {
-	p, now := s.proxy, s.read()
-	run, m := p.run.Load(), p.metrics
+	now, state, m := s.read(), s.source.State(), s.source.Metrics
 	readings := s.history.all()
 	v := statusView{
-		Now: now.at.Format("2006-01-02 15:04:05 MST"), Version: m.version, Commit: m.commit, GoVersion: runtime.Version(),
-		Uptime: showAge(now.at.Sub(s.started)), Stopping: p.stopping.Load(),
-		Tiles: s.tiles(since(append(readings, now), recently), now, run.cfg), Charts: charts(readings, now.at),
+		Now: now.at.Format("2006-01-02 15:04:05 MST"), Version: m.Version, Commit: m.Commit, GoVersion: runtime.Version(),
+		Uptime: showAge(now.at.Sub(s.started)), Stopping: s.source.Stopping(),
+		Tiles: s.tiles(since(append(readings, now), recently), now, state), Charts: charts(readings, now.at),
 		Minutes: int((sampleInterval * sampleCount).Minutes()), Width: chartWidth, Height: chartHeight,
-		Rules: m.rules(run.guard), Latest: s.refusals.latest(),
-		Listeners: s.listeners(run.cfg), Pool: m.poolFacts(now), Trust: m.trustFacts(run.ca, now.at), Rest: m.restFacts(),
+		Rules: rules(m, state.Guard), Latest: s.refusals.latest(),
+		Listeners: listenerFacts(state.Listeners), Pool: poolFacts(m, now), Trust: trustFacts(m, state.CA, now.at), Rest: restFacts(m),
 	}
-	v.Answers, v.Reasons = m.outcomes()
+	v.Answers, v.Reasons = outcomes(m)
 	if n := min(len(v.Latest), refusalsUnfolded); n < len(v.Latest) {
 		v.Latest, v.Earlier = v.Latest[:n], v.Latest[n:]
 	}
-	if run.settings != nil {
-		for _, setting := range run.settings(*run.cfg) {
+	if state.Settings != nil {
+		for _, setting := range state.Settings() {
 			if setting.Origin == "" {
 				v.Defaults = append(v.Defaults, setting)
 			} else {
@@ -177,7 +165,7 @@ func (s *statusPage) view() statusView {
 }
 
 // tiles are the figures at the top: what has happened from one reading to the other, and what there is now.
-func (s *statusPage) tiles(from, now reading, cfg *Config) []fact {
+func (s *statusPage) tiles(from, now reading, state State) []fact {
 	all := func(r *reading) uint64 { return r.delivered + r.own + r.gone }
 	own := "0%"
 	if n := all(&now) - all(&from); n > 0 {
@@ -193,9 +181,9 @@ func (s *statusPage) tiles(from, now reading, cfg *Config) []fact {
 		{Name: "requests a second", Value: showNumber(perSecond(from, now, all)), Note: showCount(all(&now)) + " since the start"},
 		{Name: "refused or failed", Value: own, Note: showCount(now.own) + " since the start"},
 		{Name: "median time", Value: latency(.5), Note: "99% below " + latency(.99)},
-		{Name: "client connections", Value: showCount(now.clients), Note: "of " + showCount(cfg.MaxConnections) + " at most"},
-		{Name: "request bodies in memory", Value: showBytes(float64(now.bufferedBytes)), Note: "of " + showBytes(float64(cfg.MaxBufferedBytes)) + " at most"},
-		{Name: "tunnels", Value: showCount(now.tunnels), Note: showCount(s.proxy.metrics.tunnelsTotal.Get()) + " since the start"},
+		{Name: "client connections", Value: showCount(now.clients), Note: "of " + showCount(state.MaxConnections) + " at most"},
+		{Name: "request bodies in memory", Value: showBytes(float64(now.bufferedBytes)), Note: "of " + showBytes(float64(state.MaxBufferedBytes)) + " at most"},
+		{Name: "tunnels", Value: showCount(now.tunnels), Note: showCount(s.source.Metrics.TunnelsTotal.Get()) + " since the start"},
 	}
 }
 
@@ -216,15 +204,15 @@ func charts(readings []reading, end time.Time) []chart {
 }
 
 // outcomes are the requests since the start: those that destinations answered, and those that the proxy did.
-func (m *Metrics) outcomes() (answers, own []portion) {
+func outcomes(m *metrics.Metrics) (answers, own []portion) {
 	var classes [6]uint64
-	var byReason [reasons]uint64
+	var byReason [reason.Last - reason.First + 1]uint64
 	gone := uint64(0)
-	m.eachCount(func(status int, why reason, n uint64) {
+	m.EachRequest(func(status int, why reason.Code, n uint64) {
 		switch {
-		case why != reasonNone:
-			byReason[why-firstReason] += n
-		case status == statusClientGone:
+		case why != reason.None:
+			byReason[why-reason.First] += n
+		case status == reason.StatusClientGone:
 			gone += n
 		default:
 			classes[status/100] += n
@@ -240,22 +228,14 @@ func (m *Metrics) outcomes() (answers, own []portion) {
 	}
 	for i, n := range byReason {
 		if n > 0 {
-			own = append(own, portion{Name: fmt.Sprint(int(firstReason) + i), Note: reasonNames[i], Count: n})
+			own = append(own, portion{Name: fmt.Sprint(int(reason.First) + i), Note: (reason.First + reason.Code(i)).Summary(), Count: n})
 		}
 	}
 	return scale(answers), scale(own)
 }
 
-// reasonNames says in short what each reason is, from firstReason on.
-var reasonNames = [lastReason - firstReason + 1]string{
-	"address refused", "name does not resolve", "malformed request", "scheme neither http nor https", "timed out",
-	"TLS handshake failed", "no TCP connection", "certificate not valid", "response too large", "internal error",
-	"unknown client certificate", "malformed response", "request too large", "port refused", "too many connections",
-	"CONNECT not allowed", "client not authenticated", "client too slow",
-}
-
 // rules are the rules that have refused addresses, by how often they did.
-func (m *Metrics) rules(g *guard.Guard) []portion {
+func rules(m *metrics.Metrics, g *guard.Guard) []portion {
 	var list []portion
 	counted := make(map[string]bool)
 	for _, r := range g.Rules() {
@@ -263,7 +243,7 @@ func (m *Metrics) rules(g *guard.Guard) []portion {
 			continue
 		}
 		counted[r.Name] = true
-		if n := m.refusedBy(r).Get(); n > 0 {
+		if n := m.RefusedBy(r).Get(); n > 0 {
 			list = append(list, portion{Name: r.Name, Count: n})
 		}
 	}
@@ -283,19 +263,18 @@ func scale(list []portion) []portion {
 	return list
 }
 
-func (s *statusPage) listeners(cfg *Config) []fact {
+func listenerFacts(listeners []Listener) []fact {
 	var list []fact
-	for i, l := range s.proxy.listeners {
+	for _, l := range listeners {
 		list = append(list, fact{
-			Name: cfg.Listeners[i].Type + " " + l.Addr().String(), Value: showCount(l.metrics.open.Load()),
-			Note: showCount(l.metrics.total.Get()) + " since the start",
+			Name: l.Name, Value: showCount(l.Counts.Open.Load()), Note: showCount(l.Counts.Total.Get()) + " since the start",
 		})
 	}
 	return list
 }
 
-func (m *Metrics) poolFacts(now reading) []fact {
-	opened, reused := m.upstreamsOpened.Get(), m.upstreamsReused.Get()
+func poolFacts(m *metrics.Metrics, now reading) []fact {
+	opened, reused := m.UpstreamsOpened.Get(), m.UpstreamsReused.Get()
 	list := []fact{
 		{Name: "in use", Value: showCount(now.busy)},
 		{Name: "idle", Value: showCount(now.idle)},
@@ -305,20 +284,20 @@ func (m *Metrics) poolFacts(now reading) []fact {
 	if opened+reused > 0 {
 		list[3].Note = fmt.Sprintf("%s%% of all requests for one", showNumber(100*float64(reused)/float64(opened+reused)))
 	}
-	for why := closeNone + 1; why < closeReasons; why++ {
-		if n := m.upstreamsClosed[why].Get(); n > 0 {
-			list = append(list, fact{Name: "closed: " + closeReasonNames[why], Value: showCount(n)})
+	m.EachClosed(func(why string, n uint64) {
+		if n > 0 {
+			list = append(list, fact{Name: "closed: " + why, Value: showCount(n)})
 		}
-	}
+	})
 	return list
 }
 
 // staleBundle is when a bundle of roots is so old that it should be asked why. Mozilla's changes every other month.
 const staleBundle = 180 * 24 * time.Hour
 
-func (m *Metrics) trustFacts(store *ca.Store, now time.Time) []fact {
+func trustFacts(m *metrics.Metrics, store *ca.Store, now time.Time) []fact {
 	age := now.Sub(store.Timestamp())
-	updated, unchanged, failed := m.refreshes[ca.RefreshUpdated].Get(), m.refreshes[ca.RefreshUnchanged].Get(), m.refreshes[ca.RefreshFailed].Get()
+	updated, unchanged, failed := m.Refreshes(ca.RefreshUpdated), m.Refreshes(ca.RefreshUnchanged), m.Refreshes(ca.RefreshFailed)
 	return []fact{
 		{Name: "roots trusted", Value: showCount(store.Roots())},
 		{Name: "bundle of", Value: store.Timestamp().UTC().Format(time.DateOnly), Note: showAge(age) + " old", Alarm: age > staleBundle},
@@ -349,13 +328,13 @@ func RedactURL(text string) string {
 
 const redacted = "xxxxx"
 
-func (m *Metrics) restFacts() []fact {
-	failed, lost := m.reloadsFailed.Get(), m.logErrors.Get()
+func restFacts(m *metrics.Metrics) []fact {
+	failed, lost := m.ReloadsFailed.Get(), m.LogErrors.Get()
 	return []fact{
-		{Name: "names looked up", Value: showCount(m.lookups[guard.LookupOK].Get())},
-		{Name: "names found in the cache", Value: showCount(m.lookups[guard.LookupCached].Get())},
-		{Name: "names that did not resolve", Value: showCount(m.lookups[guard.LookupFailed].Get())},
-		{Name: "settings reloaded", Value: showCount(m.reloadsOK.Get())},
+		{Name: "names looked up", Value: showCount(m.Lookups(guard.LookupOK))},
+		{Name: "names found in the cache", Value: showCount(m.Lookups(guard.LookupCached))},
+		{Name: "names that did not resolve", Value: showCount(m.Lookups(guard.LookupFailed))},
+		{Name: "settings reloaded", Value: showCount(m.ReloadsOK.Get())},
 		{Name: "reloads that failed", Value: showCount(failed), Alarm: failed > 0},
 		{Name: "errors in writing logs", Value: showCount(lost), Alarm: lost > 0},
 	}

@@ -1,4 +1,4 @@
-package proxy
+package reason
 
 import (
 	"bufio"
@@ -21,10 +21,10 @@ var answerTime = time.Date(2020, 9, 18, 9, 15, 20, 999, time.FixedZone("CEST", 2
 func TestAnswerByteForByte(t *testing.T) {
 	const begin = "Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n"
 	const date = "Date: Fri, 18 Sep 2020 07:15:20 GMT\r\n"
-	blocked := failf(reasonBlockedAddress, "IP 127.0.0.1 is blocked")
+	blocked := Newf(BlockedAddress, "IP 127.0.0.1 is blocked")
 	for _, tt := range []struct {
 		name               string
-		f                  *failure
+		f                  *Failure
 		method, connection string
 		want               string
 	}{
@@ -37,21 +37,21 @@ func TestAnswerByteForByte(t *testing.T) {
 		{"to a CONNECT", blocked, "CONNECT", "",
 			"HTTP/1.1 403 IP 127.0.0.1 is blocked\r\n" + begin + "X-Whsentry-Reason: IP 127.0.0.1 is blocked\r\nX-Whsentry-Reasoncode: 1000\r\n" + date +
 				"Content-Length: 24\r\n\r\nIP 127.0.0.1 is blocked\n"},
-		{"that closes", malformedf("bad"), "", "close",
+		{"that closes", Malformedf("bad"), "", "close",
 			"HTTP/1.1 400 Bad Request\r\n" + begin + "X-Whsentry-Reason: malformed request: bad\r\nX-Whsentry-Reasoncode: 1002\r\n" + date +
 				"Content-Length: 23\r\nConnection: close\r\n\r\nmalformed request: bad\n"},
 		{"to a 1.0 client that stays", blocked, "GET", "keep-alive",
 			"HTTP/1.1 403 Forbidden\r\n" + begin + "X-Whsentry-Reason: IP 127.0.0.1 is blocked\r\nX-Whsentry-Reasoncode: 1000\r\n" + date +
 				"Content-Length: 24\r\nConnection: keep-alive\r\n\r\nIP 127.0.0.1 is blocked\n"},
-		{"with Retry-After", failf(reasonTooMany, "too many"), "GET", "",
+		{"with Retry-After", Newf(TooMany, "too many"), "GET", "",
 			"HTTP/1.1 503 Service Unavailable\r\n" + begin + "X-Whsentry-Reason: too many\r\nX-Whsentry-Reasoncode: 1014\r\n" + date +
 				"Content-Length: 9\r\nRetry-After: 1\r\n\r\ntoo many\n"},
-		{"with line ends in it", failf(reasonCertificate, "for \"a\r\nSet-Cookie: b\x00\""), "CONNECT", "",
+		{"with line ends in it", Newf(Certificate, "for \"a\r\nSet-Cookie: b\x00\""), "CONNECT", "",
 			"HTTP/1.1 502 for \"a\\x0d\\x0aSet-Cookie: b\\x00\"\r\n" + begin + "X-Whsentry-Reason: for \"a\\x0d\\x0aSet-Cookie: b\\x00\"\r\nX-Whsentry-Reasoncode: 1007\r\n" + date +
 				"Content-Length: 33\r\n\r\nfor \"a\\x0d\\x0aSet-Cookie: b\\x00\"\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, body := appendAnswer(nil, tt.f, answerTime, tt.method, tt.connection)
+			got, body := AppendAnswer(nil, tt.f, answerTime, tt.method, tt.connection)
 			if string(got) != tt.want {
 				t.Errorf("got %q; want %q", got, tt.want)
 			}
@@ -64,16 +64,16 @@ func TestAnswerByteForByte(t *testing.T) {
 
 // TestReasonStatus holds the table of reasons and statuses against the contract's.
 func TestReasonStatus(t *testing.T) {
-	want := map[reason]int{
+	want := map[Code]int{
 		1000: 403, 1001: 502, 1002: 400, 1003: 400, 1004: 502, 1005: 502, 1006: 502, 1007: 502, 1008: 502, 1009: 500,
 		1010: 400, 1011: 502, 1012: 413, 1013: 403, 1014: 503, 1015: 405, 1016: 407, 1017: 408,
 	}
-	for r := firstReason; r <= lastReason; r++ {
-		if got := failf(r, "").status; got != want[r] {
+	for r := First; r <= Last; r++ {
+		if got := Newf(r, "").Status; got != want[r] {
 			t.Errorf("%d: got status %d; want %d", r, got, want[r])
 		}
 	}
-	if got := largeHeadf("").status; got != 431 {
+	if got := LargeHeadf("").Status; got != 431 {
 		t.Errorf("a large head: got status %d; want 431", got)
 	}
 }
@@ -84,18 +84,18 @@ func TestReasonOutOfDescriptors(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		err  error
-		want reason
+		want Code
 	}{
-		{"connecting", &guard.ConnectError{Addr: addr, Err: os.NewSyscallError("socket", syscall.EMFILE)}, reasonTooMany},
-		{"connecting, the system's", &guard.ConnectError{Addr: addr, Err: os.NewSyscallError("socket", syscall.ENFILE)}, reasonTooMany},
-		{"connecting, refused", &guard.ConnectError{Addr: addr, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, reasonUnreachable},
-		{"looking up", &guard.ResolveError{Host: "x.example", Err: fmt.Errorf("no resolver answers: %w", syscall.EMFILE)}, reasonTooMany},
-		{"looking up, refused", &guard.ResolveError{Host: "x.example", Err: fmt.Errorf("no resolver answers: %w", syscall.ECONNREFUSED)}, reasonUnresolved},
+		{"connecting", &guard.ConnectError{Addr: addr, Err: os.NewSyscallError("socket", syscall.EMFILE)}, TooMany},
+		{"connecting, the system's", &guard.ConnectError{Addr: addr, Err: os.NewSyscallError("socket", syscall.ENFILE)}, TooMany},
+		{"connecting, refused", &guard.ConnectError{Addr: addr, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, Unreachable},
+		{"looking up", &guard.ResolveError{Host: "x.example", Err: fmt.Errorf("no resolver answers: %w", syscall.EMFILE)}, TooMany},
+		{"looking up, refused", &guard.ResolveError{Host: "x.example", Err: fmt.Errorf("no resolver answers: %w", syscall.ECONNREFUSED)}, Unresolved},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			f := connectFailure(tt.err, "x.example", time.Second)
-			if f.reason != tt.want {
-				t.Errorf("got %d (%s); want %d", f.reason, f.text, tt.want)
+			f := OfConnect(tt.err, "x.example", time.Second)
+			if f.Code != tt.want {
+				t.Errorf("got %d (%s); want %d", f.Code, f.Text, tt.want)
 			}
 		})
 	}
@@ -112,12 +112,12 @@ func TestReasonText(t *testing.T) {
 		{"not UTF-8", "a\xffb\xc3", `a\xffb\xc3`},
 		{"an encoded surrogate", "\xed\xa0\x80", `\xed\xa0\x80`},
 		{"the replacement character itself", "\ufffd", "\ufffd"},
-		{"as long as it may be", strings.Repeat("a", maxReasonText), strings.Repeat("a", maxReasonText)},
-		{"longer", strings.Repeat("a", maxReasonText+1), strings.Repeat("a", maxReasonText) + "..."},
-		{"not cut within a character", strings.Repeat("a", maxReasonText-1) + "üü", strings.Repeat("a", maxReasonText-1) + "ü..."},
+		{"as long as it may be", strings.Repeat("a", MaxText), strings.Repeat("a", MaxText)},
+		{"longer", strings.Repeat("a", MaxText+1), strings.Repeat("a", MaxText) + "..."},
+		{"not cut within a character", strings.Repeat("a", MaxText-1) + "üü", strings.Repeat("a", MaxText-1) + "ü..."},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := string(appendReasonText(nil, tt.text)); got != tt.want {
+			if got := string(AppendText(nil, tt.text)); got != tt.want {
 				t.Errorf("got %q; want %q", got, tt.want)
 			}
 		})
@@ -127,8 +127,8 @@ func TestReasonText(t *testing.T) {
 // checkAnswer holds that an answer is one whole response, whatever its text is made of.
 func checkAnswer(t *testing.T, text, method string) {
 	t.Helper()
-	f := failf(reasonCertificate, "%s", text)
-	answer, _ := appendAnswer(nil, f, answerTime, method, "")
+	f := Newf(Certificate, "%s", text)
+	answer, _ := AppendAnswer(nil, f, answerTime, method, "")
 	r := bufio.NewReader(strings.NewReader(string(answer) + "next"))
 	resp, err := http.ReadResponse(r, &http.Request{Method: method})
 	if method == "CONNECT" && err == nil {
@@ -141,7 +141,7 @@ func checkAnswer(t *testing.T, text, method string) {
 	if err != nil {
 		t.Fatalf("read the body of %q: %v", answer, err)
 	}
-	want := string(appendReasonText(nil, text))
+	want := string(AppendText(nil, text))
 	if method != "HEAD" && string(body) != want+"\n" {
 		t.Errorf("got the body %q; want %q and a newline", body, want)
 	}

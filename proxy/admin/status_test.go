@@ -1,4 +1,4 @@
-package proxy
+package admin
 
 import (
 	"bytes"
@@ -9,18 +9,26 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"whsentry/proxy/metrics"
+	"whsentry/proxy/reason"
 )
+
+// sourceOf is a source of m and nothing else.
+func sourceOf(m *metrics.Metrics) Source {
+	return Source{Metrics: m, State: func() State { return State{} }}
+}
 
 func TestQuantile(t *testing.T) {
 	took := func(times ...float64) []uint64 {
-		counts := make([]uint64, len(durationBuckets)+1)
+		counts := make([]uint64, len(metrics.DurationBuckets)+1)
 		for _, seconds := range times {
-			for i, upper := range durationBuckets {
+			for i, upper := range metrics.DurationBuckets {
 				if seconds <= upper {
 					counts[i]++
 				}
 			}
-			counts[len(durationBuckets)]++
+			counts[len(metrics.DurationBuckets)]++
 		}
 		return counts
 	}
@@ -50,18 +58,19 @@ func TestQuantile(t *testing.T) {
 
 // A reading says what the metrics do.
 func TestReading(t *testing.T) {
-	m := NewMetrics("v", "c")
-	m.countRequest(200, reasonNone, time.Millisecond)
-	m.countRequest(503, reasonNone, time.Millisecond)
-	m.countRequest(403, reasonBlockedAddress, time.Second)
-	m.countRequest(200, reasonLargeResponse, time.Hour) // cut
-	m.countRequest(statusClientGone, reasonNone, time.Second)
-	m.tunnels.Add(3)
-	r := m.read(time.Now())
+	m := metrics.New("v", "c")
+	m.CountRequest(200, reason.None, time.Millisecond)
+	m.CountRequest(503, reason.None, time.Millisecond)
+	m.CountRequest(403, reason.BlockedAddress, time.Second)
+	m.CountRequest(200, reason.LargeResponse, time.Hour) // cut
+	m.CountRequest(reason.StatusClientGone, reason.None, time.Second)
+	m.Tunnels.Add(3)
+	src := sourceOf(m)
+	r := src.read(time.Now())
 	if r.delivered != 2 || r.own != 2 || r.gone != 1 || r.tunnels != 3 {
 		t.Errorf("got %+v; want 2 delivered, 2 own, 1 gone, 3 tunnels", r)
 	}
-	if n := len(r.took); n != len(durationBuckets)+1 || r.took[n-1] != 5 || r.took[n-2] != 4 || r.took[0] != 0 {
+	if n := len(r.took); n != len(metrics.DurationBuckets)+1 || r.took[n-1] != 5 || r.took[n-2] != 4 || r.took[0] != 0 {
 		t.Errorf("got the times %v; want 5 requests, one of them above the last bound", r.took)
 	}
 }
@@ -69,7 +78,7 @@ func TestReading(t *testing.T) {
 // The page keeps what happened in the last minutes, and ends when it is told to.
 func TestKeepHistory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStatusPage(&Proxy{metrics: NewMetrics("v", "c")})
+		s := newStatusPage(sourceOf(metrics.New("v", "c")))
 		stop, ended := make(chan struct{}), make(chan struct{})
 		go func() { // awaited below
 			defer close(ended)

@@ -1,4 +1,4 @@
-package proxy
+package accesslog
 
 import (
 	"bytes"
@@ -11,16 +11,16 @@ import (
 
 const (
 	logFlushInterval = 200 * time.Millisecond
-	logFlushSize     = 64 * kiB
+	logFlushSize     = 64 << 10
 	// logBacklog bounds, in bytes, what waits for a log that takes nothing. Where its file cannot be written (a full
 	// disk) the oldest lines beyond that are given up, for the proxy goes on; where the reader of a pipe is slow,
 	// requests wait.
-	logBacklog = 16 * miB
+	logBacklog = 16 << 20
 )
 
-// logWriter writes lines to a file, many at once: a write per line would cost as much as the request's own. A line
+// writer writes lines to a file, many at once: a write per line would cost as much as the request's own. A line
 // is in the file within logFlushInterval.
-type logWriter struct {
+type writer struct {
 	path   string // "" is standard output
 	report func(err error)
 	again  func(lost int)
@@ -42,11 +42,11 @@ type logWriter struct {
 	done chan struct{}
 }
 
-// openLog opens path for appending; "" is standard output. report is told of every write that fails, with a *logError;
+// openWriter opens path for appending; "" is standard output. report is told of every write that fails, with a *WriteError;
 // again of the first that does not after some that did, and how many lines were given up in between.
 // The writer's goroutine runs until close.
-func openLog(path string, report func(err error), again func(lost int)) (*logWriter, error) {
-	w := &logWriter{path: path, report: report, again: again, wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
+func openWriter(path string, report func(err error), again func(lost int)) (*writer, error) {
+	w := &writer{path: path, report: report, again: again, wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
 	w.room.L = &w.mu
 	if err := w.open(path); err != nil {
 		return nil, err
@@ -55,7 +55,7 @@ func openLog(path string, report func(err error), again func(lost int)) (*logWri
 	return w, nil
 }
 
-func (w *logWriter) open(path string) error {
+func (w *writer) open(path string) error {
 	if path == "" {
 		w.out, w.file, w.path = os.Stdout, nil, ""
 		return nil
@@ -69,7 +69,7 @@ func (w *logWriter) open(path string) error {
 }
 
 // Write takes whole lines. It waits where the log is behind by logBacklog, and never fails.
-func (w *logWriter) Write(lines []byte) (int, error) {
+func (w *writer) Write(lines []byte) (int, error) {
 	w.mu.Lock()
 	for len(w.pending) > logBacklog && !w.failing || len(w.pending) > 2*logBacklog {
 		w.room.Wait()
@@ -87,7 +87,7 @@ func (w *logWriter) Write(lines []byte) (int, error) {
 }
 
 // run is the writer's goroutine; close ends it.
-func (w *logWriter) run() {
+func (w *writer) run() {
 	defer close(w.done)
 	ticker := time.NewTicker(logFlushInterval)
 	defer ticker.Stop()
@@ -104,7 +104,7 @@ func (w *logWriter) run() {
 }
 
 // flush writes what is pending.
-func (w *logWriter) flush() {
+func (w *writer) flush() {
 	w.writing.Lock()
 	defer w.writing.Unlock()
 	w.mu.Lock()
@@ -120,7 +120,7 @@ func (w *logWriter) flush() {
 }
 
 // settle keeps what could not be written for the next flush, within logBacklog.
-func (w *logWriter) settle(lines []byte, n int, err error) {
+func (w *writer) settle(lines []byte, n int, err error) {
 	w.mu.Lock()
 	news, over, lost := err != nil && !w.failing, false, 0
 	if len(lines) > 0 {
@@ -142,7 +142,7 @@ func (w *logWriter) settle(lines []byte, n int, err error) {
 	w.room.Broadcast()
 	w.mu.Unlock()
 	if err != nil {
-		w.report(&logError{err: err, news: news})
+		w.report(&WriteError{Err: err, News: news})
 	}
 	if over {
 		w.again(lost)
@@ -150,7 +150,7 @@ func (w *logWriter) settle(lines []byte, n int, err error) {
 }
 
 // giveUp drops the oldest lines beyond logBacklog, but never the rest of one that has been begun. w.mu is held.
-func (w *logWriter) giveUp() {
+func (w *writer) giveUp() {
 	excess := len(w.pending) - logBacklog
 	if excess <= 0 {
 		return
@@ -165,18 +165,20 @@ func (w *logWriter) giveUp() {
 	w.pending = slices.Concat(w.pending[:from], w.pending[to:])
 }
 
-// logError is a failed write to a log; news says that the write before it had not failed.
-type logError struct {
-	err  error
-	news bool
+// WriteError is a failed write to the log. Its lines are kept, and tried again.
+type WriteError struct {
+	Err  error
+	News bool // the write before it had not failed
 }
 
-func (e *logError) Error() string { return e.err.Error() }
-func (e *logError) Unwrap() error { return e.err }
+func (e *WriteError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the system's error.
+func (e *WriteError) Unwrap() error { return e.Err }
 
 // reopen goes on in the file at path, which may be the old one or a new one. Where it cannot be opened the old one
 // stays in use.
-func (w *logWriter) reopen(path string) error {
+func (w *writer) reopen(path string) error {
 	w.flush()
 	w.writing.Lock()
 	defer w.writing.Unlock()
@@ -192,7 +194,7 @@ func (w *logWriter) reopen(path string) error {
 
 // close writes what is pending and ends the writer. It returns how many lines are lost, because the log cannot be
 // written.
-func (w *logWriter) close() (lost int) {
+func (w *writer) close() (lost int) {
 	close(w.stop)
 	<-w.done
 	if w.file != nil {

@@ -1,4 +1,4 @@
-package proxy
+package admin
 
 import (
 	"strings"
@@ -6,6 +6,9 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"whsentry/guard"
+	"whsentry/proxy/reason"
 )
 
 const (
@@ -23,7 +26,7 @@ type refusal struct {
 	Method string
 	URL    string // its scheme and host
 	Status int
-	Reason reason
+	Reason reason.Code
 	Text   string
 	Rule   string // that refused an address; "" where it was something else
 }
@@ -35,22 +38,30 @@ type refusals struct {
 	n    int // how many there have been
 }
 
-// add takes down an exchange that the proxy has answered itself, for f.
-func (r *refusals) add(ex *exchange, f *failure) {
-	// A path or a query may be a secret, as those of many webhooks are, and more people see this page than the log.
-	ex.url = ex.appendURL(ex.url[:0], URLHost)
+// Refused is a request that the proxy has answered itself. Its parts may hold anything.
+type Refused struct {
+	Client string
+	Method []byte // empty: not known
+	URL    []byte // its scheme and host; empty: not known
+	Status int
+	Code   reason.Code
+	Text   string     // the reason's
+	Rule   guard.Rule // that refused an address
+}
+
+// add takes down r.
+func (list *refusals) add(r *Refused) {
 	entry := refusal{
-		At: time.Now(), Client: ex.client.addr, Status: ex.status, Reason: ex.reason,
-		Method: showRaw(orDash(ex.method()), maxShownShort), URL: showRaw(orDash(ex.url), maxShown),
-		Text: showText(ex.reasonText),
+		At: time.Now(), Client: r.Client, Status: r.Status, Reason: r.Code,
+		Method: showRaw(r.Method, maxShownShort), URL: showRaw(r.URL, maxShown), Text: showText(r.Text),
 	}
-	if f.rule.Name != "" {
-		entry.Rule = f.rule.String()
+	if r.Rule.Name != "" {
+		entry.Rule = r.Rule.String()
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.ring[r.n%refusalCount] = entry
-	r.n++
+	list.mu.Lock()
+	defer list.mu.Unlock()
+	list.ring[list.n%refusalCount] = entry
+	list.n++
 }
 
 // latest returns them, the latest first.
@@ -66,10 +77,13 @@ func (r *refusals) latest() []refusal {
 
 // showRaw returns b as the text log has it, up to limit bytes of it.
 func showRaw(b []byte, limit int) string {
-	if len(b) > limit {
-		return string(appendEscaped(nil, b[:limit])) + "…"
+	if len(b) == 0 {
+		return "-"
 	}
-	return string(appendEscaped(nil, b))
+	if len(b) > limit {
+		return string(reason.AppendWord(nil, b[:limit])) + "…"
+	}
+	return string(reason.AppendWord(nil, b))
 }
 
 // showText returns a reason's text on one line, without what would turn the direction of writing or hide.

@@ -1,4 +1,4 @@
-package proxy
+package accesslog
 
 import (
 	"bytes"
@@ -55,7 +55,7 @@ func (w *flakyWriter) text() string {
 	return w.written.String()
 }
 
-// reports collects what a logWriter reports.
+// reports collects what a writer reports.
 type reports struct {
 	mu   sync.Mutex // guards the following
 	all  int
@@ -83,8 +83,8 @@ func (r *reports) add(err error) {
 	defer r.mu.Unlock()
 	r.all++
 	r.last = err
-	var failed *logError
-	if errors.As(err, &failed) && failed.news {
+	var failed *WriteError
+	if errors.As(err, &failed) && failed.News {
 		r.news++
 	}
 }
@@ -96,10 +96,10 @@ func (r *reports) counts() (all, news int) {
 }
 
 // openFlaky opens a log whose file is out.
-func openFlaky(t *testing.T, out *flakyWriter) (*logWriter, *reports) {
+func openFlaky(t *testing.T, out *flakyWriter) (*writer, *reports) {
 	t.Helper()
 	r := new(reports)
-	w, err := openLog(filepath.Join(t.TempDir(), "log"), r.add, r.addAgain)
+	w, err := openWriter(filepath.Join(t.TempDir(), "log"), r.add, r.addAgain)
 	if err != nil {
 		t.Fatalf("open the log: %v", err)
 	}
@@ -217,7 +217,7 @@ func TestLogWriterBacklogIsBounded(t *testing.T) {
 	waitFor(t, "a report", func() bool { all, _ := r.counts(); return all > 0 })
 	tried := func() int { out.mu.Lock(); defer out.mu.Unlock(); return out.writes }
 	before, began := tried(), time.Now()
-	line := append(bytes.Repeat([]byte("x"), 64*kiB-1), '\n')
+	line := append(bytes.Repeat([]byte("x"), 64<<10-1), '\n')
 	for range logBacklog/len(line) + 10 {
 		w.Write(line)
 	}
@@ -252,7 +252,7 @@ func TestLogWriterCompletesALine(t *testing.T) {
 	w, r := openFlaky(t, out)
 	w.Write([]byte("the oldest line\n"))
 	waitFor(t, "a report", func() bool { all, _ := r.counts(); return all > 0 })
-	line := append(bytes.Repeat([]byte("x"), 64*kiB-1), '\n')
+	line := append(bytes.Repeat([]byte("x"), 64<<10-1), '\n')
 	for range 2 {
 		for range logBacklog/len(line) + 10 {
 			w.Write(line)
@@ -289,7 +289,7 @@ func TestLogWriterLosesLines(t *testing.T) {
 func TestLogWriterWaitsForASlowReader(t *testing.T) {
 	out := &flakyWriter{stuck: make(chan struct{})}
 	w, _ := openFlaky(t, out)
-	const size = 64 * kiB
+	const size = 64 << 10
 	line := append(bytes.Repeat([]byte("x"), size-1), '\n')
 	const lines = 2*logBacklog/size + 100
 	written := make(chan struct{})
@@ -322,7 +322,7 @@ func TestLogWriterReopens(t *testing.T) {
 	dir := t.TempDir()
 	first, second := filepath.Join(dir, "first"), filepath.Join(dir, "second")
 	r := new(reports)
-	w, err := openLog(first, r.add, r.addAgain)
+	w, err := openWriter(first, r.add, r.addAgain)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -384,7 +384,7 @@ func TestLogWriterCloseWritesAll(t *testing.T) {
 }
 
 func TestOpenLogFails(t *testing.T) {
-	if w, err := openLog(t.TempDir(), nil, nil); err == nil {
+	if w, err := openWriter(t.TempDir(), nil, nil); err == nil {
 		w.close()
 		t.Errorf("got no error for a folder")
 	}

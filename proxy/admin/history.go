@@ -1,11 +1,11 @@
-package proxy
+package admin
 
 import (
-	"bytes"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
+
+	"whsentry/proxy/metrics"
+	"whsentry/proxy/reason"
 )
 
 const (
@@ -25,65 +25,34 @@ type reading struct {
 	own       uint64 // those that the proxy answered itself, with a reason
 	gone      uint64 // those whose clients went away
 
-	// took counts the requests by their time: took[i] of them took durationBuckets[i] at most, and the last is all.
+	// took counts the requests by their time: took[i] of them took metrics.DurationBuckets[i] at most, and the last is all.
 	took []uint64
 
 	requestBytes, responseBytes                 uint64 // of bodies
 	clients, busy, idle, tunnels, bufferedBytes int64
 }
 
-// read takes a reading of m. The number of clients is not in it: the listeners have it.
-func (m *Metrics) read(at time.Time) reading {
+// read takes a reading.
+func (src *Source) read(at time.Time) reading {
+	m := src.Metrics
 	r := reading{
-		at: at, requestBytes: m.requestBytes.Get(), responseBytes: m.responseBytes.Get(), took: m.requestTimes(),
-		busy: m.busyUpstreams.Load(), idle: m.idleUpstreams.Load(), tunnels: m.tunnels.Load(), bufferedBytes: m.bufferedBytes.Load(),
+		at: at, requestBytes: m.RequestBytes.Get(), responseBytes: m.ResponseBytes.Get(), took: m.RequestTimes(),
+		busy: m.BusyUpstreams.Load(), idle: m.IdleUpstreams.Load(), tunnels: m.Tunnels.Load(), bufferedBytes: m.BufferedBytes.Load(),
 	}
-	m.eachCount(func(status int, why reason, n uint64) {
+	for _, l := range src.State().Listeners {
+		r.clients += l.Counts.Open.Load()
+	}
+	m.EachRequest(func(status int, why reason.Code, n uint64) {
 		switch {
-		case why != reasonNone:
+		case why != reason.None:
 			r.own += n
-		case status == statusClientGone:
+		case status == reason.StatusClientGone:
 			r.gone += n
 		default:
 			r.delivered += n
 		}
 	})
 	return r
-}
-
-// eachCount calls f for every status and reason that there were requests with, in their order.
-func (m *Metrics) eachCount(f func(status int, why reason, n uint64)) {
-	for s := range m.requests {
-		for i := range m.requests[s] {
-			if c := m.requests[s][i].Load(); c != nil {
-				why := reasonNone
-				if i > 0 {
-					why = firstReason + reason(i-1)
-				}
-				f(firstStatus+s, why, c.Get())
-			}
-		}
-	}
-}
-
-// requestTimes returns the buckets of whsentry_request_duration_seconds, the one for everything last. A histogram tells
-// what is in it only in the text that Prometheus reads.
-func (m *Metrics) requestTimes() []uint64 {
-	var text bytes.Buffer
-	m.set.WritePrometheus(&text)
-	counts := make([]uint64, 0, len(durationBuckets)+1)
-	for line := range strings.Lines(text.String()) {
-		if !strings.HasPrefix(line, "whsentry_request_duration_seconds_bucket{") {
-			continue
-		}
-		_, value, _ := strings.Cut(line, "} ")
-		n, err := strconv.ParseUint(strings.TrimSpace(value), 10, 64)
-		if err != nil {
-			return nil // a count that this does not understand is no reason to fail
-		}
-		counts = append(counts, n)
-	}
-	return counts
 }
 
 // history is the readings of the last minutes.
@@ -135,12 +104,12 @@ func perSecond(from, to reading, count func(*reading) uint64) float64 {
 // there were none. Within a bucket it takes them to be spread evenly; what is above the last bound is taken for that.
 func quantile(from, to reading, q float64) (seconds float64, ok bool) {
 	between := func(i int) float64 { return float64(to.took[i] - from.took[i]) }
-	last := len(durationBuckets)
+	last := len(metrics.DurationBuckets)
 	if len(from.took) != last+1 || len(to.took) != last+1 || between(last) == 0 {
 		return 0, false
 	}
 	rank, below, lower := q*between(last), 0.0, 0.0
-	for i, upper := range durationBuckets {
+	for i, upper := range metrics.DurationBuckets {
 		n := between(i)
 		if n >= rank && n > below {
 			return lower + (upper-lower)*(rank-below)/(n-below), true
