@@ -4,6 +4,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"whsentry/proxy/socket"
 )
 
 // budget is the memory that request bodies may take over all clients.
@@ -61,7 +62,7 @@ func (ex *exchange) takeBody() *failure {
 	switch length := ex.head.contentLength; {
 	case ex.head.chunked:
 		return ex.takeChunked()
-	case length <= bufferKept:
+	case length <= socket.BufferKept:
 		return ex.takeSmall(int(length))
 	default:
 		return ex.takeLarge(int(length))
@@ -70,30 +71,30 @@ func (ex *exchange) takeBody() *failure {
 
 // takeSmall reads a body behind its head, where it is not copied again.
 func (ex *exchange) takeSmall(length int) *failure {
-	ex.in.grow(length)
-	for ex.in.len() < length {
-		ex.requestBytes = int64(ex.in.len())
+	ex.in.Grow(length)
+	for ex.in.Len() < length {
+		ex.requestBytes = int64(ex.in.Len())
 		if f := ex.more(); f != nil {
 			return f
 		}
 	}
-	ex.body = ex.in.unused()[:length]
+	ex.body = ex.in.Unused()[:length]
 	ex.requestBytes = int64(length)
-	ex.in.skip(length)
+	ex.in.Skip(length)
 	return nil
 }
 
 // takeLarge reads a body into memory of its own, which grows with what has come: a client that only announces much
 // costs little.
 func (ex *exchange) takeLarge(length int) *failure {
-	first := min(length, ex.in.len())
-	ex.large = append(growBody(ex.large[:0], smallestBody), ex.in.unused()[:first]...)
-	ex.in.skip(first)
+	first := min(length, ex.in.Len())
+	ex.large = append(growBody(ex.large[:0], smallestBody), ex.in.Unused()[:first]...)
+	ex.in.Skip(first)
 	for len(ex.large) < length {
 		ex.large = growBody(ex.large, 1)
 		ex.client.limitFrom(ex.at, ex.run.cfg.ClientTimeout)
 		n, err := ex.client.conn.Read(ex.large[len(ex.large):min(length, cap(ex.large))])
-		ex.at = now()
+		ex.at = socket.Now()
 		ex.large = ex.large[:len(ex.large)+n]
 		ex.requestBytes = int64(len(ex.large))
 		if err != nil && n == 0 {
@@ -108,11 +109,11 @@ func (ex *exchange) takeLarge(length int) *failure {
 func (ex *exchange) takeChunked() *failure {
 	ex.chunks.reset(ex.run.cfg.MaxHeaderSize)
 	ex.large = ex.large[:0]
-	start := ex.in.from
+	start := ex.in.Mark()
 	for {
-		for ex.in.len() > 0 && !ex.chunks.done() {
-			data, n, err := ex.chunks.next(ex.in.unused())
-			ex.in.skip(n)
+		for ex.in.Len() > 0 && !ex.chunks.done() {
+			data, n, err := ex.chunks.next(ex.in.Unused())
+			ex.in.Skip(n)
 			if err != nil {
 				return ex.chunkFailure(err)
 			}
@@ -129,10 +130,10 @@ func (ex *exchange) takeChunked() *failure {
 		if ex.chunks.done() {
 			return nil
 		}
-		ex.in.from, ex.in.to = start, start // all of it has been used
-		if len(ex.in.free()) < bufferSize/2 {
-			ex.in.grow(bufferSize)
-			start = ex.in.from
+		ex.in.Rewind(start) // all of it has been used
+		if len(ex.in.Free()) < socket.BufferSize/2 {
+			ex.in.Grow(socket.BufferSize)
+			start = ex.in.Mark()
 		}
 		if f := ex.more(); f != nil {
 			return f
@@ -155,7 +156,7 @@ func (ex *exchange) more() *failure {
 
 // Large bodies' memory is kept for other requests by size: powers of two from smallestBody on.
 const (
-	smallestBody = 2 * bufferKept
+	smallestBody = 2 * socket.BufferKept
 	bodyClasses  = 8 // up to 16 MiB; what is larger is left to the garbage collector
 )
 
@@ -176,8 +177,8 @@ func growBody(body []byte, n int) []byte {
 	if cap(body)-len(body) >= n {
 		return body
 	}
-	size := max(len(body)+n, bufferSize, min(2*cap(body), smallestBody<<(bodyClasses-1)))
-	if size <= bufferKept {
+	size := max(len(body)+n, socket.BufferSize, min(2*cap(body), smallestBody<<(bodyClasses-1)))
+	if size <= socket.BufferKept {
 		return append(make([]byte, 0, size), body...)
 	}
 	var grown []byte

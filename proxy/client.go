@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+	"whsentry/proxy/socket"
 )
 
 // client is a connection of a client. Its goroutine parses a request, carries it out and answers it before it looks
@@ -21,19 +22,19 @@ type client struct {
 	proxy    *Proxy
 	listener *listener
 	conn     net.Conn // what is read and written: tcp, or TLS above it
-	tcp      *socket
-	prober   *prober
+	tcp      *socket.Conn
+	prober   *socket.Prober
 	addr     string // as it is logged
 	overload bool   // one more than maxConnections: it is told so, and closed
 
 	within *interception // set once a CONNECT of this client is intercepted
 
-	deadline deadline
+	deadline socket.Deadline
 	state    atomic.Uint32 // a clientState
-	finSeen  tick          // since when the client's FIN has been seen; the sweeper's own
+	finSeen  socket.Tick   // since when the client's FIN has been seen; the sweeper's own
 	rests    atomic.Uint32 // a restState
 	nudged   atomic.Bool   // the sweeper has ended the wait for a request, which goes on
-	restEnds tick          // when the wait for a request ends
+	restEnds socket.Tick   // when the wait for a request ends
 
 	ex      *exchange             // nil between requests
 	ready   func(fd uintptr) bool // takeReady
@@ -62,13 +63,13 @@ const (
 )
 
 func newClient(p *Proxy, l *listener, tcp *net.TCPConn) (*client, error) {
-	s, err := newSocket(tcp)
+	s, err := socket.New(tcp)
 	if err != nil {
 		return nil, err
 	}
-	c := &client{proxy: p, listener: l, conn: s, tcp: s, prober: newProber(s.raw), addr: tcp.RemoteAddr().String()}
+	c := &client{proxy: p, listener: l, conn: s, tcp: s, prober: s.NewProber(), addr: tcp.RemoteAddr().String()}
 	c.ready = c.takeReady
-	c.deadline.set(never, s)
+	c.deadline.Set(socket.Never, s)
 	return c, nil
 }
 
@@ -120,19 +121,19 @@ func (c *client) farewell() {
 }
 
 // limit gives the client that long to get on.
-func (c *client) limit(d time.Duration) { c.limitFrom(now(), d) }
+func (c *client) limit(d time.Duration) { c.limitFrom(socket.Now(), d) }
 
-func (c *client) limitFrom(at tick, d time.Duration) { c.deadline.set(at+int64(d), c.tcp) }
+func (c *client) limitFrom(at socket.Tick, d time.Duration) { c.deadline.Set(at+int64(d), c.tcp) }
 
 // unlimited lets the client wait for as long as the destination takes.
-func (c *client) unlimited() { c.deadline.set(never, c.tcp) }
+func (c *client) unlimited() { c.deadline.Set(socket.Never, c.tcp) }
 
 func (c *client) enter(s clientState) { c.state.Store(uint32(s)) }
 
 // awaitRequest waits until the first bytes of a request are in c.ex's buffer, at most for clientIdleTimeout. It
 // reports whether there are any.
 func (c *client) awaitRequest() bool {
-	if c.ex != nil && c.ex.in.len() > 0 { // pipelined
+	if c.ex != nil && c.ex.in.Len() > 0 { // pipelined
 		c.enter(clientReading)
 		return true
 	}
@@ -145,12 +146,12 @@ func (c *client) awaitRequest() bool {
 		c.readFirst()
 		return c.readErr == nil
 	}
-	for err := c.tcp.raw.Read(c.ready); err != nil; err = c.tcp.raw.Read(c.ready) {
+	for err := c.tcp.Await(c.ready); err != nil; err = c.tcp.Await(c.ready) {
 		if !c.nudged.Load() {
 			return c.lookOnce()
 		}
 		c.nudged.Store(false)
-		c.deadline.set(c.restEnds, c.tcp)
+		c.deadline.Set(c.restEnds, c.tcp)
 		if c.proxy.closing.Load() { // looked at only now, for endRests cannot end again what the sweeper has ended
 			return c.lookOnce()
 		}
@@ -166,7 +167,7 @@ func (c *client) awaitRequest() bool {
 func (c *client) lookOnce() (found bool) {
 	c.final = true
 	c.limit(c.proxy.run.Load().cfg.ClientTimeout)
-	c.tcp.raw.Control(func(fd uintptr) { found = c.ready(fd) })
+	c.tcp.Control(func(fd uintptr) { found = c.ready(fd) })
 	return found && c.readErr == nil && !c.over
 }
 
@@ -177,8 +178,8 @@ func (c *client) rest() bool {
 	}
 	c.dropExchange()
 	c.nudged.Store(false)
-	c.restEnds = now() + int64(c.proxy.run.Load().cfg.ClientIdleTimeout)
-	c.deadline.set(c.restEnds, c.tcp)
+	c.restEnds = socket.Now() + int64(c.proxy.run.Load().cfg.ClientIdleTimeout)
+	c.deadline.Set(c.restEnds, c.tcp)
 	c.enter(clientIdle)
 	return !c.proxy.closing.Load()
 }
@@ -191,8 +192,8 @@ func (c *client) rest() bool {
 // come together with the request, and is looked for by the sweeper. takeReady returns for whatever needs reading.
 func (c *client) takeReady(fd uintptr) (done bool) {
 	c.ex = acquireExchange()
-	free := len(c.ex.in.free())
-	n, err := readSocket(fd, c.ex.in.free())
+	free := len(c.ex.in.Free())
+	n, err := socket.Receive(fd, c.ex.in.Free())
 	if err == syscall.EAGAIN {
 		c.dropExchange()
 		return false
@@ -201,14 +202,14 @@ func (c *client) takeReady(fd uintptr) (done bool) {
 	if err != nil {
 		return true
 	}
-	c.ex.in.added(n)
+	c.ex.in.Added(n)
 	c.enter(clientReading)
 	c.ex.begin(c)
 	if n == free || !c.ex.isWhole() {
 		return true
 	}
 	c.over = !c.handle(c.ex)
-	if c.over || c.ex.in.len() > 0 {
+	if c.over || c.ex.in.Len() > 0 {
 		return true
 	}
 	c.over = !c.rest()
@@ -222,8 +223,8 @@ func (c *client) readFirst() {
 		return
 	}
 	c.ex = acquireExchange()
-	c.ex.in.free()[0] = b[0]
-	c.ex.in.added(1)
+	c.ex.in.Free()[0] = b[0]
+	c.ex.in.Added(1)
 	c.enter(clientReading)
 	c.ex.begin(c)
 }
@@ -237,9 +238,9 @@ func (c *client) dropExchange() {
 
 // fill reads more of the request into the exchange's buffer, which has room.
 func (c *client) fill(ex *exchange) error {
-	n, err := c.conn.Read(ex.in.free())
-	ex.at = now()
-	ex.in.added(n)
+	n, err := c.conn.Read(ex.in.Free())
+	ex.at = socket.Now()
+	ex.in.Added(n)
 	if n > 0 {
 		return nil
 	}
@@ -248,7 +249,7 @@ func (c *client) fill(ex *exchange) error {
 
 // readFailure says why a read from the client has failed: with 408 where it was too slow.
 func (c *client) readFailure(err error) error {
-	if errors.Is(err, os.ErrDeadlineExceeded) && c.deadline.passed() {
+	if errors.Is(err, os.ErrDeadlineExceeded) && c.deadline.Passed() {
 		f := failf(reasonSlowClient, "the client was too slow")
 		f.fatal = true
 		return f
@@ -269,16 +270,16 @@ func (c *client) write(p []byte) error {
 // writeTCP leaves the limit as it was, for TLS writes of its own accord while something is being read.
 func (c *client) writeTCP(p []byte) (written int, err error) {
 	timeout := c.proxy.run.Load().cfg.ClientTimeout
-	before := c.deadline.due.Load()
+	before := c.deadline.Due()
 	if before < 0 {
-		before = now() // it has passed
+		before = socket.Now() // it has passed
 	}
 	for {
 		c.limit(timeout)
 		n, err := c.tcp.Write(p[written:])
 		written += n
 		if err == nil {
-			c.deadline.set(before, c.tcp)
+			c.deadline.Set(before, c.tcp)
 			return written, nil
 		}
 		if !c.isTaking(n, err) {
@@ -290,13 +291,13 @@ func (c *client) writeTCP(p []byte) (written int, err error) {
 
 // isTaking reports whether a write that failed after n bytes may go on: the limit has passed, but not without progress.
 func (c *client) isTaking(n int, err error) bool {
-	return n > 0 && errors.Is(err, os.ErrDeadlineExceeded) && c.deadline.passed()
+	return n > 0 && errors.Is(err, os.ErrDeadlineExceeded) && c.deadline.Passed()
 }
 
 // dismiss breaks the connection off where the client has taken nothing for clientTimeout: after an orderly close the
 // system would keep what it was sent for minutes, megabytes of it, beyond every limit here.
 func (c *client) dismiss() {
-	if c.deadline.passed() {
+	if c.deadline.Passed() {
 		c.reset()
 	}
 }
@@ -309,7 +310,7 @@ func (c *client) writeBuffers(ex *exchange, head, body []byte) error {
 	case len(head) == 0:
 		return c.write(body)
 	}
-	if c.conn != net.Conn(c.tcp) || len(body) <= copyLimit {
+	if c.conn != net.Conn(c.tcp) || len(body) <= socket.CopyLimit {
 		ex.out = append(head, body...)
 		return c.write(ex.out)
 	}
@@ -368,9 +369,9 @@ func (c *client) linger() {
 	if c.tcp.CloseWrite() != nil {
 		return
 	}
-	buf := acquireCopyBuffer()
-	defer releaseCopyBuffer(buf)
-	for end := now() + int64(lingerTotal); now() < end && !c.proxy.closing.Load(); {
+	buf := socket.AcquireCopyBuffer()
+	defer socket.ReleaseCopyBuffer(buf)
+	for end := socket.Now() + int64(lingerTotal); socket.Now() < end && !c.proxy.closing.Load(); {
 		c.limit(lingerPause)
 		if _, err := c.tcp.Read(*buf); err != nil {
 			return
@@ -381,8 +382,8 @@ func (c *client) linger() {
 // hasInput reports whether the client has sent what has not been read. It looks with a prober of its own, for the
 // sweeper may be using the other.
 func (c *client) hasInput() bool {
-	found := newProber(c.tcp.raw).probe()
-	return found == probeData || found == probeEnding
+	found := c.tcp.NewProber().Look()
+	return found == socket.Data || found == socket.Ending
 }
 
 // reset makes the closing of the connection a reset, so that the client cannot take what it got for a whole message.

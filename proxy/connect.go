@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"whsentry/guard"
+	"whsentry/proxy/socket"
 )
 
 // acquire gets a connection to the destination: one at rest, unless fresh says otherwise, or a new one. It takes the
@@ -35,7 +36,7 @@ func (ex *exchange) acquire(d *destination, fresh bool) *failure {
 	if f != nil {
 		return f
 	}
-	ex.at = now()
+	ex.at = socket.Now()
 	p.pool.add(d, u, run.limits)
 	ex.hold(u, false)
 	return nil
@@ -105,19 +106,19 @@ func (ex *exchange) startTLS(u *upstream) *failure {
 	ex.beginWait(u, nil)
 	defer ex.endWait()
 	ex.remote = u.remote
-	began := now()
-	u.wire = &wire{socket: u.tcp}
+	began := socket.Now()
+	u.wire = &socket.Wire{Conn: u.tcp}
 	u.tcp.SetDeadline(time.Now().Add(limit))
 	conn, err := ex.run.ca.Handshake(u.wire, u.route.alias, host, ex.address.port)
 	u.tcp.SetDeadline(time.Time{})
-	ex.phases[phaseTLS] = time.Duration(now() - began)
+	ex.phases[phaseTLS] = time.Duration(socket.Now() - began)
 	if err != nil && closeReason(u.killed.Load()) == closeClient {
 		return clientGone()
 	}
 	if err != nil {
 		return handshakeFailure(err, host, limit)
 	}
-	u.wire.received = func() { u.due.Store(now() + int64(u.idle)) }
+	u.wire.Received = func() { u.due.Store(socket.Now() + int64(u.idle)) }
 	u.Conn, u.tlsVersion = conn, tlsVersionName(conn.ConnectionState().Version)
 	return nil
 }

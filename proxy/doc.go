@@ -22,10 +22,7 @@
 //	relay.go        pass the answer's body on within the limits, or cut it so that the client can tell
 //	pool.go         connections to destinations: reuse, lifetime, idleness, the limit per destination
 //	upstream.go     one such connection
-//	socket.go       what lies under a connection: system calls made at once, and the wait for them
-//	wire.go         the same below TLS
-//	deadline.go     limits in time without timers
-//	prober.go       a look at what has come, without reading it
+//	socket/         what lies under a connection: system calls made at once, and the waits for them
 //	tunnel.go       CONNECT as a tunnel (intercept.go: CONNECT under mitm)
 //	reason.go       the table of reasons, and the one place that makes reasons of errors
 //	metrics.go      every metric's name
@@ -33,7 +30,6 @@
 //	admin.go        /metrics, /healthz, /readyz
 //	status.go       the page at / (statushistory.go: what it keeps, statusrefusals.go: the latest refusals)
 //	sweep.go        the goroutine that enforces limits in time, and looks after clients at rest
-//	clock.go        the monotonic clock
 //	config.go       Config, its defaults, its validation
 //
 // A client's goroutine does all of it, from the first byte of a request to the last of its answer; there is no

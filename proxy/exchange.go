@@ -4,15 +4,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
-)
 
-const (
-	bufferSize = 4 * kiB  // a buffer at first
-	bufferKept = 64 * kiB // a buffer larger than this is not kept for the next request
-	// copyLimit is up to where copying a body behind its head costs less than handing both to the system.
-	copyLimit = 16 * kiB
-	// copyBufferSize is how much of a tunnel or of a large body is moved at once.
-	copyBufferSize = 32 * kiB
+	"whsentry/proxy/socket"
 )
 
 // exchange is one request and its answer, with the memory that they need. It is reused, and belongs to a request in
@@ -20,14 +13,14 @@ const (
 type exchange struct {
 	client *client
 	run    *run
-	start  tick
+	start  socket.Tick
 	// at is when the exchange last looked at the clock, which it does after each wait: close enough to now for limits
 	// of seconds, and a call to the clock less at each of them.
-	at tick
+	at socket.Tick
 
-	in   buffer // from the client: head, and body where it fits
-	out  []byte // what is being sent, either way
-	up   buffer // from the destination
+	in   socket.Buffer // from the client: head, and body where it fits
+	out  []byte        // what is being sent, either way
+	up   socket.Buffer // from the destination
 	head requestHead
 	resp responseHead
 
@@ -51,7 +44,7 @@ type exchange struct {
 	rest      []byte // of the request's body: not yet sent
 	broken    bool   // the destination did not take all of the request
 	torn      bool   // because it broke the connection off
-	sentAt    tick
+	sentAt    socket.Tick
 	interims  int // bytes of interim responses
 	bodyStart int // where in up the response's body begins
 
@@ -83,7 +76,7 @@ type exchange struct {
 }
 
 var exchanges = sync.Pool{New: func() any {
-	ex := &exchange{in: newBuffer(), up: newBuffer(), out: make([]byte, 0, bufferSize), address: address{key: make([]byte, 0, 64)}}
+	ex := &exchange{out: make([]byte, 0, socket.BufferSize), address: address{key: make([]byte, 0, 64)}}
 	ex.askStep = ex.stepAsk
 	return ex
 }}
@@ -93,13 +86,13 @@ func acquireExchange() *exchange { return exchanges.Get().(*exchange) }
 // release gives the exchange back. Nothing of it may be used from here on.
 func (ex *exchange) release() {
 	ex.clear()
-	ex.in.clear()
+	ex.in.Release()
 	exchanges.Put(ex)
 }
 
 // begin prepares the exchange for the request whose first bytes are in its buffer.
 func (ex *exchange) begin(c *client) {
-	ex.client, ex.run, ex.start = c, c.proxy.run.Load(), now()
+	ex.client, ex.run, ex.start = c, c.proxy.run.Load(), socket.Now()
 	ex.at = ex.start
 	ex.head.reset()
 	for i := range ex.phases {
@@ -110,9 +103,9 @@ func (ex *exchange) begin(c *client) {
 // clear forgets everything of a request but the bytes in the client's buffer that follow on it.
 func (ex *exchange) clear() {
 	ex.client, ex.run = nil, nil
-	ex.up.clear()
+	ex.up.Release()
 	ex.out, ex.line, ex.url = keepBuffer(ex.out), keepBuffer(ex.line), keepBuffer(ex.url)
-	if cap(ex.large) > bufferKept {
+	if cap(ex.large) > socket.BufferKept {
 		releaseBody(ex.large)
 	}
 	ex.large, ex.stash = keepBuffer(ex.large), keepBuffer(ex.stash)
@@ -131,7 +124,7 @@ func (ex *exchange) clear() {
 }
 
 func keepBuffer(b []byte) []byte {
-	if cap(b) > bufferKept {
+	if cap(b) > socket.BufferKept {
 		return nil
 	}
 	return b[:0]
@@ -145,53 +138,3 @@ func keepFields(f []field) []field {
 }
 
 func (ex *exchange) method() []byte { return ex.head.method.of(ex.head.raw) }
-
-// buffer holds bytes that were read and not yet used.
-type buffer struct {
-	bytes    []byte
-	from, to int // what is unused
-}
-
-func newBuffer() buffer { return buffer{bytes: make([]byte, bufferSize)} }
-
-func (b *buffer) len() int       { return b.to - b.from }
-func (b *buffer) unused() []byte { return b.bytes[b.from:b.to] }
-func (b *buffer) free() []byte   { return b.bytes[b.to:] }
-func (b *buffer) added(n int)    { b.to += n }
-
-// skip marks n bytes as used. They stay where they are until room, grow or clear is called.
-func (b *buffer) skip(n int) { b.from += n }
-
-// grow makes the buffer hold at least size bytes from the first unused one on; what has been used may go. Slices
-// taken before keep what they held, for memory that is left is not written to again.
-func (b *buffer) grow(size int) {
-	if len(b.bytes)-b.from >= size {
-		return
-	}
-	bytes := make([]byte, max(size, min(2*len(b.bytes), bufferKept)))
-	b.to = copy(bytes, b.unused())
-	b.from, b.bytes = 0, bytes
-}
-
-// restart moves what is unused to the beginning, over what has been used.
-func (b *buffer) restart() {
-	if b.from > 0 {
-		b.to = copy(b.bytes, b.unused())
-		b.from = 0
-	}
-}
-
-func (b *buffer) clear() {
-	b.from, b.to = 0, 0
-	if len(b.bytes) > bufferKept {
-		b.bytes = make([]byte, bufferSize)
-	}
-}
-
-var copyBuffers = sync.Pool{New: func() any {
-	b := make([]byte, copyBufferSize)
-	return &b
-}}
-
-func acquireCopyBuffer() *[]byte  { return copyBuffers.Get().(*[]byte) }
-func releaseCopyBuffer(b *[]byte) { copyBuffers.Put(b) }

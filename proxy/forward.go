@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"whsentry/ca"
+	"whsentry/proxy/socket"
 )
 
 // forward sends the request to its destination and passes the answer on.
@@ -62,13 +63,13 @@ func (ex *exchange) exchangeHeads() *failure {
 // begins, or with the end of the TLS handshake. Of a large one, sending is a matter of looking for an answer now and then.
 func (ex *exchange) ask() (sent int, f *failure) {
 	ex.asked, ex.stale, ex.sent, ex.sendFailure = false, false, 0, nil
-	if !ex.reused || len(ex.body) > copyLimit {
+	if !ex.reused || len(ex.body) > socket.CopyLimit {
 		ex.sendOnce()
-		ex.at = now()
+		ex.at = socket.Now()
 		ex.sentAt = ex.at
 		return ex.sent, ex.sendFailure
 	}
-	err := ex.held.tcp.raw.Read(ex.askStep)
+	err := ex.held.tcp.Await(ex.askStep)
 	if err != nil && !ex.asked {
 		return 0, ex.writeFailure(err) // it has been closed
 	}
@@ -98,7 +99,7 @@ func (ex *exchange) stepAsk(fd uintptr) (done bool) {
 	if u.wire != nil {
 		return true
 	}
-	n, err := readSocket(fd, ex.up.free())
+	n, err := socket.Receive(fd, ex.up.Free())
 	ex.received(n)
 	return err != syscall.EAGAIN
 }
@@ -108,7 +109,7 @@ func (ex *exchange) stepAsk(fd uintptr) (done bool) {
 // arrive twice (RFC 9110 section 9.2.2).
 func (ex *exchange) repeatable(sent int) bool {
 	u := ex.held
-	if !ex.reused || u.killed.Load() != 0 || ex.up.len() > 0 || ex.resp.status != 0 || ex.interims > 0 {
+	if !ex.reused || u.killed.Load() != 0 || ex.up.Len() > 0 || ex.resp.status != 0 || ex.interims > 0 {
 		return false
 	}
 	if sent == 0 {
@@ -130,9 +131,9 @@ const writePiece = 64 * kiB
 func (ex *exchange) send() (sent int, f *failure) {
 	head, body := ex.appendRequestHead(ex.out[:0], len(ex.body)), ex.body
 	ex.resp.reset()
-	ex.up.clear()
+	ex.up.Clear()
 	ex.interims, ex.rest, ex.broken, ex.torn, ex.sentAt = 0, nil, false, false, ex.at
-	if len(body) <= copyLimit {
+	if len(body) <= socket.CopyLimit {
 		head, body = append(head, body...), nil
 	}
 	ex.out = head
@@ -150,7 +151,7 @@ func (ex *exchange) send() (sent int, f *failure) {
 
 // sendRest writes the next piece of a large body.
 func (ex *exchange) sendRest() *failure {
-	if w := ex.held.wire; w != nil && len(w.held) > 0 {
+	if w := ex.held.wire; w != nil && w.Held() {
 		if err := ex.sendHeld(ex.held); err != nil {
 			return ex.writeFailure(err)
 		}
@@ -168,7 +169,7 @@ func (ex *exchange) sendRest() *failure {
 // unsent reports whether some of the request has not been sent.
 func (ex *exchange) unsent() bool {
 	w := ex.held.wire
-	return len(ex.rest) > 0 || w != nil && len(w.held) > 0
+	return len(ex.rest) > 0 || w != nil && w.Held()
 }
 
 // wasInterrupted reports whether a write has ended because the destination has sent something, which may be no more than
@@ -190,7 +191,7 @@ func (ex *exchange) writeUpstream(head, piece []byte) (n int, err error) {
 		u.due.Store(ex.at + int64(ex.run.limits.idle))
 		return u.Write(head)
 	}
-	u.due.Store(now() + int64(ex.run.limits.idle))
+	u.due.Store(socket.Now() + int64(ex.run.limits.idle))
 	u.beginSending()
 	switch {
 	case len(head) == 0:
@@ -210,13 +211,13 @@ func (ex *exchange) writeUpstream(head, piece []byte) (n int, err error) {
 // sendHeld sends what is left of a write above TLS that the sweeper has interrupted, unless an answer has come. What
 // the sweeper saw may have been no more than a session ticket.
 func (ex *exchange) sendHeld(u *upstream) error {
-	for len(u.wire.held) > 0 {
-		if n, quiet := u.glance(ex.up.free()); !quiet {
+	for u.wire.Held() {
+		if n, quiet := u.glance(ex.up.Free()); !quiet {
 			ex.received(n)
 			return nil // the rest is kept until it is clear what has come
 		}
 		u.beginSending()
-		err := u.wire.flush()
+		err := u.wire.Flush()
 		u.endSending()
 		if err != nil {
 			return err
@@ -228,16 +229,16 @@ func (ex *exchange) sendHeld(u *upstream) error {
 // read reads from the destination, which has readTimeout for its next byte.
 func (ex *exchange) read(p []byte) (int, error) {
 	u := ex.held
-	u.due.Store(now() + int64(ex.run.limits.idle))
+	u.due.Store(socket.Now() + int64(ex.run.limits.idle))
 	n, err := u.Read(p)
-	ex.at = now()
+	ex.at = socket.Now()
 	if n > 0 {
 		return n, nil
 	}
 	if err == nil {
 		err = io.ErrNoProgress
 	}
-	if err == io.EOF && u.wire != nil && u.wire.sawFIN {
+	if err == io.EOF && u.wire != nil && u.wire.SawFIN() {
 		err = io.ErrUnexpectedEOF // a FIN without a close_notify
 	}
 	return 0, err
@@ -247,7 +248,7 @@ func (ex *exchange) read(p []byte) (int, error) {
 func (ex *exchange) receiveHead() *failure {
 	limit := int(ex.run.cfg.MaxHeaderSize)
 	for {
-		n, f := ex.resp.scan(ex.up.unused())
+		n, f := ex.resp.scan(ex.up.Unused())
 		if f != nil {
 			return f
 		}
@@ -256,8 +257,8 @@ func (ex *exchange) receiveHead() *failure {
 		}
 		if n > 0 {
 			if !ex.resp.interim() {
-				ex.up.skip(n)
-				ex.bodyStart = ex.up.from
+				ex.up.Skip(n)
+				ex.bodyStart = ex.up.Mark()
 				return nil
 			}
 			if f := ex.passInterim(n); f != nil {
@@ -275,7 +276,7 @@ func (ex *exchange) receiveHead() *failure {
 // yet. Interim responses count together.
 func (ex *exchange) headSize(n int) int {
 	if n == 0 {
-		n = ex.up.len() + 1
+		n = ex.up.Len() + 1
 	}
 	if ex.resp.status > 0 && ex.resp.interim() {
 		n += ex.interims
@@ -288,16 +289,16 @@ func (ex *exchange) headSize(n int) int {
 func (ex *exchange) passInterim(n int) *failure {
 	ex.interims += n
 	if ex.resp.status != 100 && !ex.head.http10 {
-		ex.held.due.Store(never) // while the client takes it
+		ex.held.due.Store(socket.Never) // while the client takes it
 		ex.out = ex.appendResponseHead(ex.out[:0], &ex.resp, framingNone, 0)
 		if err := ex.client.write(ex.out); err != nil {
 			return clientGone()
 		}
-		ex.at = now()
+		ex.at = socket.Now()
 		ex.held.due.Store(ex.at + int64(ex.run.limits.idle))
 	}
-	ex.up.skip(n)
-	ex.up.restart()
+	ex.up.Skip(n)
+	ex.up.Restart()
 	untidy := ex.resp.untidy
 	ex.resp.reset()
 	ex.resp.untidy = untidy // it is about the connection too
@@ -307,18 +308,18 @@ func (ex *exchange) passInterim(n int) *failure {
 // moreResponse reads more of the response into the buffer. As long as nothing of it is there, what is left of the
 // request is written first.
 func (ex *exchange) moreResponse() *failure {
-	if len(ex.up.free()) == 0 {
-		ex.up.grow(2 * ex.up.len())
+	if len(ex.up.Free()) == 0 {
+		ex.up.Grow(2 * ex.up.Len())
 	}
 	if ex.unsent() && !ex.broken {
-		before := ex.up.len()
-		n, quiet := ex.held.glance(ex.up.free())
+		before := ex.up.Len()
+		n, quiet := ex.held.glance(ex.up.Free())
 		ex.received(n)
-		if quiet && ex.sendRest() == nil || ex.up.len() > before {
+		if quiet && ex.sendRest() == nil || ex.up.Len() > before {
 			return nil
 		}
 	}
-	n, err := ex.read(ex.up.free())
+	n, err := ex.read(ex.up.Free())
 	if err != nil {
 		return ex.noAnswer(err)
 	}
@@ -328,9 +329,9 @@ func (ex *exchange) moreResponse() *failure {
 
 // received notes n bytes of the response more in the buffer.
 func (ex *exchange) received(n int) {
-	ex.up.added(n)
+	ex.up.Added(n)
 	if n > 0 && ex.phases[phaseFirstByte] < 0 {
-		ex.at = now()
+		ex.at = socket.Now()
 		ex.phases[phaseFirstByte] = time.Duration(ex.at - ex.sentAt)
 	}
 }
@@ -339,7 +340,7 @@ func (ex *exchange) received(n int) {
 // client certificate, or refuses the one that it got: for the client the handshake was over before (RFC 8446 section
 // 4.4.2.4).
 func (ex *exchange) noAnswer(err error) *failure {
-	if ex.held.wire != nil && !ex.reused && ex.up.len() == 0 && ca.IsAlert(err) {
+	if ex.held.wire != nil && !ex.reused && ex.up.Len() == 0 && ca.IsAlert(err) {
 		return handshakeFailure(err, ex.address.name(), ex.run.cfg.ConnectTimeout)
 	}
 	return ex.closedUnanswered()

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"whsentry/proxy/socket"
 
 	"github.com/pires/go-proxyproto"
 )
@@ -23,7 +24,7 @@ func (c *client) greet() bool {
 			}
 			return false
 		}
-		early = c.ex.in.unused()
+		early = c.ex.in.Unused()
 	}
 	if c.listener.tls == nil {
 		return true
@@ -72,18 +73,18 @@ func (c *client) takeProxyHeader() *failure {
 	c.ex = acquireExchange()
 	in := &c.ex.in
 	for {
-		n, reject := proxyHeaderLen(in.unused())
+		n, reject := proxyHeaderLen(in.Unused())
 		if reject != "" {
 			return malformedf("%s", reject)
 		}
 		if n > 0 {
 			return c.useProxyHeader(n)
 		}
-		read, err := c.tcp.Read(in.free())
-		in.added(read)
+		read, err := c.tcp.Read(in.Free())
+		in.Added(read)
 		switch {
 		case read > 0:
-		case errors.Is(err, os.ErrDeadlineExceeded) && c.deadline.passed() && !c.proxy.closing.Load() && in.len() > 0:
+		case errors.Is(err, os.ErrDeadlineExceeded) && c.deadline.Passed() && !c.proxy.closing.Load() && in.Len() > 0:
 			f := failf(reasonSlowClient, "the load balancer was too slow with its PROXY protocol header")
 			f.fatal = true
 			return f
@@ -95,14 +96,14 @@ func (c *client) takeProxyHeader() *failure {
 
 func (c *client) useProxyHeader(n int) *failure {
 	in := &c.ex.in
-	source, reject := parseProxyHeader(in.unused()[:n])
+	source, reject := parseProxyHeader(in.Unused()[:n])
 	if reject != "" {
 		return malformedf("%s", reject)
 	}
 	if source.IsValid() {
 		c.addr = source.String()
 	}
-	in.skip(n)
+	in.Skip(n)
 	return nil
 }
 
@@ -138,7 +139,7 @@ func proxyHeaderLen(b []byte) (n int, reject string) {
 			return 0, ""
 		}
 		n = proxyFixed + int(binary.BigEndian.Uint16(b[proxyFixed-2:]))
-		if n > bufferSize {
+		if n > socket.BufferSize {
 			return 0, "its PROXY protocol header is longer than 4096 bytes"
 		}
 		if len(b) < n {

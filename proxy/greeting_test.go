@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"whsentry/proxy/socket"
 
 	"github.com/pires/go-proxyproto"
 )
@@ -100,7 +101,7 @@ func FuzzProxyHeader(f *testing.F) {
 	f.Add([]byte(proxySignature + "\x21\x31\x00\xd8" + strings.Repeat("a", 216)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		n, reject := proxyHeaderLen(b)
-		if n < 0 || n > len(b) || n > bufferSize || n > 0 && reject != "" {
+		if n < 0 || n > len(b) || n > socket.BufferSize || n > 0 && reject != "" {
 			t.Fatalf("got a length of %d, %q of %d bytes", n, reject, len(b))
 		}
 		if n == 0 {

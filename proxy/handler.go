@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"time"
+	"whsentry/proxy/socket"
 )
 
 // handle carries out the request that has begun to arrive: it reads it, decides where it goes, forwards it, and ends
@@ -50,13 +51,13 @@ func (ex *exchange) readHead() *failure {
 	}
 	c := ex.client
 	c.limitFrom(ex.start, ex.run.cfg.ClientTimeout)
-	ex.in.restart()
+	ex.in.Restart()
 	for !ex.scanHead() {
-		if len(ex.in.free()) == 0 {
-			ex.in.grow(2 * ex.in.len())
+		if len(ex.in.Free()) == 0 {
+			ex.in.Grow(2 * ex.in.Len())
 		}
 		if err := c.fill(ex); err != nil {
-			if !ex.head.hasRequestLine() && ex.head.line == ex.in.len() {
+			if !ex.head.hasRequestLine() && ex.head.line == ex.in.Len() {
 				ex.head.raw = nil // empty lines are no request: the client rested
 				return clientGone()
 			}
@@ -73,12 +74,12 @@ func (ex *exchange) scanHead() (done bool) {
 		return true
 	}
 	limit := int(ex.run.cfg.MaxHeaderSize)
-	n, f := ex.head.scan(ex.in.unused(), ex.run.idHeader)
-	if blank := ex.head.blank; f == nil && (n-blank > limit || n == 0 && ex.in.len()-blank >= limit || blank > limit) {
+	n, f := ex.head.scan(ex.in.Unused(), ex.run.idHeader)
+	if blank := ex.head.blank; f == nil && (n-blank > limit || n == 0 && ex.in.Len()-blank >= limit || blank > limit) {
 		f = largeHeadf("request head larger than %d bytes", limit)
 	}
 	if f == nil {
-		ex.in.skip(n)
+		ex.in.Skip(n)
 	}
 	ex.headDone, ex.headFailure = n > 0 || f != nil, f
 	return ex.headDone
@@ -88,7 +89,7 @@ func (ex *exchange) scanHead() (done bool) {
 // out.
 func (ex *exchange) isWhole() bool {
 	h := &ex.head
-	return ex.scanHead() && ex.headFailure == nil && !h.chunked && h.contentLength <= int64(ex.in.len()) &&
+	return ex.scanHead() && ex.headFailure == nil && !h.chunked && h.contentLength <= int64(ex.in.Len()) &&
 		string(ex.method()) != "CONNECT"
 }
 
@@ -217,7 +218,7 @@ func (ex *exchange) readBody(refused *failure) *failure {
 // awaitsContinue reports whether the client waits for an interim answer before it sends the body (RFC 9110 section
 // 10.1.1). One that has sent some of it does not.
 func (ex *exchange) awaitsContinue() bool {
-	return ex.head.expect && !ex.head.http10 && ex.in.len() == 0
+	return ex.head.expect && !ex.head.http10 && ex.in.Len() == 0
 }
 
 // judge looks the destination up and judges it, without contacting it.
@@ -228,7 +229,7 @@ func (ex *exchange) judge() *failure {
 	ex.beginWait(nil, cancel)
 	defer ex.endWait()
 	err := ex.run.dialer.Judge(ctx, ex.address.name(), ex.address.port)
-	ex.at = now()
+	ex.at = socket.Now()
 	if err != nil {
 		return connectFailure(err, ex.address.name(), limit)
 	}
@@ -279,7 +280,7 @@ func (ex *exchange) finish(f *failure) bool {
 func (ex *exchange) lingers(f *failure) bool {
 	switch {
 	case f == nil:
-		return !ex.connect && (ex.in.len() > 0 || ex.client.hasInput())
+		return !ex.connect && (ex.in.Len() > 0 || ex.client.hasInput())
 	case ex.begun || f.status == statusClientGone:
 		return false
 	}
@@ -293,7 +294,7 @@ func (ex *exchange) fail(f *failure) {
 		return // it sent nothing
 	}
 	ex.reason, ex.reasonText = f.reason, f.text
-	if ex.connect && ex.in.len() > 0 {
+	if ex.connect && ex.in.Len() > 0 {
 		f.fatal = true // what has come was meant for the tunnel, and must not be taken for a request
 	}
 	ex.keep = ex.keep && !f.fatal && !ex.begun && !c.proxy.stopping.Load()
@@ -326,7 +327,7 @@ func (ex *exchange) fail(f *failure) {
 // record counts and logs the exchange.
 func (ex *exchange) record() {
 	at := time.Now()
-	ex.at = int64(at.Sub(epoch))
+	ex.at = socket.At(at)
 	took := time.Duration(ex.at - ex.start)
 	m := ex.client.proxy.metrics
 	m.countRequest(ex.status, ex.reason, took)

@@ -10,9 +10,10 @@ import (
 // loggers and metrics, and nothing but main knows all of them.
 func TestImports(t *testing.T) {
 	forbidden := map[string][]string{
-		"whsentry/guard": {"whsentry/", "github.com/valyala/", "github.com/rs/", "github.com/VictoriaMetrics/", "net/http"},
-		"whsentry/ca":    {"whsentry/", "github.com/valyala/", "github.com/rs/", "github.com/VictoriaMetrics/"},
-		"whsentry/proxy": {"github.com/urfave/", "github.com/goccy/", "whsentry/bench"},
+		"whsentry/guard":        {"whsentry/", "github.com/valyala/", "github.com/rs/", "github.com/VictoriaMetrics/", "net/http"},
+		"whsentry/ca":           {"whsentry/", "github.com/valyala/", "github.com/rs/", "github.com/VictoriaMetrics/"},
+		"whsentry/proxy/socket": {"whsentry/", "github.com/", "net/http"},
+		"whsentry/proxy":        {"github.com/urfave/", "github.com/goccy/", "whsentry/bench"},
 	}
 	for pkg, prefixes := range forbidden {
 		out, err := exec.Command("go", "list", "-f", `{{join .Imports "\n"}}`, pkg).CombinedOutput()

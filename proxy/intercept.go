@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"whsentry/proxy/socket"
 )
 
 // interception is what a CONNECT that is intercepted has fixed for the requests inside.
@@ -37,8 +38,8 @@ func (ex *exchange) intercept(refused *failure) *failure {
 	within := &interception{authority: bytes.Clone(ex.authority), alias: ex.alias}
 	host, _ := parseAuthority(within.authority)
 	within.address.set(&host, true)
-	early := bytes.Clone(ex.in.unused())
-	ex.in.clear()
+	early := bytes.Clone(ex.in.Unused())
+	ex.in.Clear()
 	if c.startTLS(cfg, early) != nil {
 		ex.keep = false
 		return nil
@@ -53,7 +54,7 @@ func (c *client) startTLS(cfg *tls.Config, early []byte) error {
 	c.limit(c.proxy.run.Load().cfg.ClientTimeout)
 	var under net.Conn = c.conn
 	if under == net.Conn(c.tcp) {
-		under = &wire{socket: c.tcp, write: c.writeTCP}
+		under = &socket.Wire{Conn: c.tcp, WriteBelow: c.writeTCP}
 	}
 	conn := tls.Server(&prefixed{Conn: under, early: early}, cfg)
 	if err := conn.Handshake(); err != nil {
@@ -72,7 +73,7 @@ func (c *client) refuseTLS(err error) {
 	var f *failure
 	plain := false
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded) && (!c.deadline.passed() || c.proxy.stopping.Load()):
+	case errors.Is(err, os.ErrDeadlineExceeded) && (!c.deadline.Passed() || c.proxy.stopping.Load()):
 		return // the proxy is stopping
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		f = failf(reasonSlowClient, "the client was too slow in the TLS handshake")

@@ -80,7 +80,7 @@ func (l *listener) waiting() bool {
 // interrupt ends Accept, but leaves the socket open.
 func (l *listener) interrupt() {
 	l.end()
-	l.tcp.SetDeadline(aLongTimeAgo)
+	l.tcp.SetDeadline(time.Unix(1, 0)) // long ago
 }
 
 // reusePort lets another process listen on the same address, so that an upgrade can start the new one first.

@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"sync"
 	"sync/atomic"
+	"whsentry/proxy/socket"
 )
 
 // pool holds the connections to destinations, those in use and those at rest, and counts the first. A destination
@@ -62,7 +63,7 @@ func (p *pool) reserve(key []byte, limit int) *destination {
 
 // idleConn returns a connection of the destination that may carry another request, or nil. Those that may not are
 // closed on the way; whether the destination has closed it is for the caller to see.
-func (p *pool) idleConn(d *destination, r route, at tick, limits lifetimes) *upstream {
+func (p *pool) idleConn(d *destination, r route, at socket.Tick, limits lifetimes) *upstream {
 	for {
 		u, rested := p.pop(d, r)
 		if u == nil {
@@ -79,7 +80,7 @@ func (p *pool) idleConn(d *destination, r route, at tick, limits lifetimes) *ups
 }
 
 // pop takes the newest connection at rest for r; it is in use from here on. rested is since when it was at rest.
-func (p *pool) pop(d *destination, r route) (u *upstream, rested tick) {
+func (p *pool) pop(d *destination, r route) (u *upstream, rested socket.Tick) {
 	d.shard.mu.Lock()
 	defer d.shard.mu.Unlock()
 	for i := len(d.idle) - 1; i >= 0; i-- {
@@ -90,7 +91,7 @@ func (p *pool) pop(d *destination, r route) (u *upstream, rested tick) {
 		copy(d.idle[i:], d.idle[i+1:])
 		d.idle[len(d.idle)-1] = nil
 		d.idle = d.idle[:len(d.idle)-1]
-		u.due.Store(never)
+		u.due.Store(socket.Never)
 		rested, u.resting = u.resting, 0
 		return u, rested
 	}
@@ -98,7 +99,7 @@ func (p *pool) pop(d *destination, r route) (u *upstream, rested tick) {
 }
 
 // unfit says why a connection that was at rest, since rested, cannot carry another request.
-func (p *pool) unfit(u *upstream, rested, at tick, limits lifetimes) closeReason {
+func (p *pool) unfit(u *upstream, rested, at socket.Tick, limits lifetimes) closeReason {
 	switch {
 	case u.generation != p.generation.Load():
 		return closeRetired
@@ -115,7 +116,7 @@ func (p *pool) add(d *destination, u *upstream, limits lifetimes) {
 	u.dest = d
 	u.dies = u.born + int64(limits.life)
 	u.idle = limits.idle
-	u.due.Store(never)
+	u.due.Store(socket.Never)
 	d.shard.mu.Lock()
 	d.shard.conns[u] = struct{}{}
 	d.shard.mu.Unlock()
@@ -124,7 +125,7 @@ func (p *pool) add(d *destination, u *upstream, limits lifetimes) {
 }
 
 // put lays a connection to rest at that time, after a response that ended cleanly.
-func (p *pool) put(u *upstream, at tick, limits lifetimes) {
+func (p *pool) put(u *upstream, at socket.Tick, limits lifetimes) {
 	d := u.dest
 	d.shard.mu.Lock()
 	if u.killed.Load() != 0 || u.generation != p.generation.Load() || at-u.born >= int64(limits.life)/2 {
@@ -199,13 +200,13 @@ func (d *destination) forget() {
 }
 
 // sweep enforces readTimeout and connectionLifetime on every connection.
-func (p *pool) sweep(at tick) {
+func (p *pool) sweep(at socket.Tick) {
 	for i := range p.shards {
 		p.shards[i].sweep(p, at)
 	}
 }
 
-func (s *poolShard) sweep(p *pool, at tick) {
+func (s *poolShard) sweep(p *pool, at socket.Tick) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for u := range s.conns {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"whsentry/ca"
 )
@@ -90,3 +91,13 @@ func (p *Proxy) ReloadFailed() {
 // Retire keeps every connection to a destination that there is from being used again, for what it was verified by
 // has changed.
 func (p *Proxy) Retire() { p.pool.retire() }
+
+// sweepInterval is how often limits in time are looked at: so often that none is overrun by more than about a
+// tenth, and not so often that looking costs anything.
+func sweepInterval(limits ...time.Duration) time.Duration {
+	interval := 250 * time.Millisecond
+	for _, l := range limits {
+		interval = min(interval, l/10)
+	}
+	return max(interval, 5*time.Millisecond)
+}

@@ -119,9 +119,9 @@ func awaitSteps(ctx context.Context, left <-chan struct{}, d time.Duration) bool
 func (p *Proxy) endRests() {
 	p.closing.Store(true)
 	p.each(func(c *client) {
-		due := c.deadline.due.Load() // before the state: a request that begins meanwhile moves it, and is let finish
+		due := c.deadline.Due() // before the state: a request that begins meanwhile moves it, and is let finish
 		if clientState(c.state.Load()) == clientIdle {
-			c.deadline.end(due, c.tcp)
+			c.deadline.End(due, c.tcp)
 		}
 	})
 }

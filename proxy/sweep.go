@@ -3,6 +3,7 @@ package proxy
 import (
 	"runtime/debug"
 	"time"
+	"whsentry/proxy/socket"
 )
 
 // Replacing the goroutines of clients at rest leaves memory behind, which Go returns to the system hours later, if at
@@ -17,7 +18,7 @@ func (p *Proxy) sweep() {
 	defer close(p.swept)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	freed := now() - int64(freePause)
+	freed := socket.Now() - int64(freePause)
 	var rounds rounds
 	for {
 		select {
@@ -25,7 +26,7 @@ func (p *Proxy) sweep() {
 			return
 		case <-timer.C:
 		}
-		at, interval := now(), p.interval.Load()
+		at, interval := socket.Now(), p.interval.Load()
 		if rounds.late(at, interval) {
 			p.each(func(c *client) { c.finSeen = 0 })
 			timer.Reset(time.Duration(interval))
@@ -46,7 +47,7 @@ func (p *Proxy) sweep() {
 // or its share of the processor used up. What clients and destinations have sent meanwhile has not been read, and their
 // time is not up before it has been.
 type rounds struct {
-	last    tick // 0: none yet
+	last    socket.Tick // 0: none yet
 	skipped bool
 }
 
@@ -55,7 +56,7 @@ const lateRounds = 3
 
 // late reports whether the round that begins is to be left out. It never says so twice in a row, so that limits hold
 // however little the process gets to run.
-func (r *rounds) late(at tick, interval int64) bool {
+func (r *rounds) late(at socket.Tick, interval int64) bool {
 	r.skipped = !r.skipped && r.last != 0 && at-r.last > lateRounds*interval
 	r.last = at
 	return r.skipped
@@ -66,8 +67,8 @@ func (r *rounds) late(at tick, interval int64) bool {
 const vanishGrace = 250 * time.Millisecond
 
 // sweep enforces the client's time limits, and notices that it went away while the destination is waited for.
-func (c *client) sweep(at tick) {
-	c.deadline.expire(at, c.tcp)
+func (c *client) sweep(at socket.Tick) {
+	c.deadline.Expire(at, c.tcp)
 	state := clientState(c.state.Load())
 	if state == clientIdle {
 		c.sweepResting(at)
@@ -76,15 +77,15 @@ func (c *client) sweep(at tick) {
 		c.finSeen = 0
 		return
 	}
-	switch c.prober.probe() {
-	case probeClosed, probeEnding: // be it behind TLS' farewell, or another request that nobody waits for
+	switch c.prober.Look() {
+	case socket.Closed, socket.Ending: // be it behind TLS' farewell, or another request that nobody waits for
 		if c.finSeen == 0 {
 			c.finSeen = at
 		}
 		if at-c.finSeen >= int64(vanishGrace) {
 			c.vanished()
 		}
-	case probeFailed:
+	case socket.Failed:
 		c.vanished()
 	}
 }
@@ -105,16 +106,16 @@ const shedAfter = time.Second
 
 // sweepResting ends the wait for a request, which then goes on, where there is something to read that it may have
 // missed, and once it has lasted for shedAfter.
-func (c *client) sweepResting(at tick) {
+func (c *client) sweepResting(at socket.Tick) {
 	// The state before the look: a request that has been answered meanwhile asks for another one. The deadline before
 	// it likewise: a request that begins meanwhile moves it.
 	switch {
 	case c.rests.CompareAndSwap(uint32(restUnread), uint32(restRead)):
-		if due := c.deadline.due.Load(); c.prober.probe() != probeQuiet {
+		if due := c.deadline.Due(); c.prober.Look() != socket.Quiet {
 			c.nudge(due)
 		}
 	case restState(c.rests.Load()) == restRead:
-		due := c.deadline.due.Load()
+		due := c.deadline.Due()
 		rested := at - (due - int64(c.proxy.run.Load().cfg.ClientIdleTimeout))
 		if due > 0 && rested >= int64(shedAfter) && c.rests.CompareAndSwap(uint32(restRead), uint32(restShed)) {
 			c.proxy.shed++
@@ -124,9 +125,9 @@ func (c *client) sweepResting(at tick) {
 }
 
 // nudge ends the wait for a request whose deadline is due, so that it begins anew.
-func (c *client) nudge(due tick) {
+func (c *client) nudge(due socket.Tick) {
 	if clientState(c.state.Load()) == clientIdle {
 		c.nudged.Store(true)
-		c.deadline.end(due, c.tcp)
+		c.deadline.End(due, c.tcp)
 	}
 }
