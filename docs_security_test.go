@@ -128,7 +128,8 @@ func TestSecurityPromises(t *testing.T) {
 		t.Fatalf("%s: got %d promises, %v; want %d at least", securityPage, len(rows), err, fewestPromises)
 	}
 	tests := make(map[string]map[string]bool)
-	for name, folder := range map[string]string{"main": ".", "guard": "guard", "ca": "ca", "proxy": "proxy", "e2e": "proxy/e2e"} {
+	for name, folder := range map[string]string{"main": ".", "guard": "guard", "ca": "ca", "proxy": "proxy", "e2e": "proxy/e2e",
+		"listen": "proxy/listen"} {
 		if tests[name], err = testsIn(folder); err != nil || len(tests[name]) == 0 {
 			t.Fatalf("%s: got %d tests, %v; want some", folder, len(tests[name]), err)
 		}

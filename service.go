@@ -15,6 +15,7 @@ import (
 	"whsentry/ca"
 	"whsentry/guard"
 	"whsentry/proxy"
+	"whsentry/proxy/listen"
 )
 
 // service is the running proxy with what it was made of.
@@ -45,7 +46,7 @@ func (a *app) serve(load func() (*settings, error)) error {
 
 // start makes the parts, in the order in which they need each other. Where it fails nothing is left open.
 func (s *service) start() (err error) {
-	var sockets *proxy.Sockets
+	var sockets *listen.Sockets
 	if s.app.sockets != nil {
 		if sockets, err = s.app.sockets(); err != nil {
 			return err

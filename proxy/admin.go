@@ -5,6 +5,7 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
+	"whsentry/proxy/listen"
 
 	"github.com/valyala/fasthttp"
 )
@@ -24,7 +25,7 @@ func newAdmin(address string, passed *net.TCPListener, p *Proxy) (*admin, error)
 	if passed == nil {
 		ln, err := net.Listen("tcp", address)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %q: listen: %w; want an address of this host that is free", metricsKey, address, bareListenError(err))
+			return nil, fmt.Errorf("%s: %q: listen: %w; want an address of this host that is free", metricsKey, address, listen.BareError(err))
 		}
 		a.listener = ln
 	}
@@ -57,7 +58,7 @@ func (a *admin) serve(shortage func(err error, failed int)) {
 		defer close(kept)
 		a.status.keepHistory(a.stop)
 	}()
-	a.server.Serve(&patientListener{Listener: a.listener, report: shortage})
+	a.server.Serve(listen.Patient(a.listener, shortage))
 	<-kept
 }
 

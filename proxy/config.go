@@ -4,17 +4,17 @@ import (
 	"fmt"
 	"math"
 	"net"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"whsentry/proxy/listen"
 )
 
 // Config is what an operator may change about the proxy. Its keys are those of the configuration file.
 type Config struct {
 	// Listeners (listener, listeners) are the endpoints that clients connect to; at least one.
-	Listeners []ListenerConfig
+	Listeners []listen.Config
 	// ClientTimeout (clientTimeout) bounds a request's head, a pause within its body, a TLS handshake and a
 	// pause in reading a response. Above 0.
 	ClientTimeout time.Duration
@@ -58,20 +58,6 @@ type Config struct {
 	ShutdownTimeout time.Duration
 }
 
-// ListenerConfig is one endpoint that clients connect to.
-type ListenerConfig struct {
-	Type         string // http or https
-	Address      string // host:port; an empty host is every address
-	CertFile     string // PEM; https only, where it is required
-	KeyFile      string // PEM; https only, where it is required
-	ClientCAFile string // PEM; where set, a client must present a certificate from this CA
-	// ReusePort lets a second process listen on the same address (SO_REUSEPORT).
-	ReusePort bool
-	// ProxyProtocol takes PROXY protocol v1 and v2 from the peers in ProxyProtocolFrom, and from nobody else.
-	ProxyProtocol     bool
-	ProxyProtocolFrom []netip.Prefix
-}
-
 // AccessLogConfig is where and how requests are logged.
 type AccessLogConfig struct {
 	Type string // text or json
@@ -79,9 +65,8 @@ type AccessLogConfig struct {
 	URL  string // how much of a URL is logged: full, path (no query) or host
 }
 
-// The values of ListenerConfig.Type, Config.ConnectMode, AccessLogConfig.Type and AccessLogConfig.URL.
+// The values of Config.ConnectMode, AccessLogConfig.Type and AccessLogConfig.URL.
 const (
-	ListenerHTTP, ListenerHTTPS             = "http", "https"
 	ConnectTunnel, ConnectMITM, ConnectDeny = "tunnel", "mitm", "deny"
 	LogText, LogJSON                        = "text", "json"
 	URLFull, URLPath, URLHost               = "full", "path", "host"
@@ -98,7 +83,7 @@ const (
 // DefaultConfig returns the defaults of every key.
 func DefaultConfig() Config {
 	return Config{
-		Listeners:                    []ListenerConfig{DefaultListenerConfig()},
+		Listeners:                    []listen.Config{listen.DefaultConfig()},
 		ClientTimeout:                10 * time.Second,
 		ClientIdleTimeout:            2 * time.Minute,
 		ConnectTimeout:               10 * time.Second,
@@ -117,11 +102,6 @@ func DefaultConfig() Config {
 		MetricsAddress:               ":2112",
 		ShutdownTimeout:              30 * time.Second,
 	}
-}
-
-// DefaultListenerConfig returns the listener that is there where none is configured.
-func DefaultListenerConfig() ListenerConfig {
-	return ListenerConfig{Type: ListenerHTTP, Address: ":9090"}
 }
 
 // Validate reports the first setting that cannot be used as "key: value: problem; want what is accepted". The keys
@@ -144,7 +124,7 @@ func (c *Config) validateListeners() error {
 	used := make(map[string]string) // address to the key that has it
 	for i := range c.Listeners {
 		key := "listeners[" + strconv.Itoa(i) + "]"
-		if err := c.Listeners[i].validate(key); err != nil {
+		if err := c.Listeners[i].Validate(key); err != nil {
 			return err
 		}
 		if err := claimAddress(used, key+".address", c.Listeners[i].Address); err != nil {
@@ -154,10 +134,24 @@ func (c *Config) validateListeners() error {
 	if c.MetricsAddress == "" {
 		return nil
 	}
-	if err := validateAddress("metrics.address", c.MetricsAddress); err != nil {
+	if err := listen.ValidateAddress(metricsKey, c.MetricsAddress); err != nil {
 		return err
 	}
-	return claimAddress(used, "metrics.address", c.MetricsAddress)
+	return claimAddress(used, metricsKey, c.MetricsAddress)
+}
+
+const metricsKey = "metrics.address"
+
+// endpoints are those of the listeners, in their order, and then that of the metrics, where there is one.
+func (c *Config) endpoints() []listen.Endpoint {
+	var all []listen.Endpoint
+	for i, l := range c.Listeners {
+		all = append(all, listen.Endpoint{Key: fmt.Sprintf("listeners[%d].address", i), Address: l.Address})
+	}
+	if c.MetricsAddress != "" {
+		all = append(all, listen.Endpoint{Key: metricsKey, Address: c.MetricsAddress})
+	}
+	return all
 }
 
 // claimAddress notes that key listens on address, and refuses one that another key has. Port 0 is a port of the
@@ -170,41 +164,6 @@ func claimAddress(used map[string]string, key, address string) error {
 		return invalid(key, address, "the address of "+other+" too", "an address of its own")
 	}
 	used[address] = key
-	return nil
-}
-
-func (l *ListenerConfig) validate(key string) error {
-	if err := oneOf(key+".type", l.Type, ListenerHTTP, ListenerHTTPS); err != nil {
-		return err
-	}
-	if err := validateAddress(key+".address", l.Address); err != nil {
-		return err
-	}
-	for _, file := range []struct {
-		key, name string
-		needed    bool
-	}{
-		{"certFile", l.CertFile, true},
-		{"keyFile", l.KeyFile, true},
-		{"clientCAFile", l.ClientCAFile, false},
-	} {
-		if l.Type != ListenerHTTPS && file.name != "" {
-			return invalid(key+"."+file.key, file.name, "of no use where type is http", "type https, or no "+file.key)
-		}
-		if l.Type == ListenerHTTPS && file.needed && file.name == "" {
-			return invalid(key+"."+file.key, "", "missing where type is https", "the name of a PEM file")
-		}
-	}
-	return l.validateProxyProtocol(key)
-}
-
-func (l *ListenerConfig) validateProxyProtocol(key string) error {
-	key += ".proxyProtocolFrom"
-	for _, p := range l.ProxyProtocolFrom {
-		if !p.IsValid() || p != p.Masked() || p.Addr().Is4In6() {
-			return invalid(key, p.String(), "not a network's prefix", "a CIDR prefix without host bits, such as 10.0.0.0/8")
-		}
-	}
 	return nil
 }
 
@@ -276,26 +235,6 @@ func (c *Config) validateLogs() error {
 		return err
 	}
 	return oneOf("accessLog.url", c.AccessLog.URL, URLFull, URLPath, URLHost)
-}
-
-// validateAddress takes what a listener takes: host:port, where host is an IP address, a name or empty (every
-// address), and port is a number; 0 lets the system choose.
-func validateAddress(key, address string) error {
-	const want = "host:port such as :9090 or 127.0.0.1:9090"
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return invalid(key, address, "not an address to listen on", want)
-	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
-		return invalid(key, address, "its port is not a number from 0 to 65535", want)
-	}
-	if _, err := netip.ParseAddr(host); err == nil || host == "" {
-		return nil
-	}
-	if reject := rejectName([]byte(host)); reject != "" {
-		return invalid(key, address, reject, want)
-	}
-	return nil
 }
 
 func oneOf(key, value string, accepted ...string) error {

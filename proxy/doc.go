@@ -6,8 +6,7 @@
 // The files, in the order in which a request meets them:
 //
 //	proxy.go        Proxy: New, Serve; owns listeners, clients, pool, sweeper (reload.go: Reload, shutdown.go: Shutdown)
-//	listener.go     the sockets that clients connect to (activation.go: those passed by a parent, portgroup_linux.go:
-//	                leaving a port to those who share it)
+//	listen/         the sockets that clients connect to, however they came, and how they are left
 //	greeting.go     what comes before a client's first request: PROXY protocol, TLS
 //	client.go       a client's connection: reading and writing under time limits, lingering, vanishing
 //	handler.go      one exchange: read the head, route it, read the body, forward it, finish: answer, count, log

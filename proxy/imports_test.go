@@ -12,6 +12,7 @@ func TestImports(t *testing.T) {
 	forbidden := map[string][]string{
 		"whsentry/guard":        {"whsentry/", "github.com/valyala/", "github.com/rs/", "github.com/VictoriaMetrics/", "net/http"},
 		"whsentry/ca":           {"whsentry/", "github.com/valyala/", "github.com/rs/", "github.com/VictoriaMetrics/"},
+		"whsentry/proxy/listen": {"whsentry/", "github.com/valyala/", "github.com/rs/", "github.com/VictoriaMetrics/", "net/http"},
 		"whsentry/proxy/socket": {"whsentry/", "github.com/", "net/http"},
 		"whsentry/proxy":        {"github.com/urfave/", "github.com/goccy/", "whsentry/bench"},
 	}

@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -12,6 +14,7 @@ import (
 
 	"whsentry/ca"
 	"whsentry/guard"
+	"whsentry/proxy/listen"
 )
 
 // Dependencies is what a proxy needs from its surroundings.
@@ -23,7 +26,7 @@ type Dependencies struct {
 	Metrics *Metrics
 	// Settings lists the configuration of which cfg is the proxy's part, for the status page; nil: it shows none.
 	Settings func(cfg Config) []Setting
-	Sockets  *Sockets // to listen on instead of opening new ones; nil: none. New takes them over, also where it fails
+	Sockets  *listen.Sockets // to listen on instead of opening new ones; nil: none. New takes them over, also where it fails
 }
 
 // Proxy is a running, or a runnable, proxy.
@@ -59,6 +62,28 @@ type run struct {
 	settings func(Config) []Setting
 	limits   lifetimes
 	idHeader string // lower-cased
+}
+
+// listener is one endpoint that clients connect to.
+type listener struct {
+	*listen.Listener
+	metrics  *listenerMetrics
+	tls      *atomic.Pointer[tls.Config] // nil: plain
+	accepted chan struct{}               // closed when the accept loop has ended
+}
+
+// openListener opens cfg's address, unless a socket for it has been passed; an https listener gets its certificates by
+// loadListeners.
+func openListener(cfg listen.Config, passed *net.TCPListener, m *Metrics) (*listener, error) {
+	open, err := listen.Open(cfg, passed)
+	if err != nil {
+		return nil, err
+	}
+	l := &listener{Listener: open, metrics: m.listener(cfg.Address), accepted: make(chan struct{})}
+	if cfg.Type == listen.HTTPS {
+		l.tls = new(atomic.Pointer[tls.Config])
+	}
+	return l, nil
 }
 
 const clientShards = 16
@@ -106,12 +131,12 @@ func (p *Proxy) openAll(cfg Config, deps Dependencies) error {
 		return err
 	}
 	endpoints := cfg.endpoints()
-	if err := deps.Sockets.match(endpoints); err != nil {
+	if err := deps.Sockets.Match(endpoints); err != nil {
 		return err
 	}
 	for i, lc := range cfg.Listeners {
-		key := endpoints[i].key
-		l, err := listen(lc, deps.Sockets.take(key), p.metrics)
+		key := endpoints[i].Key
+		l, err := openListener(lc, deps.Sockets.Take(key), p.metrics)
 		if err != nil {
 			return fmt.Errorf("%s: %w", key, err)
 		}
@@ -123,7 +148,7 @@ func (p *Proxy) openAll(cfg Config, deps Dependencies) error {
 	if cfg.MetricsAddress == "" {
 		return nil
 	}
-	p.admin, err = newAdmin(cfg.MetricsAddress, deps.Sockets.take(metricsKey), p)
+	p.admin, err = newAdmin(cfg.MetricsAddress, deps.Sockets.Take(metricsKey), p)
 	return err
 }
 
@@ -186,12 +211,12 @@ func (p *Proxy) Serve() error {
 func (p *Proxy) accept(l *listener) {
 	defer p.goers.Done()
 	defer close(l.accepted)
-	l.report = p.shortage(l.cfg.Address)
+	l.OnShortage(p.shortage(l.Config().Address))
 	for {
 		conn, err := l.Accept()
 		if err != nil {
-			if !p.stopping.Load() {
-				p.log().Error().Err(err).Str("listener", l.cfg.Address).Msg("a listener has failed")
+			if err != io.EOF {
+				p.log().Error().Err(err).Str("listener", l.Config().Address).Msg("a listener has failed")
 			}
 			return
 		}
@@ -202,7 +227,7 @@ func (p *Proxy) accept(l *listener) {
 // shortage returns what logs that connections to address cannot be accepted for now.
 func (p *Proxy) shortage(address string) func(err error, failed int) {
 	return func(err error, failed int) {
-		p.log().Error().Err(bareListenError(err)).Str("listener", address).Int("attempts", failed).
+		p.log().Error().Err(listen.BareError(err)).Str("listener", address).Int("attempts", failed).
 			Msg("connections cannot be accepted for now; they wait")
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"whsentry/ca"
+	"whsentry/proxy/listen"
 )
 
 // Reload replaces the configuration, the guard and the certificates, and opens the access log anew. Requests in
@@ -54,7 +55,7 @@ func (p *Proxy) install(cfg Config, deps Dependencies) {
 func (p *Proxy) loadListeners(cfg Config, store *ca.Store) ([]*tls.Config, error) {
 	certificates := make([]*tls.Config, len(cfg.Listeners))
 	for i, l := range cfg.Listeners {
-		if l.Type != ListenerHTTPS {
+		if l.Type != listen.HTTPS {
 			continue
 		}
 		c, err := store.ServerConfig(l.CertFile, l.KeyFile, l.ClientCAFile)
@@ -67,7 +68,7 @@ func (p *Proxy) loadListeners(cfg Config, store *ca.Store) ([]*tls.Config, error
 }
 
 // keepListeners returns the listeners that there are, each with the certificate files that its address has now.
-func (p *Proxy) keepListeners(old *Config, wanted []ListenerConfig) []ListenerConfig {
+func (p *Proxy) keepListeners(old *Config, wanted []listen.Config) []listen.Config {
 	kept := slices.Clone(old.Listeners)
 	for i := range kept {
 		for _, w := range wanted {
