@@ -29,7 +29,7 @@ type promise struct {
 
 var (
 	holderInRow = regexp.MustCompile("^`([^`]+)`$")
-	testHolder  = regexp.MustCompile(`^(main|guard|ca|proxy|e2e)\.((?:Test|Fuzz)[A-Z0-9]\w*)$`)
+	testHolder  = regexp.MustCompile(`^(main|guard|ca|proxy|e2e|listen|socket|upstream)\.((?:Test|Fuzz)[A-Z0-9]\w*)$`)
 	ciHolder    = regexp.MustCompile(`^\.ci/[a-z-]+$`)
 )
 
@@ -129,7 +129,7 @@ func TestSecurityPromises(t *testing.T) {
 	}
 	tests := make(map[string]map[string]bool)
 	for name, folder := range map[string]string{"main": ".", "guard": "guard", "ca": "ca", "proxy": "proxy", "e2e": "proxy/e2e",
-		"listen": "proxy/listen"} {
+		"listen": "proxy/listen", "socket": "proxy/socket"} {
 		if tests[name], err = testsIn(folder); err != nil || len(tests[name]) == 0 {
 			t.Fatalf("%s: got %d tests, %v; want some", folder, len(tests[name]), err)
 		}
