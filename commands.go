@@ -21,6 +21,7 @@ import (
 
 	"whsentry/guard"
 	"whsentry/proxy"
+	"whsentry/proxy/listen"
 )
 
 // commands returns what whsentry can be told to do beside running the proxy, in the order of the help.
@@ -125,7 +126,7 @@ func (a *app) check(c *cli.Context) error {
 		return s.locate(err)
 	}
 	for i, l := range s.proxy.Listeners {
-		if l.Type != proxy.ListenerHTTPS {
+		if l.Type != listen.HTTPS {
 			continue
 		}
 		if _, err := store.ServerConfig(l.CertFile, l.KeyFile, l.ClientCAFile); err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/goccy/go-yaml/token"
 
 	"whsentry/ca"
-	"whsentry/proxy"
+	"whsentry/proxy/listen"
 )
 
 // yamlReader takes one document apart.
@@ -123,7 +123,7 @@ func (r *yamlReader) listeners(s *settings, e entry) error {
 	}
 	s.proxy.Listeners = nil
 	for i, item := range list.Values {
-		scratch := &settings{listener: proxy.DefaultListenerConfig()}
+		scratch := &settings{listener: listen.DefaultConfig()}
 		keys := make(members)
 		for i := range table {
 			if name, found := strings.CutPrefix(table[i].key, "listener."); found {

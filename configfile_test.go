@@ -11,6 +11,7 @@ import (
 	"whsentry/ca"
 	"whsentry/proxy"
 	"whsentry/proxy/accesslog"
+	"whsentry/proxy/listen"
 )
 
 // TestFileWithoutSettings holds the files that say nothing to the defaults: a decoder would zero them.
@@ -76,10 +77,10 @@ func TestFile(t *testing.T) {
 		{"alias in a list", "cidrAllowList: [&p 10.0.0.0/8]\ncidrDenyList: [*p]\n", func(s *settings) any { return s.guard.DenyList },
 			[]netip.Prefix{prefix("10.0.0.0/8")}},
 		{"listener", "listener: {address: \"127.0.0.1:0\"}\n", func(s *settings) any { return s.proxy.Listeners },
-			[]proxy.ListenerConfig{{Type: "http", Address: "127.0.0.1:0"}}},
+			[]listen.Config{{Type: "http", Address: "127.0.0.1:0"}}},
 		{"listeners", "listeners:\n- address: :1\n- type: https\n  address: :2\n  certFile: c\n  keyFile: k\n  proxyProtocol: true\n  proxyProtocolFrom: [10.0.0.1]\n",
 			func(s *settings) any { return s.proxy.Listeners },
-			[]proxy.ListenerConfig{{Type: "http", Address: ":1"}, {Type: "https", Address: ":2", CertFile: "c", KeyFile: "k",
+			[]listen.Config{{Type: "http", Address: ":1"}, {Type: "https", Address: ":2", CertFile: "c", KeyFile: "k",
 				ProxyProtocol: true, ProxyProtocolFrom: []netip.Prefix{prefix("10.0.0.1/32")}}}},
 		{"clientCerts", "clientCerts:\n  acme: {certFile: a, keyFile: b}\n  globex: {certFile: c, keyFile: d}\n",
 			func(s *settings) any { return s.ca.ClientCerts },

@@ -8,6 +8,7 @@ import (
 
 	"whsentry/proxy"
 	"whsentry/proxy/admin"
+	"whsentry/proxy/listen"
 )
 
 // inForce lists the settings for the status page, with cfg for the proxy's part of them: what cannot change while it
@@ -47,9 +48,9 @@ func (s *settings) inForce(cfg proxy.Config) []admin.Setting {
 }
 
 // describeListener names what an endpoint has that is not the default.
-func describeListener(l proxy.ListenerConfig) string {
+func describeListener(l listen.Config) string {
 	this, plain := settings{listener: l}, settings{}
-	plain.listener.Type = proxy.ListenerHTTP
+	plain.listener.Type = listen.HTTP
 	var parts []string
 	for i := range table {
 		st := &table[i]

@@ -22,6 +22,7 @@ import (
 	"github.com/goccy/go-yaml/token"
 
 	"whsentry/proxy"
+	"whsentry/proxy/listen"
 )
 
 const (
@@ -271,7 +272,7 @@ func (st *setting) assign(s *settings, origin string, texts ...string) error {
 func (s *settings) settle() error {
 	origin, several := s.origin["listeners"]
 	if !several {
-		s.proxy.Listeners = []proxy.ListenerConfig{s.listener}
+		s.proxy.Listeners = []listen.Config{s.listener}
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.origin)) {
 		if several && (key == "listener" || strings.HasPrefix(key, "listener.")) {

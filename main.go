@@ -19,10 +19,9 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"whsentry/proxy/listen"
 
 	"github.com/urfave/cli/v2"
-
-	"whsentry/proxy"
 )
 
 // The exit codes.
@@ -43,7 +42,7 @@ func main() {
 			signal.Ignore(syscall.SIGPIPE)
 			signal.Notify(c, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 		},
-		sockets: proxy.TakeSockets,
+		sockets: listen.TakeSockets,
 	}
 	os.Exit(a.run(os.Args[1:]))
 }
@@ -52,8 +51,8 @@ func main() {
 type app struct {
 	getenv         func(string) string
 	stdout, stderr io.Writer
-	notify         func(chan<- os.Signal)         // sends on the signals that the proxy obeys
-	sockets        func() (*proxy.Sockets, error) // what the process was started with; nil: none
+	notify         func(chan<- os.Signal)          // sends on the signals that the proxy obeys
+	sockets        func() (*listen.Sockets, error) // what the process was started with; nil: none
 }
 
 // run does what the command line says and returns the exit code. It is the one place where an error is printed.

@@ -11,8 +11,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"whsentry/proxy"
+	"whsentry/proxy/listen"
 )
 
 // listenForNotes plays a service manager. It returns where it listens, and what waits for a message that is all of
@@ -111,11 +110,11 @@ func TestNotifyErrors(t *testing.T) {
 func TestPassedSockets(t *testing.T) {
 	t.Chdir(t.TempDir())
 	broken := errors.New("socket activation: descriptor 3: not a socket; want a TCP socket that listens")
-	d := startDaemonIn(t, func(a *app) { a.sockets = func() (*proxy.Sockets, error) { return nil, broken } }, quiet()...)
+	d := startDaemonIn(t, func(a *app) { a.sockets = func() (*listen.Sockets, error) { return nil, broken } }, quiet()...)
 	if r := <-d.done; r.code != exitFailed || r.stderr != "whsentry: error: "+broken.Error()+"\n" {
 		t.Errorf("got %+v; want the error and exit code 1", r)
 	}
-	d = startDaemonIn(t, func(a *app) { a.sockets = func() (*proxy.Sockets, error) { return nil, nil } }, quiet()...)
+	d = startDaemonIn(t, func(a *app) { a.sockets = func() (*listen.Sockets, error) { return nil, nil } }, quiet()...)
 	d.log.wait(t, 0, "started")
 	if r := d.stop(t, syscall.SIGTERM); r.code != exitOK {
 		t.Errorf("got %+v; want exit code 0", r)

@@ -17,6 +17,7 @@ import (
 	"whsentry/proxy"
 	"whsentry/proxy/accesslog"
 	"whsentry/proxy/metrics"
+	"whsentry/proxy/listen"
 )
 
 // service is the running proxy with what it was made of.
@@ -47,7 +48,7 @@ func (a *app) serve(load func() (*settings, error)) error {
 
 // start makes the parts, in the order in which they need each other. Where it fails nothing is left open.
 func (s *service) start() (err error) {
-	var sockets *proxy.Sockets
+	var sockets *listen.Sockets
 	if s.app.sockets != nil {
 		if sockets, err = s.app.sockets(); err != nil {
 			return err

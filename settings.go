@@ -9,6 +9,7 @@ import (
 	"whsentry/ca"
 	"whsentry/guard"
 	"whsentry/proxy"
+	"whsentry/proxy/listen"
 )
 
 // settings is everything that can be configured, by the package that it is for.
@@ -19,7 +20,7 @@ type settings struct {
 	log   logConfig
 
 	// listener is proxy.Listeners' one endpoint where the key listeners is not set.
-	listener proxy.ListenerConfig
+	listener listen.Config
 
 	// origin says where each key that is set was set, in the words of an error: config.yaml:12. Beside the keys of
 	// the table it has those within structures: listeners[1].address.
@@ -276,7 +277,7 @@ func defaultSettings() *settings {
 		ca:       ca.DefaultConfig(),
 		proxy:    proxy.DefaultConfig(),
 		log:      defaultLogConfig(),
-		listener: proxy.DefaultListenerConfig(),
+		listener: listen.DefaultConfig(),
 		origin:   make(map[string]string),
 	}
 }

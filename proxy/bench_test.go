@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"whsentry/proxy/socket"
 
 	"github.com/rs/zerolog"
 
@@ -172,11 +173,11 @@ func benchPool(t testing.TB) (func(), int) {
 	}
 	limits := p.run.Load().limits
 	return func() {
-		u := p.pool.idleConn(p.pool.reserve(key, 256), route{}, now(), limits)
+		u := p.pool.idleConn(p.pool.reserve(key, 256), route{}, socket.Now(), limits)
 		if u == nil {
 			t.Fatal("got no connection; want the one at rest")
 		}
-		p.pool.put(u, now(), limits)
+		p.pool.put(u, socket.Now(), limits)
 	}, 0
 }
 

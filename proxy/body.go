@@ -8,6 +8,7 @@ import (
 
 	"whsentry/proxy/http1"
 	"whsentry/proxy/reason"
+	"whsentry/proxy/socket"
 )
 
 // budget is the memory that request bodies may take over all clients.
@@ -82,18 +83,16 @@ func (ex *exchange) takeBody() (f *reason.Failure) {
 // takeLength reads a body of a known length.
 func (ex *exchange) takeLength(length int) *reason.Failure {
 	c := ex.client
-	if c.in != nil {
-		first := c.in.unused()[:min(length, c.in.len())]
-		if f := ex.keepBody(first); f != nil {
-			return f
-		}
-		c.in.skip(len(first))
+	first := c.in.Unused()[:min(length, c.in.Len())]
+	if f := ex.keepBody(first); f != nil {
+		return f
 	}
+	c.in.Skip(len(first))
 	for len(ex.body) < length {
 		ex.growBody(1)
 		c.limitFrom(ex.at, ex.run.cfg.ClientTimeout)
 		n, err := c.conn.Read(ex.body[len(ex.body):min(length, cap(ex.body))])
-		ex.at = now()
+		ex.at = socket.Now()
 		if n == 0 {
 			return reason.Of(c.readFailure(err))
 		}
@@ -122,9 +121,9 @@ func (ex *exchange) takeChunked() *reason.Failure {
 	c := ex.client
 	ex.chunks.Reset(ex.run.cfg.MaxHeaderSize)
 	for {
-		for c.waiting() > 0 && !ex.chunks.Done() {
-			data, n, err := ex.chunks.Next(c.in.unused())
-			c.in.skip(n)
+		for c.in.Len() > 0 && !ex.chunks.Done() {
+			data, n, err := ex.chunks.Next(c.in.Unused())
+			c.in.Skip(n)
 			if err != nil {
 				return ex.chunkFailure(err)
 			}
@@ -138,10 +137,11 @@ func (ex *exchange) takeChunked() *reason.Failure {
 		if ex.chunks.Done() {
 			return nil
 		}
-		c.makeRoom(len(ex.body))
+		c.in.Clear()
+		c.in.Grow(min(max(len(ex.body), socket.BufferSize), socket.BufferKept))
 		c.limitFrom(ex.at, ex.run.cfg.ClientTimeout)
 		err := c.fill()
-		ex.at = now()
+		ex.at = socket.Now()
 		if err != nil {
 			return reason.Of(err)
 		}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"whsentry/proxy/socket"
 )
 
 // client is a connection of a client, whose requests fasthttp hands on one after the other. Between two of them it holds
@@ -16,20 +17,20 @@ type client struct {
 	proxy    *Proxy
 	listener *listener
 	conn     net.Conn // what is read and written: tcp, or TLS above it
-	tcp      *socket
-	prober   *prober
+	tcp      *socket.Conn
+	prober   *socket.Prober
 	addr     string // as it is logged
 	overload bool   // one more than maxConnections: it is told so, and closed
 
 	within *interception // set once a CONNECT of this client is intercepted
 
-	deadline deadline
+	deadline socket.Deadline
 	state    atomic.Uint32 // a clientState
-	finSeen  tick          // since when the client's FIN has been seen; the sweeper's own
+	finSeen  socket.Tick   // since when the client's FIN has been seen; the sweeper's own
 
-	in        *buffer               // what has come and not been used; nil where there is nothing
+	in        socket.Buffer         // what has come and not been used
 	head      []byte                // of the request that has come, a part of in
-	start     tick                  // when its first bytes came
+	start     socket.Tick           // when its first bytes came
 	delivered bool                  // fasthttp has the head
 	large     bool                  // it is served by a server with a larger buffer
 	looping   bool                  // Close has taken over
@@ -59,23 +60,23 @@ const (
 )
 
 func newClient(p *Proxy, l *listener, tcp *net.TCPConn) (*client, error) {
-	s, err := newSocket(tcp)
+	s, err := socket.New(tcp)
 	if err != nil {
 		return nil, err
 	}
-	c := &client{proxy: p, listener: l, conn: s, tcp: s, prober: newProber(s.raw), addr: tcp.RemoteAddr().String()}
+	c := &client{proxy: p, listener: l, conn: s, tcp: s, prober: s.NewProber(), addr: tcp.RemoteAddr().String()}
 	c.ready = c.takeReady
-	c.deadline.set(never, s)
+	c.deadline.Set(socket.Never, s)
 	return c, nil
 }
 
 // limit gives the client that long to get on.
-func (c *client) limit(d time.Duration) { c.limitFrom(now(), d) }
+func (c *client) limit(d time.Duration) { c.limitFrom(socket.Now(), d) }
 
-func (c *client) limitFrom(at tick, d time.Duration) { c.deadline.set(at+int64(d), c.tcp) }
+func (c *client) limitFrom(at socket.Tick, d time.Duration) { c.deadline.Set(at+int64(d), c.tcp) }
 
 // unlimited lets the client wait for as long as the destination takes.
-func (c *client) unlimited() { c.deadline.set(never, c.tcp) }
+func (c *client) unlimited() { c.deadline.Set(socket.Never, c.tcp) }
 
 func (c *client) enter(s clientState) { c.state.Store(uint32(s)) }
 
@@ -92,16 +93,16 @@ func (c *client) write(p []byte) error {
 // writeTCP leaves the limit as it was, for TLS writes of its own accord while something is being read.
 func (c *client) writeTCP(p []byte) (written int, err error) {
 	timeout := c.proxy.run.Load().cfg.ClientTimeout
-	before := c.deadline.due.Load()
+	before := c.deadline.Due()
 	if before < 0 {
-		before = now() // it has passed
+		before = socket.Now() // it has passed
 	}
 	for {
 		c.limit(timeout)
 		n, err := c.tcp.Write(p[written:])
 		written += n
 		if err == nil {
-			c.deadline.set(before, c.tcp)
+			c.deadline.Set(before, c.tcp)
 			return written, nil
 		}
 		if !c.isTaking(n, err) {
@@ -113,13 +114,13 @@ func (c *client) writeTCP(p []byte) (written int, err error) {
 
 // isTaking reports whether a write that failed after n bytes may go on: the limit has passed, but not without progress.
 func (c *client) isTaking(n int, err error) bool {
-	return n > 0 && errors.Is(err, os.ErrDeadlineExceeded) && c.deadline.passed()
+	return n > 0 && errors.Is(err, os.ErrDeadlineExceeded) && c.deadline.Passed()
 }
 
 // dismiss breaks the connection off where the client has taken nothing for clientTimeout: after an orderly close the
 // system would keep what it was sent for minutes, megabytes of it, beyond every limit here.
 func (c *client) dismiss() {
-	if c.deadline.passed() {
+	if c.deadline.Passed() {
 		c.reset()
 	}
 }
@@ -132,7 +133,7 @@ func (c *client) writeBuffers(ex *exchange, head, body []byte) error {
 	case len(head) == 0:
 		return c.write(body)
 	}
-	if c.conn != net.Conn(c.tcp) || len(body) <= copyLimit {
+	if c.conn != net.Conn(c.tcp) || len(body) <= socket.CopyLimit {
 		ex.out = append(head, body...)
 		return c.write(ex.out)
 	}
@@ -191,9 +192,9 @@ func (c *client) linger() {
 	if c.tcp.CloseWrite() != nil {
 		return
 	}
-	buf := acquireCopyBuffer()
-	defer releaseCopyBuffer(buf)
-	for end := now() + int64(lingerTotal); now() < end && !c.proxy.closing.Load(); {
+	buf := socket.AcquireCopyBuffer()
+	defer socket.ReleaseCopyBuffer(buf)
+	for end := socket.Now() + int64(lingerTotal); socket.Now() < end && !c.proxy.closing.Load(); {
 		c.limit(lingerPause)
 		if _, err := c.tcp.Read(*buf); err != nil {
 			return
@@ -204,8 +205,8 @@ func (c *client) linger() {
 // hasInput reports whether the client has sent what has not been read. It looks with a prober of its own, for the
 // sweeper may be using the other.
 func (c *client) hasInput() bool {
-	found := newProber(c.tcp.raw).probe()
-	return found == probeData || found == probeEnding
+	found := c.tcp.NewProber().Look()
+	return found == socket.Data || found == socket.Ending
 }
 
 // reset makes the closing of the connection a reset, so that the client cannot take what it got for a whole message.

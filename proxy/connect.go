@@ -8,6 +8,7 @@ import (
 	"whsentry/guard"
 	"whsentry/proxy/metrics"
 	"whsentry/proxy/reason"
+	"whsentry/proxy/socket"
 )
 
 // acquire gets a connection to the destination: one at rest, unless fresh says otherwise, or a new one. It takes the
@@ -37,7 +38,7 @@ func (ex *exchange) acquire(d *destination, fresh bool) *reason.Failure {
 	if f != nil {
 		return f
 	}
-	ex.at = now()
+	ex.at = socket.Now()
 	p.pool.add(d, u, run.limits)
 	ex.hold(u, false)
 	return nil
@@ -107,19 +108,19 @@ func (ex *exchange) startTLS(u *upstream) *reason.Failure {
 	ex.beginWait(u, nil)
 	defer ex.endWait()
 	ex.remote = u.remote
-	began := now()
-	u.wire = &wire{socket: u.tcp}
+	began := socket.Now()
+	u.wire = &socket.Wire{Conn: u.tcp}
 	u.tcp.SetDeadline(time.Now().Add(limit))
 	conn, err := ex.run.ca.Handshake(u.wire, u.route.alias, host, ex.address.port)
 	u.tcp.SetDeadline(time.Time{})
-	ex.phases[metrics.TLS] = time.Duration(now() - began)
+	ex.phases[metrics.TLS] = time.Duration(socket.Now() - began)
 	if err != nil && closeReason(u.killed.Load()) == closeClient {
 		return reason.ClientGone()
 	}
 	if err != nil {
 		return reason.OfHandshake(err, host, limit)
 	}
-	u.wire.received = func() { u.due.Store(now() + int64(u.idle)) }
+	u.wire.Received = func() { u.due.Store(socket.Now() + int64(u.idle)) }
 	u.Conn, u.tlsVersion = conn, tlsVersionName(conn.ConnectionState().Version)
 	return nil
 }

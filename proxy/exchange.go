@@ -9,15 +9,7 @@ import (
 	"whsentry/proxy/http1"
 	"whsentry/proxy/metrics"
 	"whsentry/proxy/reason"
-)
-
-const (
-	bufferSize = 4 * kiB  // a buffer at first
-	bufferKept = 64 * kiB // a buffer larger than this is not kept for the next request
-	// copyLimit is up to where copying a body behind its head costs less than handing both to the system.
-	copyLimit = 16 * kiB
-	// copyBufferSize is how much of a tunnel or of a large body is moved at once.
-	copyBufferSize = 32 * kiB
+	"whsentry/proxy/socket"
 )
 
 // exchange is one request and its answer, with the memory that they need. It is reused, and belongs to a request in
@@ -25,13 +17,13 @@ const (
 type exchange struct {
 	client *client
 	run    *run
-	start  tick
+	start  socket.Tick
 	// at is when the exchange last looked at the clock, which it does after each wait: close enough to now for limits
 	// of seconds, and a call to the clock less at each of them.
-	at tick
+	at socket.Tick
 
-	out  []byte // what is being sent, either way
-	up   buffer // from the destination
+	out  []byte        // what is being sent, either way
+	up   socket.Buffer // from the destination
 	head http1.Request
 	resp http1.Response
 
@@ -52,7 +44,7 @@ type exchange struct {
 	rest      []byte // of the request's body: not yet sent
 	broken    bool   // the destination did not take all of the request
 	torn      bool   // because it broke the connection off
-	sentAt    tick
+	sentAt    socket.Tick
 	interims  int // bytes of interim responses
 	bodyStart int // where in up the response's body begins
 
@@ -85,7 +77,7 @@ type exchange struct {
 }
 
 var exchanges = sync.Pool{New: func() any {
-	ex := &exchange{up: newBuffer(), out: make([]byte, 0, bufferSize), address: address{key: make([]byte, 0, 64)}}
+	ex := &exchange{out: make([]byte, 0, socket.BufferSize), address: address{key: make([]byte, 0, 64)}}
 	ex.askStep = ex.stepAsk
 	return ex
 }}
@@ -100,7 +92,7 @@ func (ex *exchange) release() {
 
 // begin prepares the exchange for the request that c has sent.
 func (ex *exchange) begin(c *client) {
-	ex.client, ex.run, ex.start, ex.at = c, c.proxy.run.Load(), c.start, now()
+	ex.client, ex.run, ex.start, ex.at = c, c.proxy.run.Load(), c.start, socket.Now()
 	ex.head.Reset()
 	for i := range ex.phases {
 		ex.phases[i] = -1
@@ -110,7 +102,7 @@ func (ex *exchange) begin(c *client) {
 // clear forgets everything of a request.
 func (ex *exchange) clear() {
 	ex.client, ex.run = nil, nil
-	ex.up.clear()
+	ex.up.Release()
 	ex.out, ex.url = keepBuffer(ex.out), keepBuffer(ex.url)
 	ex.dropBody()
 	ex.stash = keepBuffer(ex.stash)
@@ -128,7 +120,7 @@ func (ex *exchange) clear() {
 }
 
 func keepBuffer(b []byte) []byte {
-	if cap(b) > bufferKept {
+	if cap(b) > socket.BufferKept {
 		return nil
 	}
 	return b[:0]
@@ -142,66 +134,3 @@ func keepFields(f []http1.Field) []http1.Field {
 }
 
 func (ex *exchange) method() []byte { return ex.head.Method }
-
-// buffer holds bytes that were read and not yet used.
-type buffer struct {
-	bytes    []byte
-	from, to int // what is unused
-}
-
-func newBuffer() buffer { return buffer{bytes: make([]byte, bufferSize)} }
-
-func (b *buffer) len() int       { return b.to - b.from }
-func (b *buffer) unused() []byte { return b.bytes[b.from:b.to] }
-func (b *buffer) free() []byte   { return b.bytes[b.to:] }
-func (b *buffer) added(n int)    { b.to += n }
-
-// skip marks n bytes as used. They stay where they are until room, grow or clear is called.
-func (b *buffer) skip(n int) { b.from += n }
-
-// grow makes the buffer hold at least size bytes from the first unused one on; what has been used may go. Slices
-// taken before keep what they held, for memory that is left is not written to again.
-func (b *buffer) grow(size int) {
-	if len(b.bytes)-b.from >= size {
-		return
-	}
-	bytes := make([]byte, max(size, min(2*len(b.bytes), bufferKept)))
-	b.to = copy(bytes, b.unused())
-	b.from, b.bytes = 0, bytes
-}
-
-// restart moves what is unused to the beginning, over what has been used.
-func (b *buffer) restart() {
-	if b.from > 0 {
-		b.to = copy(b.bytes, b.unused())
-		b.from = 0
-	}
-}
-
-func (b *buffer) clear() {
-	b.from, b.to = 0, 0
-	if len(b.bytes) > bufferKept {
-		b.bytes = make([]byte, bufferSize)
-	}
-}
-
-// inputs are for what clients send. A buffer is a connection's only while there is something in it.
-var inputs = sync.Pool{New: func() any {
-	b := newBuffer()
-	return &b
-}}
-
-func acquireInput() *buffer { return inputs.Get().(*buffer) }
-
-func releaseInput(b *buffer) {
-	b.clear()
-	inputs.Put(b)
-}
-
-var copyBuffers = sync.Pool{New: func() any {
-	b := make([]byte, copyBufferSize)
-	return &b
-}}
-
-func acquireCopyBuffer() *[]byte  { return copyBuffers.Get().(*[]byte) }
-func releaseCopyBuffer(b *[]byte) { copyBuffers.Put(b) }

@@ -11,6 +11,7 @@ import (
 	"whsentry/proxy/http1"
 	"whsentry/proxy/metrics"
 	"whsentry/proxy/reason"
+	"whsentry/proxy/socket"
 )
 
 // forward sends the request to its destination and passes the answer on.
@@ -65,13 +66,13 @@ func (ex *exchange) exchangeHeads() *reason.Failure {
 // begins, or with the end of the TLS handshake. Of a large one, sending is a matter of looking for an answer now and then.
 func (ex *exchange) ask() (sent int, f *reason.Failure) {
 	ex.asked, ex.stale, ex.sent, ex.sendFailure = false, false, 0, nil
-	if !ex.reused || len(ex.body) > copyLimit {
+	if !ex.reused || len(ex.body) > socket.CopyLimit {
 		ex.sendOnce()
-		ex.at = now()
+		ex.at = socket.Now()
 		ex.sentAt = ex.at
 		return ex.sent, ex.sendFailure
 	}
-	err := ex.held.tcp.raw.Read(ex.askStep)
+	err := ex.held.tcp.Await(ex.askStep)
 	if err != nil && !ex.asked {
 		return 0, ex.writeFailure(err) // it has been closed
 	}
@@ -101,7 +102,7 @@ func (ex *exchange) stepAsk(fd uintptr) (done bool) {
 	if u.wire != nil {
 		return true
 	}
-	n, err := readSocket(fd, ex.up.free())
+	n, err := socket.Receive(fd, ex.up.Free())
 	ex.received(n)
 	return err != syscall.EAGAIN
 }
@@ -111,7 +112,7 @@ func (ex *exchange) stepAsk(fd uintptr) (done bool) {
 // arrive twice (RFC 9110 section 9.2.2).
 func (ex *exchange) repeatable(sent int) bool {
 	u := ex.held
-	if !ex.reused || u.killed.Load() != 0 || ex.up.len() > 0 || ex.resp.Status != 0 || ex.interims > 0 {
+	if !ex.reused || u.killed.Load() != 0 || ex.up.Len() > 0 || ex.resp.Status != 0 || ex.interims > 0 {
 		return false
 	}
 	if sent == 0 {
@@ -133,9 +134,9 @@ const writePiece = 64 * kiB
 func (ex *exchange) send() (sent int, f *reason.Failure) {
 	head, body := ex.appendRequestHead(ex.out[:0], len(ex.body)), ex.body
 	ex.resp.Reset()
-	ex.up.clear()
+	ex.up.Clear()
 	ex.interims, ex.rest, ex.broken, ex.torn, ex.sentAt = 0, nil, false, false, ex.at
-	if len(body) <= copyLimit {
+	if len(body) <= socket.CopyLimit {
 		head, body = append(head, body...), nil
 	}
 	ex.out = head
@@ -153,7 +154,7 @@ func (ex *exchange) send() (sent int, f *reason.Failure) {
 
 // sendRest writes the next piece of a large body.
 func (ex *exchange) sendRest() *reason.Failure {
-	if w := ex.held.wire; w != nil && len(w.held) > 0 {
+	if w := ex.held.wire; w != nil && w.Held() {
 		if err := ex.sendHeld(ex.held); err != nil {
 			return ex.writeFailure(err)
 		}
@@ -171,7 +172,7 @@ func (ex *exchange) sendRest() *reason.Failure {
 // unsent reports whether some of the request has not been sent.
 func (ex *exchange) unsent() bool {
 	w := ex.held.wire
-	return len(ex.rest) > 0 || w != nil && len(w.held) > 0
+	return len(ex.rest) > 0 || w != nil && w.Held()
 }
 
 // wasInterrupted reports whether a write has ended because the destination has sent something, which may be no more than
@@ -193,7 +194,7 @@ func (ex *exchange) writeUpstream(head, piece []byte) (n int, err error) {
 		u.due.Store(ex.at + int64(ex.run.limits.idle))
 		return u.Write(head)
 	}
-	u.due.Store(now() + int64(ex.run.limits.idle))
+	u.due.Store(socket.Now() + int64(ex.run.limits.idle))
 	u.beginSending()
 	switch {
 	case len(head) == 0:
@@ -213,13 +214,13 @@ func (ex *exchange) writeUpstream(head, piece []byte) (n int, err error) {
 // sendHeld sends what is left of a write above TLS that the sweeper has interrupted, unless an answer has come. What
 // the sweeper saw may have been no more than a session ticket.
 func (ex *exchange) sendHeld(u *upstream) error {
-	for len(u.wire.held) > 0 {
-		if n, quiet := u.glance(ex.up.free()); !quiet {
+	for u.wire.Held() {
+		if n, quiet := u.glance(ex.up.Free()); !quiet {
 			ex.received(n)
 			return nil // the rest is kept until it is clear what has come
 		}
 		u.beginSending()
-		err := u.wire.flush()
+		err := u.wire.Flush()
 		u.endSending()
 		if err != nil {
 			return err
@@ -231,16 +232,16 @@ func (ex *exchange) sendHeld(u *upstream) error {
 // read reads from the destination, which has readTimeout for its next byte.
 func (ex *exchange) read(p []byte) (int, error) {
 	u := ex.held
-	u.due.Store(now() + int64(ex.run.limits.idle))
+	u.due.Store(socket.Now() + int64(ex.run.limits.idle))
 	n, err := u.Read(p)
-	ex.at = now()
+	ex.at = socket.Now()
 	if n > 0 {
 		return n, nil
 	}
 	if err == nil {
 		err = io.ErrNoProgress
 	}
-	if err == io.EOF && u.wire != nil && u.wire.sawFIN {
+	if err == io.EOF && u.wire != nil && u.wire.SawFIN() {
 		err = io.ErrUnexpectedEOF // a FIN without a close_notify
 	}
 	return 0, err
@@ -250,7 +251,7 @@ func (ex *exchange) read(p []byte) (int, error) {
 func (ex *exchange) receiveHead() *reason.Failure {
 	limit := int(ex.run.cfg.MaxHeaderSize)
 	for {
-		n, err := ex.resp.Scan(ex.up.unused())
+		n, err := ex.resp.Scan(ex.up.Unused())
 		if err != nil {
 			return reason.OfMessage(err)
 		}
@@ -259,8 +260,8 @@ func (ex *exchange) receiveHead() *reason.Failure {
 		}
 		if n > 0 {
 			if !ex.resp.Interim() {
-				ex.up.skip(n)
-				ex.bodyStart = ex.up.from
+				ex.up.Skip(n)
+				ex.bodyStart = ex.up.Mark()
 				return nil
 			}
 			if f := ex.passInterim(n); f != nil {
@@ -278,7 +279,7 @@ func (ex *exchange) receiveHead() *reason.Failure {
 // yet. Interim responses count together.
 func (ex *exchange) headSize(n int) int {
 	if n == 0 {
-		n = ex.up.len() + 1
+		n = ex.up.Len() + 1
 	}
 	if ex.resp.Status > 0 && ex.resp.Interim() {
 		n += ex.interims
@@ -291,16 +292,16 @@ func (ex *exchange) headSize(n int) int {
 func (ex *exchange) passInterim(n int) *reason.Failure {
 	ex.interims += n
 	if ex.resp.Status != 100 && !ex.head.HTTP10 {
-		ex.held.due.Store(never) // while the client takes it
+		ex.held.due.Store(socket.Never) // while the client takes it
 		ex.out = ex.appendResponseHead(ex.out[:0], &ex.resp, http1.NoBody, 0)
 		if err := ex.client.write(ex.out); err != nil {
 			return reason.ClientGone()
 		}
-		ex.at = now()
+		ex.at = socket.Now()
 		ex.held.due.Store(ex.at + int64(ex.run.limits.idle))
 	}
-	ex.up.skip(n)
-	ex.up.restart()
+	ex.up.Skip(n)
+	ex.up.Restart()
 	untidy := ex.resp.Untidy
 	ex.resp.Reset()
 	ex.resp.Untidy = untidy // it is about the connection too
@@ -310,18 +311,18 @@ func (ex *exchange) passInterim(n int) *reason.Failure {
 // moreResponse reads more of the response into the buffer. As long as nothing of it is there, what is left of the
 // request is written first.
 func (ex *exchange) moreResponse() *reason.Failure {
-	if len(ex.up.free()) == 0 {
-		ex.up.grow(2 * ex.up.len())
+	if len(ex.up.Free()) == 0 {
+		ex.up.Grow(2 * ex.up.Len())
 	}
 	if ex.unsent() && !ex.broken {
-		before := ex.up.len()
-		n, quiet := ex.held.glance(ex.up.free())
+		before := ex.up.Len()
+		n, quiet := ex.held.glance(ex.up.Free())
 		ex.received(n)
-		if quiet && ex.sendRest() == nil || ex.up.len() > before {
+		if quiet && ex.sendRest() == nil || ex.up.Len() > before {
 			return nil
 		}
 	}
-	n, err := ex.read(ex.up.free())
+	n, err := ex.read(ex.up.Free())
 	if err != nil {
 		return ex.noAnswer(err)
 	}
@@ -331,9 +332,9 @@ func (ex *exchange) moreResponse() *reason.Failure {
 
 // received notes n bytes of the response more in the buffer.
 func (ex *exchange) received(n int) {
-	ex.up.added(n)
+	ex.up.Added(n)
 	if n > 0 && ex.phases[metrics.FirstByte] < 0 {
-		ex.at = now()
+		ex.at = socket.Now()
 		ex.phases[metrics.FirstByte] = time.Duration(ex.at - ex.sentAt)
 	}
 }
@@ -342,7 +343,7 @@ func (ex *exchange) received(n int) {
 // client certificate, or refuses the one that it got: for the client the handshake was over before (RFC 8446 section
 // 4.4.2.4).
 func (ex *exchange) noAnswer(err error) *reason.Failure {
-	if ex.held.wire != nil && !ex.reused && ex.up.len() == 0 && ca.IsAlert(err) {
+	if ex.held.wire != nil && !ex.reused && ex.up.Len() == 0 && ca.IsAlert(err) {
 		return reason.OfHandshake(err, ex.address.name(), ex.run.cfg.ConnectTimeout)
 	}
 	return ex.closedUnanswered()

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"whsentry/proxy/http1"
 	"whsentry/proxy/reason"
+	"whsentry/proxy/socket"
 )
 
 // The client is the net.Conn that fasthttp serves. Its Read is the gate: it hands fasthttp one whole head at a time,
@@ -32,7 +34,7 @@ func (c *client) Read(p []byte) (n int, err error) {
 		c.greeted = true
 		c.over = !c.greet()
 	}
-	if c.over || c.large && c.in == nil {
+	if c.over || c.large && c.in.Len() == 0 {
 		c.large = false
 		return 0, io.EOF
 	}
@@ -95,21 +97,21 @@ func (c *client) awaitHead() bool {
 	var g http1.Gate
 	g.Reset(int(cfg.MaxHeaderSize))
 	for {
-		n, err := g.Scan(c.in.unused())
+		n, err := g.Scan(c.in.Unused())
 		if err != nil {
 			c.refuse(reason.OfMessage(err), true)
 			return false
 		}
 		if n > 0 {
-			c.head = c.in.unused()[g.Blank():n]
-			c.in.skip(n)
+			c.head = c.in.Unused()[g.Blank():n]
+			c.in.Skip(n)
 			return true
 		}
-		if len(c.in.free()) == 0 {
-			c.in.grow(2 * c.in.len())
+		if len(c.in.Free()) == 0 {
+			c.in.Grow(2 * c.in.Len())
 		}
 		if err := c.fill(); err != nil {
-			if !g.IsAtStart(c.in.unused()) { // empty lines are no request: the client rested
+			if !g.IsAtStart(c.in.Unused()) { // empty lines are no request: the client rested
 				c.refuse(reason.Of(err), true)
 			}
 			return false
@@ -120,12 +122,12 @@ func (c *client) awaitHead() bool {
 // awaitRequest waits until the first bytes of a request are in c.in, at most for clientIdleTimeout. It reports whether
 // there are any.
 func (c *client) awaitRequest() bool {
-	if c.in != nil { // pipelined
-		c.in.restart()
-		c.start = now()
+	if c.in.Len() > 0 { // pipelined
+		c.in.Restart()
+		c.start = socket.Now()
 		return true
 	}
-	c.deadline.set(now()+int64(c.proxy.run.Load().cfg.ClientIdleTimeout), c.tcp)
+	c.deadline.Set(socket.Now()+int64(c.proxy.run.Load().cfg.ClientIdleTimeout), c.tcp)
 	c.enter(clientIdle)
 	if c.proxy.closing.Load() {
 		return false
@@ -133,7 +135,7 @@ func (c *client) awaitRequest() bool {
 	if c.conn != net.Conn(c.tcp) {
 		return c.awaitRecord()
 	}
-	err := c.tcp.raw.Read(c.ready)
+	err := c.tcp.Await(c.ready)
 	if err == nil {
 		return c.readErr == nil
 	}
@@ -144,23 +146,21 @@ func (c *client) awaitRequest() bool {
 	c.final = true
 	found := false
 	c.limit(c.proxy.run.Load().cfg.ClientTimeout)
-	c.tcp.raw.Control(func(fd uintptr) { found = c.ready(fd) })
+	c.tcp.Control(func(fd uintptr) { found = c.ready(fd) })
 	return found && c.readErr == nil
 }
 
 // takeReady reads what the socket holds. A buffer is taken only now that there is something, so that a thousand
 // connections at rest hold none.
 func (c *client) takeReady(fd uintptr) (done bool) {
-	in := acquireInput()
-	n, err := readSocket(fd, in.free())
+	n, err := socket.Receive(fd, c.in.Free())
 	c.readErr = err
 	if err != nil {
-		releaseInput(in)
+		c.in.Release()
 		return err != syscall.EAGAIN
 	}
-	c.start = now()
-	in.added(n)
-	c.in = in
+	c.start = socket.Now()
+	c.in.Added(n)
 	return true
 }
 
@@ -169,17 +169,16 @@ func (c *client) awaitRecord() bool {
 	if _, err := io.ReadFull(c.conn, c.first[:]); err != nil {
 		return false
 	}
-	c.start = now()
-	c.in = acquireInput()
-	c.in.free()[0] = c.first[0]
-	c.in.added(1)
+	c.start = socket.Now()
+	c.in.Free()[0] = c.first[0]
+	c.in.Added(1)
 	return true
 }
 
 // fill reads more of the request into c.in, which has room.
 func (c *client) fill() error {
-	n, err := c.conn.Read(c.in.free())
-	c.in.added(n)
+	n, err := c.conn.Read(c.in.Free())
+	c.in.Added(n)
 	if n > 0 {
 		return nil
 	}
@@ -188,7 +187,7 @@ func (c *client) fill() error {
 
 // readFailure says why a read from the client has failed: with 408 where it was too slow.
 func (c *client) readFailure(err error) error {
-	if errors.Is(err, os.ErrDeadlineExceeded) && c.deadline.passed() {
+	if errors.Is(err, os.ErrDeadlineExceeded) && c.deadline.Passed() {
 		f := reason.Newf(reason.SlowClient, "the client was too slow")
 		f.Fatal = true
 		return f
@@ -196,49 +195,18 @@ func (c *client) readFailure(err error) error {
 	return reason.ClientGone()
 }
 
-// waiting returns how much the client has sent that nobody has used yet.
-func (c *client) waiting() int {
-	if c.in == nil {
-		return 0
-	}
-	return c.in.len()
-}
-
-// settleInput gives the buffer back once all that it holds has been used.
+// settleInput gives the buffer's memory back once all that it holds has been used.
 func (c *client) settleInput() {
-	if c.in != nil && c.in.len() == 0 {
-		c.dropInput()
+	if c.in.Len() == 0 {
+		c.in.Release()
 	}
-}
-
-func (c *client) dropInput() {
-	if c.in != nil {
-		releaseInput(c.in)
-		c.in, c.head = nil, nil
-	}
-}
-
-// makeRoom makes room for size bytes, in place of what has been used.
-func (c *client) makeRoom(size int) {
-	if c.in == nil {
-		c.in = acquireInput()
-	}
-	c.in.from, c.in.to = 0, 0
-	c.in.grow(min(max(size, bufferSize), bufferKept))
 }
 
 // takeEarly returns what has come behind a CONNECT or a PROXY protocol header.
 func (c *client) takeEarly() []byte {
-	early := append([]byte(nil), c.unused()...)
-	c.dropInput()
+	early := bytes.Clone(c.in.Unused())
+	c.in.Release()
 	return early
-}
-
-func (c *client) unused() []byte {
-	if c.in == nil {
-		return nil
-	}
-	return c.in.unused()
 }
 
 // depart ends what the client is sent.

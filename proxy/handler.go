@@ -10,6 +10,7 @@ import (
 
 	"whsentry/proxy/http1"
 	"whsentry/proxy/reason"
+	"whsentry/proxy/socket"
 )
 
 // serve carries out the request whose head has come. Whatever happens, it ends in finish.
@@ -76,14 +77,14 @@ func (c *client) refuse(f *reason.Failure, readable bool) {
 	ex := acquireExchange()
 	defer ex.release()
 	ex.begin(c)
-	if whole := bytes.LastIndexByte(c.unused(), '\n') + 1; whole > 0 {
-		ex.head.Scan(bytes.TrimLeft(c.unused()[:whole], "\r\n"), ex.run.idHeader)
+	if whole := bytes.LastIndexByte(c.in.Unused(), '\n') + 1; whole > 0 {
+		ex.head.Scan(bytes.TrimLeft(c.in.Unused()[:whole], "\r\n"), ex.run.idHeader)
 	}
 	if !readable {
 		ex.begun, ex.status = true, f.Status
 	}
 	ex.finish(f)
-	c.dropInput()
+	c.in.Release()
 }
 
 // route finds where the request goes, and refuses what can be refused without a look at the name: 1002, 1003, 1015,
@@ -212,7 +213,7 @@ func (ex *exchange) readBody(refused *reason.Failure) *reason.Failure {
 // awaitsContinue reports whether the client waits for an interim answer before it sends the body (RFC 9110 section
 // 10.1.1). One that has sent some of it does not.
 func (ex *exchange) awaitsContinue() bool {
-	return ex.head.Expect && !ex.head.HTTP10 && ex.client.waiting() == 0
+	return ex.head.Expect && !ex.head.HTTP10 && ex.client.in.Len() == 0
 }
 
 // judge looks the destination up and judges it, without contacting it.
@@ -223,7 +224,7 @@ func (ex *exchange) judge() *reason.Failure {
 	ex.beginWait(nil, cancel)
 	defer ex.endWait()
 	err := ex.run.dialer.Judge(ctx, ex.address.name(), ex.address.port)
-	ex.at = now()
+	ex.at = socket.Now()
 	if err != nil {
 		return reason.OfConnect(err, ex.address.name(), limit)
 	}
@@ -274,7 +275,7 @@ func (ex *exchange) finish(f *reason.Failure) bool {
 func (ex *exchange) lingers(f *reason.Failure) bool {
 	switch {
 	case f == nil:
-		return !ex.connect && (ex.client.waiting() > 0 || ex.client.hasInput())
+		return !ex.connect && (ex.client.in.Len() > 0 || ex.client.hasInput())
 	case ex.begun || f.Status == reason.StatusClientGone:
 		return false
 	}
@@ -284,11 +285,11 @@ func (ex *exchange) lingers(f *reason.Failure) bool {
 // fail answers the client for the destination, unless the destination's answer has begun: then it is cut.
 func (ex *exchange) fail(f *reason.Failure) {
 	c := ex.client
-	if f.Status == reason.StatusClientGone && !ex.begun && ex.head.Method == nil && ex.client.waiting() == 0 {
+	if f.Status == reason.StatusClientGone && !ex.begun && ex.head.Method == nil && ex.client.in.Len() == 0 {
 		return // it sent nothing
 	}
 	ex.reason, ex.reasonText = f.Code, f.Text
-	if ex.connect && ex.client.waiting() > 0 {
+	if ex.connect && ex.client.in.Len() > 0 {
 		f.Fatal = true // what has come was meant for the tunnel, and must not be taken for a request
 	}
 	ex.keep = ex.keep && !f.Fatal && !ex.begun && !c.proxy.stopping.Load()

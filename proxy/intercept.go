@@ -10,6 +10,7 @@ import (
 
 	"whsentry/proxy/http1"
 	"whsentry/proxy/reason"
+	"whsentry/proxy/socket"
 )
 
 // interception is what a CONNECT that is intercepted has fixed for the requests inside.
@@ -55,7 +56,7 @@ func (c *client) startTLS(cfg *tls.Config, early []byte) error {
 	c.limit(c.proxy.run.Load().cfg.ClientTimeout)
 	var under net.Conn = c.conn
 	if under == net.Conn(c.tcp) {
-		under = &wire{socket: c.tcp, write: c.writeTCP}
+		under = &socket.Wire{Conn: c.tcp, WriteBelow: c.writeTCP}
 	}
 	conn := tls.Server(&prefixed{Conn: under, early: early}, cfg)
 	if err := conn.Handshake(); err != nil {
@@ -73,7 +74,7 @@ func (c *client) refuseTLS(err error) {
 	var f *reason.Failure
 	plain := false
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded) && (!c.deadline.passed() || c.proxy.stopping.Load()):
+	case errors.Is(err, os.ErrDeadlineExceeded) && (!c.deadline.Passed() || c.proxy.stopping.Load()):
 		return // the proxy is stopping
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		f = reason.Newf(reason.SlowClient, "the client was too slow in the TLS handshake")

@@ -4,8 +4,8 @@ import (
 	"hash/maphash"
 	"sync"
 	"sync/atomic"
-
 	"whsentry/proxy/metrics"
+	"whsentry/proxy/socket"
 )
 
 // pool holds the connections to destinations, those in use and those at rest, and counts the first. A destination
@@ -65,7 +65,7 @@ func (p *pool) reserve(key []byte, limit int) *destination {
 
 // idleConn returns a connection of the destination that may carry another request, or nil. Those that may not are
 // closed on the way; whether the destination has closed it is for the caller to see.
-func (p *pool) idleConn(d *destination, r route, at tick, limits lifetimes) *upstream {
+func (p *pool) idleConn(d *destination, r route, at socket.Tick, limits lifetimes) *upstream {
 	for {
 		u, rested := p.pop(d, r)
 		if u == nil {
@@ -82,7 +82,7 @@ func (p *pool) idleConn(d *destination, r route, at tick, limits lifetimes) *ups
 }
 
 // pop takes the newest connection at rest for r; it is in use from here on. rested is since when it was at rest.
-func (p *pool) pop(d *destination, r route) (u *upstream, rested tick) {
+func (p *pool) pop(d *destination, r route) (u *upstream, rested socket.Tick) {
 	d.shard.mu.Lock()
 	defer d.shard.mu.Unlock()
 	for i := len(d.idle) - 1; i >= 0; i-- {
@@ -93,7 +93,7 @@ func (p *pool) pop(d *destination, r route) (u *upstream, rested tick) {
 		copy(d.idle[i:], d.idle[i+1:])
 		d.idle[len(d.idle)-1] = nil
 		d.idle = d.idle[:len(d.idle)-1]
-		u.due.Store(never)
+		u.due.Store(socket.Never)
 		rested, u.resting = u.resting, 0
 		return u, rested
 	}
@@ -101,7 +101,7 @@ func (p *pool) pop(d *destination, r route) (u *upstream, rested tick) {
 }
 
 // unfit says why a connection that was at rest, since rested, cannot carry another request.
-func (p *pool) unfit(u *upstream, rested, at tick, limits lifetimes) closeReason {
+func (p *pool) unfit(u *upstream, rested, at socket.Tick, limits lifetimes) closeReason {
 	switch {
 	case u.generation != p.generation.Load():
 		return closeRetired
@@ -118,7 +118,7 @@ func (p *pool) add(d *destination, u *upstream, limits lifetimes) {
 	u.dest = d
 	u.dies = u.born + int64(limits.life)
 	u.idle = limits.idle
-	u.due.Store(never)
+	u.due.Store(socket.Never)
 	d.shard.mu.Lock()
 	d.shard.conns[u] = struct{}{}
 	d.shard.mu.Unlock()
@@ -127,7 +127,7 @@ func (p *pool) add(d *destination, u *upstream, limits lifetimes) {
 }
 
 // put lays a connection to rest at that time, after a response that ended cleanly.
-func (p *pool) put(u *upstream, at tick, limits lifetimes) {
+func (p *pool) put(u *upstream, at socket.Tick, limits lifetimes) {
 	d := u.dest
 	d.shard.mu.Lock()
 	if u.killed.Load() != 0 || u.generation != p.generation.Load() || at-u.born >= int64(limits.life)/2 {
@@ -202,13 +202,13 @@ func (d *destination) forget() {
 }
 
 // sweep enforces readTimeout and connectionLifetime on every connection.
-func (p *pool) sweep(at tick) {
+func (p *pool) sweep(at socket.Tick) {
 	for i := range p.shards {
 		p.shards[i].sweep(p, at)
 	}
 }
 
-func (s *poolShard) sweep(p *pool, at tick) {
+func (s *poolShard) sweep(p *pool, at socket.Tick) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for u := range s.conns {

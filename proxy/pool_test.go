@@ -9,8 +9,7 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"whsentry/proxy/metrics"
+	"whsentry/proxy/socket"
 )
 
 // poolPeers is a pool with the listener that its connections go to. Its clock is moved by changing when connections
@@ -31,7 +30,7 @@ func newPoolPeers(t *testing.T) *poolPeers {
 		t.Fatalf("listen: %v", err)
 	}
 	t.Cleanup(func() { ln.Close() })
-	return &poolPeers{t: t, pool: newPool(metrics.New("test", "none")), ln: ln, far: make(map[*upstream]net.Conn)}
+	return &poolPeers{t: t, pool: newPool(NewMetrics("test", "none")), ln: ln, far: make(map[*upstream]net.Conn)}
 }
 
 // add reserves a place at the destination key and fills it with a new connection.
@@ -63,7 +62,7 @@ func (p *poolPeers) take(key string, r route) *upstream {
 	p.t.Helper()
 	d := p.pool.reserve([]byte(key), 1<<30)
 	for {
-		u := p.pool.idleConn(d, r, now(), testLimits)
+		u := p.pool.idleConn(d, r, socket.Now(), testLimits)
 		if u == nil {
 			p.pool.release(d)
 			return nil
@@ -78,10 +77,10 @@ func (p *poolPeers) take(key string, r route) *upstream {
 // check compares the gauges, and what the pool holds of key, with what is expected.
 func (p *poolPeers) check(key string, inUse, idle int) {
 	p.t.Helper()
-	if got := p.pool.metrics.BusyUpstreams.Load(); got != int64(inUse) {
+	if got := p.pool.metrics.busyUpstreams.Load(); got != int64(inUse) {
 		p.t.Errorf("got %d busy in the metrics; want %d", got, inUse)
 	}
-	if got := p.pool.metrics.IdleUpstreams.Load(); got != int64(idle) {
+	if got := p.pool.metrics.idleUpstreams.Load(); got != int64(idle) {
 		p.t.Errorf("got %d idle in the metrics; want %d", got, idle)
 	}
 	destinations, conns := p.size()
@@ -131,7 +130,7 @@ func TestPoolIsLastInFirstOut(t *testing.T) {
 	a, b, c := p.add("h:80", route{}), p.add("h:80", route{}), p.add("h:80", route{})
 	p.check("h:80", 3, 0)
 	for _, u := range []*upstream{b, a, c} {
-		p.pool.put(u, now(), testLimits)
+		p.pool.put(u, socket.Now(), testLimits)
 	}
 	p.check("h:80", 0, 3)
 	for i, want := range []*upstream{c, a, b, nil} {
@@ -146,7 +145,7 @@ func TestPoolIsLastInFirstOut(t *testing.T) {
 func TestPoolKeepsRoutesApart(t *testing.T) {
 	p := newPoolPeers(t)
 	plain := p.add("h:80", route{})
-	p.pool.put(plain, now(), testLimits)
+	p.pool.put(plain, socket.Now(), testLimits)
 	for _, tt := range []struct {
 		name, key string
 		route     route
@@ -161,7 +160,7 @@ func TestPoolKeepsRoutesApart(t *testing.T) {
 		}
 	}
 	acme := p.add("h:80", route{tls: true, alias: "acme"})
-	p.pool.put(acme, now(), testLimits)
+	p.pool.put(acme, socket.Now(), testLimits)
 	if u := p.take("h:80", route{tls: true, alias: "other"}); u != nil {
 		t.Errorf("got acme's connection for another certificate")
 	}
@@ -193,7 +192,7 @@ func TestPoolLimit(t *testing.T) {
 func TestPoolLimitWithoutTheIdle(t *testing.T) {
 	p := newPoolPeers(t)
 	for range 3 {
-		p.pool.put(p.add("h:80", route{}), now(), testLimits)
+		p.pool.put(p.add("h:80", route{}), socket.Now(), testLimits)
 	}
 	// The three were used one after another, each made while the others were taken for busy.
 	if d := p.pool.reserve([]byte("h:80"), 1); d == nil {
@@ -208,10 +207,12 @@ func TestPoolFitness(t *testing.T) {
 		why  closeReason // closeNone: it is used
 	}{
 		{"fresh", func(*poolPeers, *upstream) {}, closeNone},
-		{"just under half its lifetime", func(_ *poolPeers, u *upstream) { u.born = now() - int64(testLimits.life/2) + int64(time.Minute) }, closeNone},
-		{"half its lifetime", func(_ *poolPeers, u *upstream) { u.born = now() - int64(testLimits.life/2) }, closeLifetime},
-		{"just under its idle limit", func(_ *poolPeers, u *upstream) { u.resting = now() - int64(testLimits.idle) + int64(30*time.Second) }, closeNone},
-		{"at its idle limit", func(_ *poolPeers, u *upstream) { u.resting = now() - int64(testLimits.idle) }, closeIdle},
+		{"just under half its lifetime", func(_ *poolPeers, u *upstream) { u.born = socket.Now() - int64(testLimits.life/2) + int64(time.Minute) }, closeNone},
+		{"half its lifetime", func(_ *poolPeers, u *upstream) { u.born = socket.Now() - int64(testLimits.life/2) }, closeLifetime},
+		{"just under its idle limit", func(_ *poolPeers, u *upstream) {
+			u.resting = socket.Now() - int64(testLimits.idle) + int64(30*time.Second)
+		}, closeNone},
+		{"at its idle limit", func(_ *poolPeers, u *upstream) { u.resting = socket.Now() - int64(testLimits.idle) }, closeIdle},
 		{"retired", func(p *poolPeers, _ *upstream) { p.pool.retire() }, closeRetired},
 		{"closed by the destination", func(p *poolPeers, u *upstream) { p.far[u].Close() }, closeDestination},
 		{"half-closed by the destination", func(p *poolPeers, u *upstream) { p.far[u].(*net.TCPConn).CloseWrite() }, closeDestination},
@@ -225,7 +226,7 @@ func TestPoolFitness(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newPoolPeers(t)
 			u := p.add("h:80", route{})
-			p.pool.put(u, now(), testLimits)
+			p.pool.put(u, socket.Now(), testLimits)
 			tt.age(p, u)
 			if tt.why == closeDestination {
 				p.awaitEvent(u)
@@ -242,7 +243,7 @@ func TestPoolFitness(t *testing.T) {
 				t.Errorf("got a connection that is %s", tt.name)
 			}
 			p.check("h:80", 0, 0)
-			if n := p.pool.metrics.Closed(int(tt.why)).Get(); n != 1 {
+			if n := p.pool.metrics.upstreamsClosed[tt.why].Get(); n != 1 {
 				t.Errorf("got %d closed for %q; want 1", n, closeReasonNames[tt.why])
 			}
 		})
@@ -253,8 +254,8 @@ func TestPoolFitness(t *testing.T) {
 func TestPoolSkipsTheUnfit(t *testing.T) {
 	p := newPoolPeers(t)
 	good, dead := p.add("h:80", route{}), p.add("h:80", route{})
-	p.pool.put(good, now(), testLimits)
-	p.pool.put(dead, now(), testLimits)
+	p.pool.put(good, socket.Now(), testLimits)
+	p.pool.put(dead, socket.Now(), testLimits)
 	p.far[dead].Close()
 	p.awaitEvent(dead)
 	if got := p.take("h:80", route{}); got != good {
@@ -271,19 +272,19 @@ func TestPoolPutRefuses(t *testing.T) {
 	}{
 		{"one that was killed", func(_ *pool, u *upstream) { u.kill(closeClient) }, closeClient},
 		{"one that was retired in use", func(p *pool, _ *upstream) { p.retire() }, closeRetired},
-		{"one of half its lifetime", func(_ *pool, u *upstream) { u.born = now() - int64(testLimits.life/2) }, closeLifetime},
+		{"one of half its lifetime", func(_ *pool, u *upstream) { u.born = socket.Now() - int64(testLimits.life/2) }, closeLifetime},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newPoolPeers(t)
 			u := p.add("h:80", route{})
 			tt.age(p.pool, u)
-			p.pool.put(u, now(), testLimits)
+			p.pool.put(u, socket.Now(), testLimits)
 			p.check("h:80", 0, 0)
 			if !p.ended(u) {
 				t.Errorf("the connection is still open")
 			}
-			if n := p.pool.metrics.Closed(int(tt.why)).Get(); n != 1 {
+			if n := p.pool.metrics.upstreamsClosed[tt.why].Get(); n != 1 {
 				t.Errorf("got %d closed for %q; want 1", n, closeReasonNames[tt.why])
 			}
 		})
@@ -301,7 +302,7 @@ func TestEmptyPoolCostsNothing(t *testing.T) {
 		if i%2 == 0 {
 			p.pool.discard(u, closeError)
 		} else {
-			p.pool.put(u, now(), testLimits)
+			p.pool.put(u, socket.Now(), testLimits)
 		}
 	}
 	p.pool.killAll(closeShutdown)
@@ -338,7 +339,7 @@ func TestPoolCountsReturnToZero(t *testing.T) {
 				return
 			case <-time.After(time.Millisecond):
 			}
-			p.pool.sweep(now())
+			p.pool.sweep(socket.Now())
 			if i%10 == 0 {
 				p.pool.retire()
 			}
@@ -366,7 +367,7 @@ func useOnce(t *testing.T, p *poolPeers, limits lifetimes) {
 	if d == nil {
 		return
 	}
-	u := p.pool.idleConn(d, route{}, now(), limits)
+	u := p.pool.idleConn(d, route{}, socket.Now(), limits)
 	if u == nil {
 		conn, err := net.Dial("tcp", p.ln.Addr().String())
 		if err != nil {
@@ -384,9 +385,9 @@ func useOnce(t *testing.T, p *poolPeers, limits lifetimes) {
 		p.pool.discard(u, closeError)
 	case 1:
 		u.kill(closeClient)
-		p.pool.put(u, now(), limits)
+		p.pool.put(u, socket.Now(), limits)
 	default:
-		p.pool.put(u, now(), limits)
+		p.pool.put(u, socket.Now(), limits)
 	}
 }
 

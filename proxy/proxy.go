@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"whsentry/guard"
 	"whsentry/proxy/accesslog"
 	"whsentry/proxy/admin"
+	"whsentry/proxy/listen"
 	"whsentry/proxy/metrics"
 	"whsentry/proxy/reason"
 )
@@ -28,7 +30,7 @@ type Dependencies struct {
 	Metrics *metrics.Metrics
 	// Settings lists the configuration of which cfg is the proxy's part, for the status page; nil: it shows none.
 	Settings func(cfg Config) []admin.Setting
-	Sockets  *Sockets // to listen on instead of opening new ones; nil: none. New takes them over, also where it fails
+	Sockets  *listen.Sockets // to listen on instead of opening new ones; nil: none. New takes them over, also where it fails
 }
 
 // Proxy is a running, or a runnable, proxy.
@@ -65,6 +67,28 @@ type run struct {
 	settings func(Config) []admin.Setting
 	limits   lifetimes
 	idHeader string // lower-cased
+}
+
+// listener is one endpoint that clients connect to.
+type listener struct {
+	*listen.Listener
+	metrics  *metrics.Listener
+	tls      *atomic.Pointer[tls.Config] // nil: plain
+	accepted chan struct{}               // closed when the accept loop has ended
+}
+
+// openListener opens cfg's address, unless a socket for it has been passed; an https listener gets its certificates by
+// loadListeners.
+func openListener(cfg listen.Config, passed *net.TCPListener, m *metrics.Metrics) (*listener, error) {
+	open, err := listen.Open(cfg, passed)
+	if err != nil {
+		return nil, err
+	}
+	l := &listener{Listener: open, metrics: m.Listener(cfg.Address), accepted: make(chan struct{})}
+	if cfg.Type == listen.HTTPS {
+		l.tls = new(atomic.Pointer[tls.Config])
+	}
+	return l, nil
 }
 
 const clientShards = 16
@@ -113,12 +137,12 @@ func (p *Proxy) openAll(cfg Config, deps Dependencies) error {
 		return err
 	}
 	endpoints := cfg.endpoints()
-	if err := deps.Sockets.match(endpoints); err != nil {
+	if err := deps.Sockets.Match(endpoints); err != nil {
 		return err
 	}
 	for i, lc := range cfg.Listeners {
-		key := endpoints[i].key
-		l, err := listen(lc, deps.Sockets.take(key), p.metrics)
+		key := endpoints[i].Key
+		l, err := openListener(lc, deps.Sockets.Take(key), p.metrics)
 		if err != nil {
 			return fmt.Errorf("%s: %w", key, err)
 		}
@@ -130,7 +154,7 @@ func (p *Proxy) openAll(cfg Config, deps Dependencies) error {
 	if cfg.Metrics.Address == "" {
 		return nil
 	}
-	if p.adminLn, err = listenAdmin(cfg.Metrics.Address, deps.Sockets.take(metricsKey)); err != nil {
+	if p.adminLn, err = listenAdmin(cfg.Metrics.Address, deps.Sockets.Take(metricsKey)); err != nil {
 		return fmt.Errorf("%s: %w", metricsKey, err)
 	}
 	p.admin = admin.New(p.source())
@@ -144,7 +168,7 @@ func listenAdmin(address string, passed *net.TCPListener) (net.Listener, error) 
 	}
 	ln, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("%q: listen: %w; want an address of this host that is free", address, bareListenError(err))
+		return nil, fmt.Errorf("%q: listen: %w; want an address of this host that is free", address, listen.BareError(err))
 	}
 	return ln, nil
 }
@@ -215,7 +239,7 @@ func (p *Proxy) MetricsAddr() net.Addr {
 func (p *Proxy) Serve() error {
 	go p.sweep() // ended, and awaited, by Shutdown
 	if p.admin != nil {
-		ln := &patientListener{Listener: p.adminLn, report: p.shortage(p.run.Load().cfg.Metrics.Address)}
+		ln := listen.Patient(p.adminLn, p.shortage(p.run.Load().cfg.Metrics.Address))
 		go p.admin.Serve(ln) // likewise
 	}
 	for _, l := range p.listeners {
@@ -229,7 +253,7 @@ func (p *Proxy) Serve() error {
 func (p *Proxy) accept(l *listener) {
 	defer p.goers.Done()
 	defer close(l.accepted)
-	l.report = p.shortage(l.cfg.Address)
+	l.OnShortage(p.shortage(l.Config().Address))
 	p.engine[0].Serve(&entrance{l, p})
 }
 
@@ -245,7 +269,7 @@ func (e *entrance) Accept() (net.Conn, error) {
 		conn, err := e.listener.Accept()
 		if err != nil {
 			if !e.proxy.stopping.Load() {
-				e.proxy.log().Error().Err(err).Str("listener", e.cfg.Address).Msg("a listener has failed")
+				e.proxy.log().Error().Err(err).Str("listener", e.Config().Address).Msg("a listener has failed")
 			}
 			return nil, io.EOF
 		}
@@ -258,7 +282,7 @@ func (e *entrance) Accept() (net.Conn, error) {
 // shortage returns what logs that connections to address cannot be accepted for now.
 func (p *Proxy) shortage(address string) func(err error, failed int) {
 	return func(err error, failed int) {
-		p.log().Error().Err(bareListenError(err)).Str("listener", address).Int("attempts", failed).
+		p.log().Error().Err(listen.BareError(err)).Str("listener", address).Int("attempts", failed).
 			Msg("connections cannot be accepted for now; they wait")
 	}
 }
@@ -309,7 +333,7 @@ func (p *Proxy) turnAway(c *client) {
 func (p *Proxy) leave(c *client) {
 	defer p.goers.Done()
 	c.tcp.Close()
-	c.dropInput()
+	c.in.Release()
 	s := c.shard()
 	s.mu.Lock()
 	delete(s.clients, c)

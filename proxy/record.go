@@ -11,12 +11,13 @@ import (
 	"whsentry/proxy/admin"
 	"whsentry/proxy/http1"
 	"whsentry/proxy/reason"
+	"whsentry/proxy/socket"
 )
 
 // record counts and logs the exchange, which has ended.
 func (ex *exchange) record() {
 	at := time.Now()
-	ex.at = int64(at.Sub(epoch))
+	ex.at = socket.At(at)
 	took := time.Duration(ex.at - ex.start)
 	m := ex.client.proxy.metrics
 	m.CountRequest(ex.status, ex.reason, took)

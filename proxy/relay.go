@@ -5,9 +5,9 @@ import (
 	"io"
 	"math"
 	"strconv"
-
 	"whsentry/proxy/http1"
 	"whsentry/proxy/reason"
+	"whsentry/proxy/socket"
 )
 
 // wholeLimit is up to which size a response's body is read whole before any of it is passed on, in bytes: what goes
@@ -75,7 +75,7 @@ func (ex *exchange) passBodiless(isHead bool) *reason.Failure {
 // settle ends the use of the connection after a whole response: it rests, if it is fit for another request.
 func (ex *exchange) settle(clean bool) {
 	u := ex.held
-	fit := clean && ex.resp.Reusable() && ex.up.len() == 0 && !ex.unsent() && !ex.broken
+	fit := clean && ex.resp.Reusable() && ex.up.Len() == 0 && !ex.unsent() && !ex.broken
 	ex.held = nil
 	if fit {
 		ex.client.proxy.pool.put(u, ex.at, ex.run.limits)
@@ -141,7 +141,7 @@ func (ex *exchange) stream(body *responseBody, first []byte) *reason.Failure {
 	if f != nil {
 		return ex.cut(how, f)
 	}
-	ex.at = now() // the client may have taken its time
+	ex.at = socket.Now() // the client may have taken its time
 	ex.settle(body.clean)
 	return nil
 }
@@ -160,7 +160,7 @@ func (ex *exchange) chooseFraming(body *responseBody) http1.Framing {
 // sendPiece sends data to the client, after head where that is given. While the client takes it, the destination is
 // not idle by its own doing.
 func (ex *exchange) sendPiece(how http1.Framing, data, head []byte) *reason.Failure {
-	ex.held.due.Store(never)
+	ex.held.due.Store(socket.Never)
 	if len(data) == 0 {
 		if head == nil {
 			return nil
@@ -214,7 +214,7 @@ func (ex *exchange) cut(how http1.Framing, f *reason.Failure) *reason.Failure {
 func (b *responseBody) next() (data []byte, f *reason.Failure) {
 	ex := b.ex
 	for {
-		if ex.up.len() > 0 || b.left == 0 {
+		if ex.up.Len() > 0 || b.left == 0 {
 			data, f = b.decode()
 			b.total += int64(len(data))
 			if f == nil && b.total > ex.run.cfg.MaxResponseBodySize {
@@ -244,12 +244,12 @@ func (b *responseBody) decode() ([]byte, *reason.Failure) {
 		b.clean = b.ended
 		return data, nil
 	case b.left < 0:
-		data := up.unused()
-		up.skip(len(data))
+		data := up.Unused()
+		up.Skip(len(data))
 		return data, nil
 	}
-	data := up.unused()[:min(b.left, int64(up.len()))]
-	up.skip(len(data))
+	data := up.Unused()[:min(b.left, int64(up.Len()))]
+	up.Skip(len(data))
 	b.left -= int64(len(data))
 	b.ended = b.left == 0
 	b.clean = b.ended
@@ -261,9 +261,9 @@ func (b *responseBody) decode() ([]byte, *reason.Failure) {
 func (b *responseBody) dechunk() ([]byte, error) {
 	var data []byte
 	up := &b.ex.up
-	for b.wrong == nil && up.len() > 0 && !b.ex.chunks.Done() {
-		piece, n, err := b.ex.chunks.Next(up.unused())
-		up.skip(n)
+	for b.wrong == nil && up.Len() > 0 && !b.ex.chunks.Done() {
+		piece, n, err := b.ex.chunks.Next(up.Unused())
+		up.Skip(n)
 		if err != nil {
 			b.wrong = err
 			break
@@ -284,8 +284,8 @@ func (b *responseBody) dechunk() ([]byte, error) {
 func (b *responseBody) read() *reason.Failure {
 	ex := b.ex
 	b.makeRoom()
-	n, err := ex.read(ex.up.free())
-	ex.up.added(n)
+	n, err := ex.read(ex.up.Free())
+	ex.up.Added(n)
 	switch {
 	case err == nil:
 		return nil
@@ -299,16 +299,16 @@ func (b *responseBody) read() *reason.Failure {
 // makeRoom makes room for what comes next, in place of what has been used. The head stays where it is, for it has
 // not been passed on yet.
 func (b *responseBody) makeRoom() {
-	ex, want := b.ex, int64(bufferSize)
-	ex.up.from, ex.up.to = ex.bodyStart, ex.bodyStart
+	ex, want := b.ex, int64(socket.BufferSize)
+	ex.up.Rewind(ex.bodyStart)
 	switch {
 	case b.left >= 0:
-		want = min(b.left, bufferKept)
-	case b.total >= bufferSize:
-		want = bufferKept
+		want = min(b.left, socket.BufferKept)
+	case b.total >= socket.BufferSize:
+		want = socket.BufferKept
 	}
-	if int64(len(ex.up.free())) < want {
-		ex.up.grow(int(want))
-		ex.bodyStart = ex.up.from
+	if int64(len(ex.up.Free())) < want {
+		ex.up.Grow(int(want))
+		ex.bodyStart = ex.up.Mark()
 	}
 }

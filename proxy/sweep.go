@@ -1,6 +1,9 @@
 package proxy
 
-import "time"
+import (
+	"time"
+	"whsentry/proxy/socket"
+)
 
 // sweep is the goroutine that enforces every limit in time but those of connecting.
 func (p *Proxy) sweep() {
@@ -14,7 +17,7 @@ func (p *Proxy) sweep() {
 			return
 		case <-timer.C:
 		}
-		at, interval := now(), p.interval.Load()
+		at, interval := socket.Now(), p.interval.Load()
 		if rounds.late(at, interval) {
 			p.each(func(c *client) { c.finSeen = 0 })
 			timer.Reset(time.Duration(interval))
@@ -30,7 +33,7 @@ func (p *Proxy) sweep() {
 // or its share of the processor used up. What clients and destinations have sent meanwhile has not been read, and their
 // time is not up before it has been.
 type rounds struct {
-	last    tick // 0: none yet
+	last    socket.Tick // 0: none yet
 	skipped bool
 }
 
@@ -39,7 +42,7 @@ const lateRounds = 3
 
 // late reports whether the round that begins is to be left out. It never says so twice in a row, so that limits hold
 // however little the process gets to run.
-func (r *rounds) late(at tick, interval int64) bool {
+func (r *rounds) late(at socket.Tick, interval int64) bool {
 	r.skipped = !r.skipped && r.last != 0 && at-r.last > lateRounds*interval
 	r.last = at
 	return r.skipped
@@ -50,22 +53,22 @@ func (r *rounds) late(at tick, interval int64) bool {
 const vanishGrace = 250 * time.Millisecond
 
 // sweep enforces the client's time limits, and notices that it went away while the destination is waited for.
-func (c *client) sweep(at tick) {
-	c.deadline.expire(at, c.tcp)
+func (c *client) sweep(at socket.Tick) {
+	c.deadline.Expire(at, c.tcp)
 	state := clientState(c.state.Load())
 	if state != clientWaiting {
 		c.finSeen = 0
 		return
 	}
-	switch c.prober.probe() {
-	case probeClosed, probeEnding: // be it behind TLS' farewell, or another request that nobody waits for
+	switch c.prober.Look() {
+	case socket.Closed, socket.Ending: // be it behind TLS' farewell, or another request that nobody waits for
 		if c.finSeen == 0 {
 			c.finSeen = at
 		}
 		if at-c.finSeen >= int64(vanishGrace) {
 			c.vanished()
 		}
-	case probeFailed:
+	case socket.Failed:
 		c.vanished()
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 	"time"
+	"whsentry/proxy/socket"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,7 +25,7 @@ func TestRoundsThatAreLate(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var r rounds
-			at := tick(time.Hour)
+			at := socket.Tick(time.Hour)
 			got := []bool{r.late(at, int64(interval))}
 			for _, gap := range tt.gaps {
 				at += int64(gap)
@@ -45,12 +46,12 @@ func TestPoolSweep(t *testing.T) {
 		why  closeReason
 	}{
 		{"idle within its limits", true, func(*pool, *upstream) {}, closeNone},
-		{"idle too long", true, func(_ *pool, u *upstream) { u.due.Store(now()) }, closeIdle},
-		{"idle and too old", true, func(_ *pool, u *upstream) { u.dies = now() }, closeLifetime},
+		{"idle too long", true, func(_ *pool, u *upstream) { u.due.Store(socket.Now()) }, closeIdle},
+		{"idle and too old", true, func(_ *pool, u *upstream) { u.dies = socket.Now() }, closeLifetime},
 		{"idle and retired", true, func(p *pool, _ *upstream) { p.retire() }, closeRetired},
 		{"busy within its limits", false, func(*pool, *upstream) {}, closeNone},
-		{"busy and waiting too long", false, func(_ *pool, u *upstream) { u.due.Store(now()) }, closeIdle},
-		{"busy and too old", false, func(_ *pool, u *upstream) { u.dies = now() }, closeLifetime},
+		{"busy and waiting too long", false, func(_ *pool, u *upstream) { u.due.Store(socket.Now()) }, closeIdle},
+		{"busy and too old", false, func(_ *pool, u *upstream) { u.dies = socket.Now() }, closeLifetime},
 		{"busy and retired", false, func(p *pool, _ *upstream) { p.retire() }, closeNone},
 	}
 	for _, tt := range tests {
@@ -58,10 +59,10 @@ func TestPoolSweep(t *testing.T) {
 			p := newPoolPeers(t)
 			u := p.add("h:80", route{})
 			if tt.idle {
-				p.pool.put(u, now(), testLimits)
+				p.pool.put(u, socket.Now(), testLimits)
 			}
 			tt.age(p.pool, u)
-			p.pool.sweep(now())
+			p.pool.sweep(socket.Now())
 			switch {
 			case tt.why == closeNone && tt.idle:
 				p.check("h:80", 0, 1)
@@ -107,7 +108,7 @@ func TestPoolSweepOfWhatIsUnread(t *testing.T) {
 		{"a byte, almost as long again", send, nil, testLimits.idle - 30*time.Second, closeNone},
 		{"a byte, as long again", send, nil, testLimits.idle, closeIdle},
 		{"a byte, for a tunnel", send, func(_ *pool, u *upstream) { u.client.Store(tunnelClient(t, u)) }, 0, closeIdle},
-		{"a byte, too old", send, func(_ *pool, u *upstream) { u.dies = now() }, 0, closeLifetime},
+		{"a byte, too old", send, func(_ *pool, u *upstream) { u.dies = socket.Now() }, 0, closeLifetime},
 		{"nothing", nil, nil, 0, closeIdle},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -120,8 +121,8 @@ func TestPoolSweepOfWhatIsUnread(t *testing.T) {
 			if tt.state != nil {
 				tt.state(p.pool, u)
 			}
-			u.due.Store(now() - int64(tt.late))
-			p.pool.sweep(now())
+			u.due.Store(socket.Now() - int64(tt.late))
+			p.pool.sweep(socket.Now())
 			if got := closeReason(u.killed.Load()); got != tt.why {
 				t.Errorf("got closed for %q; want %q", closeReasonNames[got], closeReasonNames[tt.why])
 			}
@@ -134,7 +135,7 @@ func (p *poolPeers) awaitEvent(u *upstream) {
 	p.t.Helper()
 	waitFor(p.t, "something from the destination", func() (is bool) {
 		// Unlike a prober, poll leaves the error that a reset is there to be found.
-		if err := u.prober.raw.Control(func(fd uintptr) {
+		if err := u.tcp.Control(func(fd uintptr) {
 			n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
 			is = n > 0
 		}); err != nil {
@@ -147,11 +148,11 @@ func (p *poolPeers) awaitEvent(u *upstream) {
 // tunnelClient is the client of a tunnel over u.
 func tunnelClient(t *testing.T, u *upstream) *client {
 	t.Helper()
-	c, err := newClient(nil, nil, u.tcp.Conn.(*net.TCPConn))
+	c, err := newClient(nil, nil, u.tcp.TCP.(*net.TCPConn))
 	if err != nil {
 		t.Fatal(err)
 	}
-	u.left = u.early.queued() + c.prober.queued()
+	u.left = u.early.Unacknowledged() + c.prober.Unacknowledged()
 	return c
 }
 

@@ -4,10 +4,9 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"syscall"
 	"time"
-
 	"whsentry/proxy/reason"
+	"whsentry/proxy/socket"
 )
 
 // connectionEstablished is the answer to a CONNECT; it has no fields, least of all of a body (RFC 9110 section 9.3.6).
@@ -100,23 +99,23 @@ func (t *tunnel) recoverBug() {
 }
 
 // touch tells the sweeper that a byte has passed.
-func (t *tunnel) touch() { t.up.due.Store(now() + int64(t.idle)) }
+func (t *tunnel) touch() { t.up.due.Store(socket.Now() + int64(t.idle)) }
 
 // pump carries one direction until src ends, which dst is told, or either fails, which ends the tunnel.
 func (t *tunnel) pump(dst, src net.Conn, count *int64) {
 	r := newReader(src)
 	for {
-		err := r.read()
-		if n := r.n; n > 0 {
+		err := r.Read()
+		if b := r.Bytes(); len(b) > 0 {
 			t.touch()
-			written, writeErr := dst.Write((*r.buf)[:n])
+			written, writeErr := dst.Write(b)
 			*count += int64(written)
 			t.touch()
 			if writeErr != nil {
 				err = writeErr
 			}
 		}
-		r.release()
+		r.Release()
 		switch {
 		case err == io.EOF:
 			if closeWrite(dst) != nil {
@@ -128,6 +127,14 @@ func (t *tunnel) pump(dst, src net.Conn, count *int64) {
 			return
 		}
 	}
+}
+
+// newReader returns what reads from either side.
+func newReader(conn net.Conn) *socket.Reader {
+	if u, ok := conn.(*upstream); ok {
+		conn = u.Conn
+	}
+	return socket.NewReader(conn)
 }
 
 // abort closes both sides; a reset of one is passed on to the other.
@@ -149,59 +156,4 @@ func closeWrite(conn net.Conn) error {
 		return c.CloseWrite()
 	}
 	return nil
-}
-
-// reader reads from a connection into a buffer that it takes only when there is something to read, so that a tunnel
-// at rest holds none.
-type reader struct {
-	conn  net.Conn
-	raw   syscall.RawConn // nil above TLS, which has to be read to know
-	ready func(fd uintptr) bool
-	buf   *[]byte
-	n     int
-	err   error
-}
-
-func newReader(conn net.Conn) *reader {
-	r := &reader{conn: conn}
-	if u, ok := conn.(*upstream); ok {
-		r.conn = u.Conn
-	}
-	if s, ok := r.conn.(*socket); ok {
-		r.raw, r.ready = s.raw, r.readReady
-	}
-	return r
-}
-
-// read reads once. The bytes are the first r.n of *r.buf until release is called.
-func (r *reader) read() error {
-	r.n, r.err = 0, nil
-	if r.raw == nil {
-		r.buf = acquireCopyBuffer()
-		r.n, r.err = r.conn.Read(*r.buf)
-		return r.err
-	}
-	if err := r.raw.Read(r.ready); err != nil {
-		return err
-	}
-	return r.err
-}
-
-func (r *reader) readReady(fd uintptr) bool {
-	if r.buf == nil {
-		r.buf = acquireCopyBuffer()
-	}
-	r.n, r.err = readSocket(fd, *r.buf)
-	if r.err == syscall.EAGAIN {
-		r.release()
-		return false
-	}
-	return true
-}
-
-func (r *reader) release() {
-	if r.buf != nil {
-		releaseCopyBuffer(r.buf)
-		r.buf = nil
-	}
 }

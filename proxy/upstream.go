@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"whsentry/guard"
+	"whsentry/proxy/socket"
 )
 
 // route says which of a destination's connections can serve a request.
@@ -27,18 +28,18 @@ type lifetimes struct {
 // upstream is a connection to a destination.
 type upstream struct {
 	net.Conn   // what is read and written: tcp, or TLS above it
-	tcp        *socket
-	wire       *wire // nil without TLS
-	prober     *prober
+	tcp        *socket.Conn
+	wire       *socket.Wire // nil without TLS
+	prober     *socket.Prober
 	route      route
 	dest       *destination
 	generation uint32
 	remote     netip.AddrPort
 	tlsVersion string
 
-	born, dies tick
+	born, dies socket.Tick
 	idle       time.Duration // readTimeout
-	resting    tick          // since when it is idle in the pool; 0: in use
+	resting    socket.Tick   // since when it is idle in the pool; 0: in use
 	due        atomic.Int64
 	killed     atomic.Uint32 // a closeReason, once something other than its owner has closed it
 	// client is the other side of a tunnel, which is closed with this one; nil without a tunnel.
@@ -47,17 +48,17 @@ type upstream struct {
 	// sending is set while a part of a large body is being written; early is what the sweeper looks with then, and
 	// while there is a tunnel.
 	sending atomic.Uint32
-	early   *prober
+	early   *socket.Prober
 	left    int // bytes that had not been acknowledged when the sweeper last looked
 }
 
 // newUpstream is about a connection that has just been made, for r.
 func newUpstream(conn guard.Conn, r route, generation uint32) (*upstream, error) {
-	s, err := newSocket(conn)
+	s, err := socket.New(conn)
 	if err != nil {
 		return nil, err
 	}
-	return &upstream{Conn: s, tcp: s, prober: newProber(s.raw), route: r, generation: generation, born: now(),
+	return &upstream{Conn: s, tcp: s, prober: s.NewProber(), route: r, generation: generation, born: socket.Now(),
 		remote: conn.RemoteAddr().(*net.TCPAddr).AddrPort()}, nil
 }
 
@@ -90,7 +91,7 @@ var closeReasonNames = [closeReasons]string{"", "idle", "lifetime", "destination
 // connection, or bytes that answer no request) makes the connection unfit.
 func (u *upstream) quiet() bool {
 	if u.wire == nil {
-		return u.prober.probe() == probeQuiet
+		return u.prober.Look() == socket.Quiet
 	}
 	n, quiet := u.glance(make([]byte, 1))
 	return n == 0 && quiet
@@ -101,11 +102,11 @@ func (u *upstream) quiet() bool {
 // that came in one packet with the last response.
 func (u *upstream) glance(p []byte) (n int, quiet bool) {
 	if u.wire == nil {
-		return 0, u.prober.probe() == probeQuiet
+		return 0, u.prober.Look() == socket.Quiet
 	}
-	u.wire.glancing = true
+	u.wire.Glancing = true
 	n, err := u.Conn.Read(p)
-	u.wire.glancing = false
+	u.wire.Glancing = false
 	return n, n == 0 && errors.Is(err, os.ErrDeadlineExceeded)
 }
 
@@ -124,7 +125,7 @@ func (u *upstream) kill(why closeReason) {
 func (u *upstream) beginSending() {
 	u.watch()
 	if u.wire != nil {
-		u.wire.holding = true
+		u.wire.Holding = true
 	}
 	u.sending.Store(sending)
 }
@@ -132,7 +133,7 @@ func (u *upstream) beginSending() {
 // endSending ends what beginSending began.
 func (u *upstream) endSending() {
 	if u.wire != nil {
-		u.wire.holding = false
+		u.wire.Holding = false
 	}
 	if u.sending.CompareAndSwap(sending, notSending) {
 		return
@@ -146,38 +147,38 @@ func (u *upstream) endSending() {
 // watch makes what the sweeper looks with.
 func (u *upstream) watch() {
 	if u.early == nil {
-		u.early = newProber(u.tcp.raw)
+		u.early = u.tcp.NewProber()
 	}
 }
 
 // unread reports whether the destination, whose time is up, has sent something that the connection's owner has only not
 // come to read: then the process is short of time, and the destination not idle. For as long again as it may be idle, for
 // it may be sending and not take what the owner writes.
-func (u *upstream) unread(at tick) bool {
+func (u *upstream) unread(at socket.Tick) bool {
 	if u.resting != 0 || u.client.Load() != nil || at-u.due.Load() >= int64(u.idle) {
 		return false
 	}
-	return newProber(u.tcp.raw).probe() != probeQuiet
+	return u.tcp.NewProber().Look() != socket.Quiet
 }
 
 // progress is called by the sweeper, which holds the shard's lock, and sees what the owner cannot while it writes. A
 // side that takes slowly what it is sent is not idle; and a destination that has answered may not take the rest at all.
-func (u *upstream) progress(at tick) {
+func (u *upstream) progress(at socket.Tick) {
 	client := u.client.Load()
 	isSending := u.sending.Load() == sending
 	if client == nil && !isSending {
 		return
 	}
-	left := u.early.queued()
+	left := u.early.Unacknowledged()
 	if client != nil {
-		left += client.prober.queued()
+		left += client.prober.Unacknowledged()
 	}
 	if left != u.left {
 		u.left = left
 		u.due.Store(at + int64(u.idle))
 	}
-	if isSending && u.early.probe() != probeQuiet && u.sending.CompareAndSwap(sending, interrupted) {
-		u.tcp.SetWriteDeadline(aLongTimeAgo)
+	if isSending && u.early.Look() != socket.Quiet && u.sending.CompareAndSwap(sending, interrupted) {
+		u.tcp.Interrupt()
 	}
 }
 

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package proxy
+package listen
 
 import (
 	"net/netip"
@@ -9,7 +9,7 @@ import (
 
 // portGroup is Linux's alone; elsewhere nothing keeps new connections from a socket that is about to leave.
 type portGroup struct {
-	listener *listener
+	listener *Listener
 	arrives  func(from netip.AddrPort) bool
 }
 

@@ -1,4 +1,4 @@
-package proxy
+package socket
 
 import (
 	"errors"
@@ -10,10 +10,23 @@ import (
 	"time"
 )
 
-// tcpPair returns both ends of a connection.
-func tcpPair(t *testing.T) (near *socket, far *net.TCPConn) {
+func waitFor(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	ln := newListener(t)
+	for end := time.Now().Add(20 * time.Second); !done(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// tcpPair returns both ends of a connection.
+func tcpPair(t *testing.T) (near *Conn, far *net.TCPConn) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("listen: %v", err)
+	}
+	t.Cleanup(func() { ln.Close() })
 	conn, err := net.Dial("tcp", ln.Addr().String())
 	if err != nil {
 		t.Fatalf("connect: %v", err)
@@ -24,7 +37,7 @@ func tcpPair(t *testing.T) (near *socket, far *net.TCPConn) {
 		t.Fatalf("accept: %v", err)
 	}
 	t.Cleanup(func() { accepted.Close() })
-	near, err = newSocket(conn.(*net.TCPConn))
+	near, err = New(conn.(*net.TCPConn))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,20 +47,20 @@ func tcpPair(t *testing.T) (near *socket, far *net.TCPConn) {
 // A tunnel at rest holds no buffer: a reader has one only while there are bytes in it.
 func TestReaderHoldsNoBufferAtRest(t *testing.T) {
 	near, far := tcpPair(t)
-	r := newReader(near)
+	r := NewReader(near)
 	read := make(chan error)
 	step := make(chan struct{})
 	go func() { // awaited below
 		for range 2 {
-			read <- r.read()
+			read <- r.Read()
 			<-step
 		}
 	}()
 	io.WriteString(far, "hello")
-	if err := <-read; err != nil || string((*r.buf)[:r.n]) != "hello" {
+	if err := <-read; err != nil || string(r.Bytes()) != "hello" {
 		t.Fatalf("got %v; want hello", err)
 	}
-	r.release()
+	r.Release()
 	if r.buf != nil {
 		t.Errorf("the buffer is still held after release")
 	}
@@ -62,7 +75,7 @@ func TestReaderHoldsNoBufferAtRest(t *testing.T) {
 // While it waits, it holds none either.
 func TestReaderWaitsWithoutABuffer(t *testing.T) {
 	near, far := tcpPair(t)
-	r := newReader(near)
+	r := NewReader(near)
 	waited := make(chan bool, 1)
 	ready := r.ready
 	r.ready = func(fd uintptr) bool { // called once before it waits, and again once it has waited
@@ -76,7 +89,7 @@ func TestReaderWaitsWithoutABuffer(t *testing.T) {
 		return done
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- r.read() }() // awaited below
+	go func() { ended <- r.Read() }() // awaited below
 	if !<-waited {
 		t.Errorf("a reader that waits holds a buffer")
 	}
@@ -84,33 +97,33 @@ func TestReaderWaitsWithoutABuffer(t *testing.T) {
 	if err := <-ended; err != nil || r.n != 1 {
 		t.Errorf("got %d bytes and %v; want 1", r.n, err)
 	}
-	r.release()
+	r.Release()
 }
 
 func TestReaderPassesErrorsOn(t *testing.T) {
 	near, far := tcpPair(t)
 	far.SetLinger(0)
 	far.Close()
-	if err := newReader(near).read(); !errors.Is(err, syscall.ECONNRESET) {
+	if err := NewReader(near).Read(); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("got %v; want a reset", err)
 	}
 	near.Close()
-	if err := newReader(near).read(); !errors.Is(err, net.ErrClosed) {
+	if err := NewReader(near).Read(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("got %v; want that it is closed", err)
 	}
 }
 
 func TestDeadline(t *testing.T) {
 	near, far := tcpPair(t)
-	var d deadline
-	d.set(never, near)
-	d.expire(now(), near)
-	if d.passed() {
+	var d Deadline
+	d.Set(Never, near)
+	d.Expire(Now(), near)
+	if d.Passed() {
 		t.Fatalf("a deadline that never comes has passed")
 	}
-	d.set(now()+int64(time.Hour), near)
-	d.expire(now(), near)
-	if d.passed() {
+	d.Set(Now()+int64(time.Hour), near)
+	d.Expire(Now(), near)
+	if d.Passed() {
 		t.Fatalf("a deadline in an hour has passed")
 	}
 	for range 3 { // it can pass again and again, and each time be undone
@@ -119,14 +132,14 @@ func TestDeadline(t *testing.T) {
 			_, err := near.Read(make([]byte, 1))
 			ended <- err
 		}()
-		d.set(now(), near)
-		d.expire(now(), near)
+		d.Set(Now(), near)
+		d.Expire(Now(), near)
 		var timeout net.Error
-		if err := <-ended; !errors.As(err, &timeout) || !timeout.Timeout() || !d.passed() {
-			t.Errorf("got %v, passed %v; want a timeout", err, d.passed())
+		if err := <-ended; !errors.As(err, &timeout) || !timeout.Timeout() || !d.Passed() {
+			t.Errorf("got %v, passed %v; want a timeout", err, d.Passed())
 		}
-		d.set(never, near)
-		if d.passed() {
+		d.Set(Never, near)
+		if d.Passed() {
 			t.Errorf("a deadline that was moved has passed")
 		}
 		io.WriteString(far, "x")
@@ -141,8 +154,8 @@ func TestDeadline(t *testing.T) {
 func TestDeadlineRace(t *testing.T) {
 	near, far := tcpPair(t)
 	go io.Copy(far, far) // an echo; ends with the connection
-	var d deadline
-	d.set(never, near)
+	var d Deadline
+	d.Set(Never, near)
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() { // ends with stop
 		defer close(stopped)
@@ -151,14 +164,14 @@ func TestDeadlineRace(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				d.expire(now(), near)
+				d.Expire(Now(), near)
 			}
 		}
 	}()
 	b := make([]byte, 1)
 	for range 2000 {
-		d.set(now(), near) // it passes about now
-		d.set(never, near)
+		d.Set(Now(), near) // it passes about now
+		d.Set(Never, near)
 		if _, err := near.Write(b); err != nil {
 			t.Errorf("write: %v", err)
 			break
@@ -176,26 +189,26 @@ func TestProber(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		do   func(far *net.TCPConn)
-		want probe
+		want Input
 	}{
-		{"nothing", func(*net.TCPConn) {}, probeQuiet},
-		{"bytes", func(far *net.TCPConn) { io.WriteString(far, "x") }, probeData},
-		{"FIN", func(far *net.TCPConn) { far.CloseWrite() }, probeClosed},
-		{"closed", func(far *net.TCPConn) { far.Close() }, probeClosed},
-		{"bytes and FIN", func(far *net.TCPConn) { io.WriteString(far, "x"); far.Close() }, probeEnding},
-		{"RST", func(far *net.TCPConn) { far.SetLinger(0); far.Close() }, probeFailed},
-		{"bytes and RST", func(far *net.TCPConn) { io.WriteString(far, "x"); far.SetLinger(0); far.Close() }, probeFailed},
+		{"nothing", func(*net.TCPConn) {}, Quiet},
+		{"bytes", func(far *net.TCPConn) { io.WriteString(far, "x") }, Data},
+		{"FIN", func(far *net.TCPConn) { far.CloseWrite() }, Closed},
+		{"closed", func(far *net.TCPConn) { far.Close() }, Closed},
+		{"bytes and FIN", func(far *net.TCPConn) { io.WriteString(far, "x"); far.Close() }, Ending},
+		{"RST", func(far *net.TCPConn) { far.SetLinger(0); far.Close() }, Failed},
+		{"bytes and RST", func(far *net.TCPConn) { io.WriteString(far, "x"); far.SetLinger(0); far.Close() }, Failed},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			near, far := tcpPair(t)
-			p := newProber(near.raw)
+			p := near.NewProber()
 			tt.do(far)
-			waitFor(t, fmt.Sprintf("%d to be found", tt.want), func() bool { return p.probe() == tt.want })
-			if got := p.probe(); tt.want != probeFailed && got != tt.want {
+			waitFor(t, fmt.Sprintf("%d to be found", tt.want), func() bool { return p.Look() == tt.want })
+			if got := p.Look(); tt.want != Failed && got != tt.want {
 				t.Errorf("got %d the second time; want %d", got, tt.want)
 			}
 			near.Close()
-			if got := p.probe(); got != probeFailed {
+			if got := p.Look(); got != Failed {
 				t.Errorf("got %d of a closed one; want that it failed", got)
 			}
 		})

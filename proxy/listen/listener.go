@@ -1,41 +1,36 @@
-package proxy
+package listen
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
-
-	"whsentry/proxy/metrics"
 
 	"golang.org/x/sys/unix"
 )
 
-// listener is one endpoint that clients connect to.
-type listener struct {
-	*patientListener
-	tcp      *net.TCPListener // what is below it
-	raw      syscall.RawConn
-	cfg      ListenerConfig
-	metrics  *metrics.Listener
-	tls      *atomic.Pointer[tls.Config] // nil: plain
-	passed   bool                        // the socket was there before this process, and will be after it
-	accepted chan struct{}               // closed when the accept loop has ended
+// Listener is one endpoint that clients connect to.
+type Listener struct {
+	patient
+	tcp    *net.TCPListener // what is below it
+	raw    syscall.RawConn
+	cfg    Config
+	passed bool // the socket was there before this process, and will be after it
 }
 
-// listen opens cfg's address, unless a socket for it has been passed; an https listener gets its certificates by setTLS.
-func listen(cfg ListenerConfig, passed *net.TCPListener, m *metrics.Metrics) (*listener, error) {
+// Open listens on cfg's address, or on the socket for it that was passed, which may be nil. The error names the address;
+// syscall.EADDRINUSE and the like are in it.
+func Open(cfg Config, passed *net.TCPListener) (*Listener, error) {
 	tcp := passed
 	if passed == nil {
 		var err error
 		if tcp, err = openPort(cfg); err != nil {
-			return nil, fmt.Errorf("%q: listen: %w; want an address of this host that is free", cfg.Address, bareListenError(err))
+			return nil, fmt.Errorf("%q: listen: %w; want an address of this host that is free", cfg.Address, BareError(err))
 		}
 	}
 	raw, err := tcp.SyscallConn()
@@ -45,17 +40,17 @@ func listen(cfg ListenerConfig, passed *net.TCPListener, m *metrics.Metrics) (*l
 	if cfg.ReusePort {
 		detachPrograms(raw)
 	}
-	l := &listener{
-		patientListener: &patientListener{Listener: tcp}, tcp: tcp, raw: raw, cfg: cfg, metrics: m.Listener(cfg.Address),
-		passed: passed != nil, accepted: make(chan struct{}),
-	}
-	if cfg.Type == ListenerHTTPS {
-		l.tls = new(atomic.Pointer[tls.Config])
-	}
-	return l, nil
+	return &Listener{patient: patient{Listener: tcp}, tcp: tcp, raw: raw, cfg: cfg, passed: passed != nil}, nil
 }
 
-func openPort(cfg ListenerConfig) (*net.TCPListener, error) {
+// Config is what the listener was opened by.
+func (l *Listener) Config() *Config { return &l.cfg }
+
+// OnShortage has report called where connections cannot be accepted for now: with why, and how many attempts have failed
+// since it was called last, once in ten seconds at most. It is called before the first Accept.
+func (l *Listener) OnShortage(report func(err error, failed int)) { l.report = report }
+
+func openPort(cfg Config) (*net.TCPListener, error) {
 	lc := net.ListenConfig{KeepAlive: -1}
 	lc.SetMultipathTCP(false) // Go's default, but such a socket cannot be taken out of a group that shares a port
 	if cfg.ReusePort {
@@ -69,7 +64,7 @@ func openPort(cfg ListenerConfig) (*net.TCPListener, error) {
 }
 
 // waiting reports whether a connection waits to be accepted.
-func (l *listener) waiting() bool {
+func (l *Listener) waiting() bool {
 	ready := false
 	l.raw.Control(func(fd uintptr) {
 		look := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
@@ -79,10 +74,10 @@ func (l *listener) waiting() bool {
 	return ready
 }
 
-// interrupt ends Accept, but leaves the socket open.
-func (l *listener) interrupt() {
+// Interrupt ends Accept, but leaves the socket open.
+func (l *Listener) Interrupt() {
 	l.end()
-	l.tcp.SetDeadline(aLongTimeAgo)
+	l.tcp.SetDeadline(time.Unix(1, 0)) // long ago
 }
 
 // reusePort lets another process listen on the same address, so that an upgrade can start the new one first.
@@ -96,8 +91,8 @@ func reusePort(_, _ string, raw syscall.RawConn) error {
 	return err
 }
 
-// bareListenError is err without what net adds to it, which the caller has said already.
-func bareListenError(err error) error {
+// BareError is err without what net adds to it, which the caller has said already.
+func BareError(err error) error {
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
 		return errno
@@ -109,9 +104,15 @@ func bareListenError(err error) error {
 	return err
 }
 
-// patientListener does not end when the process or the system has run out of something: it waits until there is
-// some again. Those who want to connect wait with it, in the system's queue.
-type patientListener struct {
+// Patient returns ln as a listener that does not end when the process or the system has run out of something: it waits
+// until there is some again. Those who want to connect wait with it, in the system's queue. report, which may be nil, is
+// called as OnShortage says.
+func Patient(ln net.Listener, report func(err error, failed int)) net.Listener {
+	return &patient{Listener: ln, report: report}
+}
+
+// patient is what Patient returns.
+type patient struct {
 	net.Listener
 	made, ended sync.Once
 	gone        chan struct{} // closed to end Accept
@@ -129,41 +130,45 @@ const (
 	shortageInterval = 10 * time.Second
 )
 
-func (l *patientListener) closing() chan struct{} {
+func (l *patient) closing() chan struct{} {
 	l.made.Do(func() { l.gone = make(chan struct{}) })
 	return l.gone
 }
 
-func (l *patientListener) end() {
+func (l *patient) end() {
 	gone := l.closing()
 	l.ended.Do(func() { close(gone) })
 }
 
-// Accept waits for the next connection. It fails only once the listener is closed, or interrupted.
-func (l *patientListener) Accept() (net.Conn, error) {
+// Accept waits for the next connection. Once the listener is closed, or interrupted, the error is io.EOF, which
+// fasthttp's Serve takes for the end; any other is a listener's that is broken.
+func (l *patient) Accept() (net.Conn, error) {
 	wait := firstPatience
 	for {
 		conn, err := l.Listener.Accept()
-		if err == nil || !shortage(err) {
-			return conn, err
+		if err == nil {
+			return conn, nil
 		}
 		select {
 		case <-l.closing():
-			return nil, net.ErrClosed
+			return nil, io.EOF
 		default:
+		}
+		if !shortage(err) {
+			return nil, err
 		}
 		l.complain(err)
 		select {
 		case <-time.After(wait):
 			wait = min(2*wait, mostPatience)
 		case <-l.closing():
-			return nil, net.ErrClosed
+			return nil, io.EOF
 		}
 	}
 }
 
 // complain reports a failed Accept, unless one was reported a short while ago.
-func (l *patientListener) complain(err error) {
+func (l *patient) complain(err error) {
 	l.failed++
 	if at := time.Now(); l.report != nil && at.Sub(l.reported) >= shortageInterval {
 		l.report(err, l.failed)
@@ -172,10 +177,9 @@ func (l *patientListener) complain(err error) {
 }
 
 // Close ends Accept.
-func (l *patientListener) Close() error {
-	err := l.Listener.Close()
+func (l *patient) Close() error {
 	l.end()
-	return err
+	return l.Listener.Close()
 }
 
 // shortage reports whether Accept failed for a reason that passes: of this connection, or of the system.

@@ -1,4 +1,4 @@
-package proxy
+package listen
 
 import (
 	"fmt"
@@ -127,7 +127,7 @@ func TestTakeSocketsNotOurs(t *testing.T) {
 		}
 	}
 	var none *Sockets
-	if err := none.match([]endpoint{{"listeners[0].address", ":9090"}}); err != nil || none.take("x") != nil {
+	if err := none.Match([]Endpoint{{"listeners[0].address", ":9090"}}); err != nil || none.Take("x") != nil {
 		t.Errorf("got %v; want nothing of no sockets", err)
 	}
 	none.Close()
@@ -221,9 +221,9 @@ func TestSocketsMatch(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer s.Close()
-			err = s.match([]endpoint{{"listeners[0].address", "192.0.2.1:1"}, {metricsKey, tt.configured + port}})
+			err = s.Match([]Endpoint{{"listeners[0].address", "192.0.2.1:1"}, {"metrics.address", tt.configured + port}})
 			if tt.matches {
-				if l := s.take(metricsKey); err != nil || l == nil || s.take(metricsKey) != nil || s.take("listeners[0].address") != nil {
+				if l := s.Take("metrics.address"); err != nil || l == nil || s.Take("metrics.address") != nil || s.Take("listeners[0].address") != nil {
 					t.Errorf("got %v, %v; want the socket, once", l, err)
 				} else {
 					l.Close()
@@ -248,7 +248,7 @@ func TestSocketsMatchTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	err = s.match([]endpoint{{"listeners[0].address", boundTo(t, fd)}})
+	err = s.Match([]Endpoint{{"listeners[0].address", boundTo(t, fd)}})
 	if err == nil || !strings.Contains(err.Error(), "passed, but not configured: descriptor 401 "+boundTo(t, fd)+";") {
 		t.Errorf("got %v; want that descriptor 401 is too much", err)
 	}

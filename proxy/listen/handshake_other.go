@@ -1,8 +1,8 @@
 //go:build !linux
 
-package proxy
+package listen
 
 // ignoreNew is Linux's alone; elsewhere a connection that comes in the very moment of the close is lost.
-func (*listener) ignoreNew() bool { return false }
+func (*Listener) ignoreNew() bool { return false }
 
-func (*listener) halfMade() bool { return false }
+func (*Listener) halfMade() bool { return false }

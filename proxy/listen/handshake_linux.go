@@ -1,4 +1,4 @@
-package proxy
+package listen
 
 import (
 	"net"
@@ -12,7 +12,7 @@ import (
 //
 // A socket that listens cannot be closed without loss else: between the last look for a connection that waits and the
 // close there may come one, and it is reset, though its client may have sent a request by then.
-func (l *listener) ignoreNew() bool {
+func (l *Listener) ignoreNew() bool {
 	// The program sees segments from the TCP header on. Connections inherit it: a client that has forgotten one, and asks
 	// for it anew, gets no answer while the proxy stops.
 	const flags, syn, ack = 13, 1 << 1, 1 << 4 // RFC 9293 section 3.1
@@ -34,7 +34,7 @@ func (l *listener) ignoreNew() bool {
 // halfMade reports whether the handshake of a connection to l's port has begun, and not ended: its client takes it for
 // made once the answer has reached it, and may have sent a request. What the system answers with SYN cookies, in a flood
 // or where it always does, is not seen.
-func (l *listener) halfMade() bool {
+func (l *Listener) halfMade() bool {
 	table, err := l.socketTable()
 	if err != nil {
 		return false

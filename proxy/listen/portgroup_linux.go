@@ -1,4 +1,4 @@
-package proxy
+package listen
 
 import (
 	"net"
@@ -18,7 +18,7 @@ import (
 // needs no privilege, but a socket is not told its place. It finds it by having all connections go to one place after
 // the other, and making one.
 type portGroup struct {
-	listener *listener
+	listener *Listener
 	// arrives reports whether a connection from that address is given to the listener. It takes the others that are.
 	arrives func(from netip.AddrPort) bool
 

@@ -1,4 +1,4 @@
-package proxy
+package listen
 
 import (
 	"errors"
@@ -103,7 +103,7 @@ func takeSocket(fd int, name string) (passedSocket, error) {
 	defer file.Close()
 	ln, err := net.FileListener(file)
 	if err != nil {
-		return passedSocket{}, bareListenError(err)
+		return passedSocket{}, BareError(err)
 	}
 	tcp, ok := ln.(*net.TCPListener)
 	if !ok {
@@ -151,36 +151,22 @@ func (s *Sockets) Close() {
 	}
 }
 
-// endpoint is an address that is to be listened on, and the key of the setting that says so.
-type endpoint struct{ key, address string }
+// Endpoint is an address that is to be listened on, and the key of the setting that says so.
+type Endpoint struct{ Key, Address string }
 
-const metricsKey = "metrics.address"
-
-// endpoints are those of the listeners, in their order, and then that of the metrics, where there is one.
-func (c *Config) endpoints() []endpoint {
-	var all []endpoint
-	for i, l := range c.Listeners {
-		all = append(all, endpoint{fmt.Sprintf("listeners[%d].address", i), l.Address})
-	}
-	if c.Metrics.Address != "" {
-		all = append(all, endpoint{metricsKey, c.Metrics.Address})
-	}
-	return all
-}
-
-// match finds the socket for each endpoint. A socket that is for none is an error, for whoever passed it believes that
+// Match finds the socket for each endpoint. A socket that is for none is an error, for whoever passed it believes that
 // it is served.
-func (s *Sockets) match(endpoints []endpoint) error {
+func (s *Sockets) Match(endpoints []Endpoint) error {
 	if s == nil {
 		return nil
 	}
 	for _, e := range endpoints {
-		bound, err := net.ResolveTCPAddr("tcp", e.address)
+		bound, err := net.ResolveTCPAddr("tcp", e.Address)
 		if err != nil {
 			continue // listening will say so
 		}
 		if p := s.find(bound); p != nil {
-			p.key = e.key
+			p.key = e.Key
 		}
 	}
 	var left, want []string
@@ -193,7 +179,7 @@ func (s *Sockets) match(endpoints []endpoint) error {
 		return nil
 	}
 	for _, e := range endpoints {
-		want = append(want, fmt.Sprintf("%s %q", e.key, e.address))
+		want = append(want, fmt.Sprintf("%s %q", e.Key, e.Address))
 	}
 	return fmt.Errorf("socket activation: passed, but not configured: %s; want at most one socket each for %s",
 		strings.Join(left, ", "), strings.Join(want, ", "))
@@ -216,8 +202,8 @@ func (s *Sockets) find(bound *net.TCPAddr) *passedSocket {
 	return nil
 }
 
-// take hands out the socket that match has found for the setting of that key, nil where there is none.
-func (s *Sockets) take(key string) *net.TCPListener {
+// Take hands out the socket that Match has found for the setting of that key, nil where there is none.
+func (s *Sockets) Take(key string) *net.TCPListener {
 	if s == nil {
 		return nil
 	}
@@ -229,4 +215,10 @@ func (s *Sockets) take(key string) *net.TCPListener {
 		}
 	}
 	return nil
+}
+
+// unmapped is a TCP address, IPv4 as IPv4.
+func unmapped(a net.Addr) netip.AddrPort {
+	ap := a.(*net.TCPAddr).AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }

@@ -1,4 +1,4 @@
-package proxy
+package listen
 
 import (
 	"bytes"
@@ -66,7 +66,7 @@ func TestProxyHeader(t *testing.T) {
 		{name: "version 2 about UDP", header: proxySignature + "\x21\x12\x00\x0c" + "\x01\x02\x03\x04\x05\x06\x07\x08\x00\x01\x00\x02", length: 28, malformed: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			n, reject := proxyHeaderLen([]byte(tt.header))
+			n, reject := ProxyHeaderLen([]byte(tt.header))
 			if tt.length == gone {
 				if reject == "" {
 					t.Fatalf("got a length of %d; want that it is refused", n)
@@ -79,7 +79,7 @@ func TestProxyHeader(t *testing.T) {
 			if n == 0 {
 				return
 			}
-			source, reject := parseProxyHeader([]byte(tt.header[:n]))
+			source, reject := ParseProxyHeader([]byte(tt.header[:n]))
 			if (reject != "") != tt.malformed {
 				t.Fatalf("got %q; want malformed: %v", reject, tt.malformed)
 			}
@@ -99,19 +99,19 @@ func FuzzProxyHeader(f *testing.F) {
 	f.Add(v2(f, "[2001:db8::7]:56324", proxyproto.PROXY))
 	f.Add([]byte(proxySignature + "\x21\x31\x00\xd8" + strings.Repeat("a", 216)))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		n, reject := proxyHeaderLen(b)
-		if n < 0 || n > len(b) || n > bufferSize || n > 0 && reject != "" {
+		n, reject := ProxyHeaderLen(b)
+		if n < 0 || n > len(b) || n > proxyHeaderMax || n > 0 && reject != "" {
 			t.Fatalf("got a length of %d, %q of %d bytes", n, reject, len(b))
 		}
 		if n == 0 {
 			return
 		}
 		for cut := range n {
-			if m, reject := proxyHeaderLen(b[:cut]); m != 0 || reject != "" {
+			if m, reject := ProxyHeaderLen(b[:cut]); m != 0 || reject != "" {
 				t.Fatalf("the first %d bytes: got %d, %q; want that more is needed", cut, m, reject)
 			}
 		}
-		source, reject := parseProxyHeader(bytes.Clone(b[:n]))
+		source, reject := ParseProxyHeader(bytes.Clone(b[:n]))
 		if source.IsValid() == (reject != "") && reject != "" {
 			t.Fatalf("got %v and %q", source, reject)
 		}

@@ -1,4 +1,4 @@
-package proxy
+package listen
 
 import (
 	"fmt"
@@ -8,18 +8,15 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"whsentry/proxy/metrics"
 )
 
 // share opens n listeners on one port.
-func share(t *testing.T, n int, address string) []*listener {
+func share(t *testing.T, n int, address string) []*Listener {
 	t.Helper()
-	m := metrics.New("test", "none")
-	cfg := ListenerConfig{Type: ListenerHTTP, Address: address, ReusePort: true}
-	var all []*listener
+	cfg := Config{Type: HTTP, Address: address, ReusePort: true}
+	var all []*Listener
 	for range n {
-		l, err := listen(cfg, nil, m)
+		l, err := Open(cfg, nil)
 		if err != nil {
 			t.Fatalf("listen: %v", err)
 		}
@@ -34,7 +31,7 @@ func share(t *testing.T, n int, address string) []*listener {
 const arriving = 60
 
 // arrivals makes connections to a port and counts how many of them each listener gets.
-func arrivals(t *testing.T, all []*listener) []int {
+func arrivals(t *testing.T, all []*Listener) []int {
 	t.Helper()
 	counts := make([]int, len(all))
 	for range arriving {
@@ -61,7 +58,7 @@ func arrivals(t *testing.T, all []*listener) []int {
 }
 
 // leaver is a group as the listener sees it that is to leave.
-func leaver(l *listener) *portGroup {
+func leaver(l *Listener) *portGroup {
 	return &portGroup{listener: l, arrives: func(from netip.AddrPort) bool {
 		for end := time.Now().Add(25 * time.Millisecond); time.Now().Before(end) || l.waiting(); {
 			l.tcp.SetDeadline(time.Now().Add(5 * time.Millisecond))

@@ -1,4 +1,4 @@
-package proxy
+package listen
 
 import (
 	"errors"
@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"whsentry/proxy/metrics"
-
 	"golang.org/x/sys/unix"
 )
 
@@ -24,9 +22,9 @@ func lateACK(_, _ string, raw syscall.RawConn) error {
 }
 
 // openListener returns a listener, and where clients find it: over IPv4 too where it listens on both.
-func openListener(t *testing.T, address string) (l *listener, to string) {
+func openListener(t *testing.T, address string) (l *Listener, to string) {
 	t.Helper()
-	l, err := listen(ListenerConfig{Type: ListenerHTTP, Address: address}, nil, metrics.New("test", "none"))
+	l, err := Open(Config{Type: HTTP, Address: address}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +74,7 @@ func TestIgnoreNew(t *testing.T) {
 }
 
 // passes holds a connection, which l is yet to accept, to passing bytes both ways.
-func passes(t *testing.T, client net.Conn, l *listener) {
+func passes(t *testing.T, client net.Conn, l *Listener) {
 	t.Helper()
 	client.SetDeadline(time.Now().Add(10 * time.Second))
 	l.tcp.SetDeadline(time.Now().Add(10 * time.Second))

@@ -1,4 +1,4 @@
-package proxy
+package listen
 
 import (
 	"bufio"
@@ -13,7 +13,7 @@ import (
 
 // socketTableLimit bounds what is read of the system's table of sockets, in bytes: some 400,000 of them. Those that
 // listen come first, the others in no order.
-const socketTableLimit = 64 * miB
+const socketTableLimit = 64 << 20
 
 // Columns of /proc/net/tcp and tcp6 (Documentation/networking/proc_net_tcp.rst in Linux), and states, those of
 // include/net/tcp_states.h.
@@ -25,7 +25,7 @@ const (
 )
 
 // socketTable opens the system's table of the sockets of l's address family.
-func (l *listener) socketTable() (*os.File, error) {
+func (l *Listener) socketTable() (*os.File, error) {
 	if l.Addr().(*net.TCPAddr).IP.To4() != nil {
 		return os.Open("/proc/self/net/tcp")
 	}
