@@ -16,8 +16,8 @@ import (
 	"whsentry/guard"
 	"whsentry/proxy"
 	"whsentry/proxy/accesslog"
-	"whsentry/proxy/metrics"
 	"whsentry/proxy/listen"
+	"whsentry/proxy/metrics"
 )
 
 // service is the running proxy with what it was made of.
