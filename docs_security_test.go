@@ -129,7 +129,7 @@ func TestSecurityPromises(t *testing.T) {
 	}
 	tests := make(map[string]map[string]bool)
 	for name, folder := range map[string]string{"main": ".", "guard": "guard", "ca": "ca", "proxy": "proxy", "e2e": "proxy/e2e",
-		"listen": "proxy/listen", "socket": "proxy/socket"} {
+		"listen": "proxy/listen", "socket": "proxy/socket", "upstream": "proxy/upstream"} {
 		if tests[name], err = testsIn(folder); err != nil || len(tests[name]) == 0 {
 			t.Fatalf("%s: got %d tests, %v; want some", folder, len(tests[name]), err)
 		}

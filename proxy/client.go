@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 	"whsentry/proxy/socket"
+	"whsentry/proxy/upstream"
 )
 
 // client is a connection of a client. Its goroutine parses a request, carries it out and answers it before it looks
@@ -46,8 +47,8 @@ type client struct {
 	lingers bool                  // there is input that will not be read
 	isReset bool                  // the connection is to be broken off
 
-	mu     sync.Mutex // guards the following
-	up     *upstream  // the connection that serves this client now
+	mu     sync.Mutex     // guards the following
+	up     *upstream.Conn // the connection that serves this client now
 	cancel context.CancelFunc
 	gone   bool // the client went away while its request was being served
 }
@@ -335,7 +336,7 @@ func (c *client) writeBuffers(ex *exchange, head, body []byte) error {
 }
 
 // attach notes what the client's going away would end. It reports false if the client has gone.
-func (c *client) attach(up *upstream, cancel context.CancelFunc) bool {
+func (c *client) attach(up *upstream.Conn, cancel context.CancelFunc) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.up, c.cancel = up, cancel
@@ -348,7 +349,7 @@ func (c *client) vanished() {
 	defer c.mu.Unlock()
 	c.gone = true
 	if c.up != nil {
-		c.up.kill(closeClient)
+		c.up.Kill(upstream.CloseClient)
 	}
 	if c.cancel != nil {
 		c.cancel()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"whsentry/proxy/socket"
+	"whsentry/proxy/upstream"
 )
 
 // exchange is one request and its answer, with the memory that they need. It is reused, and belongs to a request in
@@ -18,11 +19,12 @@ type exchange struct {
 	// of seconds, and a call to the clock less at each of them.
 	at socket.Tick
 
-	in   socket.Buffer // from the client: head, and body where it fits
-	out  []byte        // what is being sent, either way
-	up   socket.Buffer // from the destination
-	head requestHead
-	resp responseHead
+	in     socket.Buffer // from the client: head, and body where it fits
+	out    []byte        // what is being sent to the client: memory that is borrowed for as long as something is
+	outBox *[]byte       // what out goes back in
+	call   upstream.Call // the request to the destination, and the bytes of its answer
+	head   requestHead
+	resp   responseHead
 
 	// Where the request goes; authority and path are parts of in.
 	authority []byte
@@ -41,21 +43,10 @@ type exchange struct {
 	chunks   chunkDecoder
 	stash    []byte // a response's body while it is read whole
 
-	rest      []byte // of the request's body: not yet sent
-	broken    bool   // the destination did not take all of the request
-	torn      bool   // because it broke the connection off
-	sentAt    socket.Tick
 	interims  int // bytes of interim responses
-	bodyStart int // where in up the response's body begins
+	bodyStart int // where in call.In the response's body begins
 
-	held *upstream // the connection that carries the request
-
-	// What askStep, which is stepAsk, has come to.
-	askStep     func(fd uintptr) (done bool)
-	asked       bool
-	stale       bool // the connection had ended, or something came on it unasked, while it was at rest
-	sent        int
-	sendFailure *failure
+	held *upstream.Conn // the connection that carries the request
 
 	keep  bool // the client's connection goes on
 	begun bool // the head of the final answer has been sent
@@ -76,9 +67,12 @@ type exchange struct {
 }
 
 var exchanges = sync.Pool{New: func() any {
-	ex := &exchange{out: make([]byte, 0, socket.BufferSize), address: address{key: make([]byte, 0, 64)}}
-	ex.askStep = ex.stepAsk
-	return ex
+	return &exchange{address: address{key: make([]byte, 0, 64)}}
+}}
+
+var outs = sync.Pool{New: func() any {
+	b := make([]byte, 0, socket.BufferSize)
+	return &b
 }}
 
 func acquireExchange() *exchange { return exchanges.Get().(*exchange) }
@@ -103,8 +97,9 @@ func (ex *exchange) begin(c *client) {
 // clear forgets everything of a request but the bytes in the client's buffer that follow on it.
 func (ex *exchange) clear() {
 	ex.client, ex.run = nil, nil
-	ex.up.Release()
-	ex.out, ex.line, ex.url = keepBuffer(ex.out), keepBuffer(ex.line), keepBuffer(ex.url)
+	ex.call.End()
+	ex.lendOut()
+	ex.line, ex.url = keepBuffer(ex.line), keepBuffer(ex.url)
 	if cap(ex.large) > socket.BufferKept {
 		releaseBody(ex.large)
 	}
@@ -115,8 +110,7 @@ func (ex *exchange) clear() {
 	ex.headDone, ex.headFailure = false, nil
 	ex.authority, ex.path, ex.body = nil, nil, nil
 	ex.tls, ex.connect, ex.alias = false, false, ""
-	ex.sendFailure = nil
-	ex.rest, ex.broken, ex.torn, ex.interims, ex.bodyStart = nil, false, false, 0, 0
+	ex.interims, ex.bodyStart = 0, 0
 	ex.keep, ex.begun = false, false
 	ex.status, ex.reason, ex.reasonText = 0, reasonNone, ""
 	ex.remote, ex.reused, ex.tlsVersion = netip.AddrPort{}, false, ""

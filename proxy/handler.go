@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 	"whsentry/proxy/socket"
+	"whsentry/proxy/upstream"
 )
 
 // handle carries out the request that has begun to arrive: it reads it, decides where it goes, forwards it, and ends
@@ -238,7 +239,7 @@ func (ex *exchange) judge() *failure {
 
 // beginWait marks the client as one that waits for a destination: its going away ends up and cancels cancel, either
 // of which may be nil. endWait ends that.
-func (ex *exchange) beginWait(up *upstream, cancel context.CancelFunc) {
+func (ex *exchange) beginWait(up *upstream.Conn, cancel context.CancelFunc) {
 	c := ex.client
 	c.unlimited()
 	if !c.attach(up, cancel) {
@@ -261,7 +262,7 @@ func (ex *exchange) finish(f *failure) bool {
 		ex.fail(f)
 	}
 	if ex.held != nil { // a bug got in the way
-		c.proxy.pool.discard(ex.held, closeError)
+		c.proxy.pool.Discard(ex.held, upstream.CloseError)
 		ex.held = nil
 	}
 	c.proxy.buffered.give(&ex.reserved)
@@ -314,7 +315,7 @@ func (ex *exchange) fail(f *failure) {
 	} else if ex.head.http10 {
 		connection = "keep-alive"
 	}
-	answer, body := appendAnswer(ex.out[:0], f, time.Now(), string(ex.method()), connection)
+	answer, body := appendAnswer(ex.borrowOut(), f, time.Now(), string(ex.method()), connection)
 	ex.out = answer
 	if c.write(answer) != nil {
 		ex.keep = false

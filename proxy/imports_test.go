@@ -10,11 +10,12 @@ import (
 // loggers and metrics, and nothing but main knows all of them.
 func TestImports(t *testing.T) {
 	forbidden := map[string][]string{
-		"whsentry/guard":        {"whsentry/", "github.com/valyala/", "github.com/rs/", "github.com/VictoriaMetrics/", "net/http"},
-		"whsentry/ca":           {"whsentry/", "github.com/valyala/", "github.com/rs/", "github.com/VictoriaMetrics/"},
-		"whsentry/proxy/listen": {"whsentry/", "github.com/valyala/", "github.com/rs/", "github.com/VictoriaMetrics/", "net/http"},
-		"whsentry/proxy/socket": {"whsentry/", "github.com/", "net/http"},
-		"whsentry/proxy":        {"github.com/urfave/", "github.com/goccy/", "whsentry/bench"},
+		"whsentry/guard":          {"whsentry/", "github.com/valyala/", "github.com/rs/", "github.com/VictoriaMetrics/", "net/http"},
+		"whsentry/ca":             {"whsentry/", "github.com/valyala/", "github.com/rs/", "github.com/VictoriaMetrics/"},
+		"whsentry/proxy/listen":   {"whsentry/", "github.com/valyala/", "github.com/rs/", "github.com/VictoriaMetrics/", "net/http"},
+		"whsentry/proxy/upstream": {"whsentry/guard", "whsentry/ca", "whsentry/policy", "github.com/", "net/http"},
+		"whsentry/proxy/socket":   {"whsentry/", "github.com/", "net/http"},
+		"whsentry/proxy":          {"github.com/urfave/", "github.com/goccy/", "whsentry/bench"},
 	}
 	for pkg, prefixes := range forbidden {
 		out, err := exec.Command("go", "list", "-f", `{{join .Imports "\n"}}`, pkg).CombinedOutput()

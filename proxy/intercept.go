@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"whsentry/proxy/socket"
+	"whsentry/proxy/upstream"
 )
 
 // interception is what a CONNECT that is intercepted has fixed for the requests inside.
@@ -77,7 +78,7 @@ func (c *client) refuseTLS(err error) {
 		return // the proxy is stopping
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		f = failf(reasonSlowClient, "the client was too slow in the TLS handshake")
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), isReset(err):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), upstream.IsReset(err):
 		return
 	case errors.As(err, &record) && isMethod(record.RecordHeader[:3]):
 		plain = true

@@ -12,6 +12,7 @@ import (
 
 	"whsentry/ca"
 	"whsentry/guard"
+	"whsentry/proxy/upstream"
 )
 
 // Metrics holds every metric of the process. Each is made once, at the start or when its labels' values first come
@@ -30,7 +31,7 @@ type Metrics struct {
 	idleUpstreams   atomic.Int64
 	upstreamsOpened *metrics.Counter
 	upstreamsReused *metrics.Counter
-	upstreamsClosed [closeReasons]*metrics.Counter
+	upstreamsClosed [upstream.CloseReasons]*metrics.Counter
 
 	bufferedBytes atomic.Int64
 	tunnels       atomic.Int64
@@ -87,8 +88,8 @@ func NewMetrics(version, commit string) *Metrics {
 	for i, name := range [phases]string{"dns", "connect", "tls", "first_byte"} {
 		m.phases[i] = set.NewPrometheusHistogramExt(fmt.Sprintf(`whsentry_phase_duration_seconds{phase=%q}`, name), durationBuckets)
 	}
-	for why := closeNone + 1; why < closeReasons; why++ {
-		m.upstreamsClosed[why] = set.NewCounter(fmt.Sprintf(`whsentry_destination_connections_closed_total{why=%q}`, closeReasonNames[why]))
+	for why := upstream.CloseNone + 1; why < upstream.CloseReasons; why++ {
+		m.upstreamsClosed[why] = set.NewCounter(fmt.Sprintf(`whsentry_destination_connections_closed_total{why=%q}`, why.String()))
 	}
 	for _, r := range []guard.LookupResult{guard.LookupOK, guard.LookupCached, guard.LookupFailed} {
 		m.lookups[r] = set.NewCounter(fmt.Sprintf(`whsentry_dns_lookups_total{result=%q}`, r))
@@ -122,6 +123,15 @@ func (m *Metrics) addGauges() {
 		}
 		return 0
 	})
+}
+
+// pool returns what a pool counts with.
+func (m *Metrics) pool() upstream.Counters {
+	c := upstream.Counters{Busy: &m.busyUpstreams, Idle: &m.idleUpstreams, Opened: m.upstreamsOpened}
+	for why := upstream.CloseNone + 1; why < upstream.CloseReasons; why++ {
+		c.Closed[why] = m.upstreamsClosed[why]
+	}
+	return c
 }
 
 // listenerMetrics counts the client connections of one listener.

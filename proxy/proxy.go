@@ -15,6 +15,7 @@ import (
 	"whsentry/ca"
 	"whsentry/guard"
 	"whsentry/proxy/listen"
+	"whsentry/proxy/upstream"
 )
 
 // Dependencies is what a proxy needs from its surroundings.
@@ -34,7 +35,7 @@ type Proxy struct {
 	metrics  *Metrics
 	run      atomic.Pointer[run]
 	access   atomic.Pointer[accessLog]
-	pool     *pool
+	pool     *upstream.Pool
 	buffered budget
 
 	listeners []*listener
@@ -60,7 +61,7 @@ type run struct {
 	ca       *ca.Store
 	log      zerolog.Logger
 	settings func(Config) []Setting
-	limits   lifetimes
+	limits   upstream.Limits
 	idHeader string // lower-cased
 }
 
@@ -105,7 +106,7 @@ func New(cfg Config, deps Dependencies) (*Proxy, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	p := &Proxy{metrics: deps.Metrics, pool: newPool(deps.Metrics), sweeps: make(chan struct{}), swept: make(chan struct{})}
+	p := &Proxy{metrics: deps.Metrics, pool: upstream.NewPool(deps.Metrics.pool()), sweeps: make(chan struct{}), swept: make(chan struct{})}
 	p.buffered.used = &deps.Metrics.bufferedBytes
 	for i := range p.clients {
 		p.clients[i].clients = make(map[*client]struct{})

@@ -6,6 +6,7 @@ import (
 	"math"
 	"strconv"
 	"whsentry/proxy/socket"
+	"whsentry/proxy/upstream"
 )
 
 // framing says how the client finds the end of the body that it is sent.
@@ -44,7 +45,7 @@ func (ex *exchange) passBody() *failure {
 	body := responseBody{ex: ex, left: r.contentLength, chunked: r.chunked}
 	limit := ex.run.cfg.MaxResponseBodySize
 	if body.left > limit {
-		ex.drop(closeError)
+		ex.drop(upstream.CloseError)
 		return ex.largeResponse()
 	}
 	ex.chunks.reset(ex.run.cfg.MaxHeaderSize)
@@ -52,7 +53,7 @@ func (ex *exchange) passBody() *failure {
 		first, f := ex.takeWhole(&body)
 		if f != nil {
 			f = ex.upstreamFailure(f)
-			ex.drop(closeError)
+			ex.drop(upstream.CloseError)
 			return f
 		}
 		if body.ended {
@@ -83,12 +84,13 @@ func (ex *exchange) passBodiless(isHead bool) *failure {
 // settle ends the use of the connection after a whole response: it rests, if it is fit for another request.
 func (ex *exchange) settle(clean bool) {
 	u := ex.held
-	fit := clean && ex.resp.reusable() && ex.up.Len() == 0 && !ex.unsent() && !ex.broken
+	broken, _ := ex.call.Broken()
+	fit := clean && ex.resp.reusable() && ex.call.In.Len() == 0 && !ex.call.Unsent() && !broken
 	ex.held = nil
 	if fit {
-		ex.client.proxy.pool.put(u, ex.at, ex.run.limits)
+		ex.client.proxy.pool.Put(u, ex.at, socket.Never)
 	} else {
-		ex.client.proxy.pool.discard(u, closeDestination)
+		ex.client.proxy.pool.Discard(u, upstream.CloseDestination)
 	}
 }
 
@@ -96,7 +98,7 @@ func (ex *exchange) settle(clean bool) {
 func (ex *exchange) answer(how framing, length int64, body []byte) *failure {
 	ex.keep = ex.keep && !ex.client.proxy.stopping.Load()
 	ex.status = ex.resp.status
-	ex.out = ex.appendResponseHead(ex.out[:0], &ex.resp, how, length)
+	ex.out = ex.appendResponseHead(ex.borrowOut(), &ex.resp, how, length)
 	if err := ex.client.writeBuffers(ex, ex.out, body); err != nil {
 		ex.begun = true
 		return clientGone()
@@ -131,7 +133,7 @@ func (ex *exchange) stream(body *responseBody, first []byte) *failure {
 	how := ex.chooseFraming(body)
 	ex.keep = ex.keep && how != framingClose && !ex.client.proxy.stopping.Load()
 	ex.status = ex.resp.status
-	ex.out = ex.appendResponseHead(ex.out[:0], &ex.resp, how, ex.resp.contentLength)
+	ex.out = ex.appendResponseHead(ex.borrowOut(), &ex.resp, how, ex.resp.contentLength)
 	ex.begun = true
 	f := ex.sendPiece(how, first, ex.out)
 	for f == nil && !body.ended {
@@ -168,7 +170,7 @@ func (ex *exchange) chooseFraming(body *responseBody) framing {
 // sendPiece sends data to the client, after head where that is given. While the client takes it, the destination is
 // not idle by its own doing.
 func (ex *exchange) sendPiece(how framing, data, head []byte) *failure {
-	ex.held.due.Store(socket.Never)
+	ex.held.Pause()
 	if len(data) == 0 {
 		if head == nil {
 			return nil
@@ -184,7 +186,7 @@ func (ex *exchange) sendPiece(how framing, data, head []byte) *failure {
 	}
 	out := head
 	if out == nil {
-		out = ex.out[:0]
+		out = ex.borrowOut()
 	}
 	out = strconv.AppendInt(out, int64(len(data)), 16)
 	out = append(append(out, '\r', '\n'), data...)
@@ -207,9 +209,9 @@ func (ex *exchange) toClient(p []byte) *failure {
 // where it could not count them, by a reset.
 func (ex *exchange) cut(how framing, f *failure) *failure {
 	f = ex.upstreamFailure(f)
-	why := closeError
+	why := upstream.CloseError
 	if f.status == statusClientGone {
-		why = closeClient
+		why = upstream.CloseClient
 	}
 	ex.drop(why)
 	if ex.head.http10 || how == framingClose {
@@ -222,7 +224,7 @@ func (ex *exchange) cut(how framing, f *failure) *failure {
 func (b *responseBody) next() (data []byte, f *failure) {
 	ex := b.ex
 	for {
-		if ex.up.Len() > 0 || b.left == 0 {
+		if ex.call.In.Len() > 0 || b.left == 0 {
 			data, f = b.decode()
 			b.total += int64(len(data))
 			if f == nil && b.total > ex.run.cfg.MaxResponseBodySize {
@@ -241,7 +243,7 @@ func (b *responseBody) next() (data []byte, f *failure) {
 
 // decode takes what is in the buffer.
 func (b *responseBody) decode() ([]byte, *failure) {
-	up := &b.ex.up
+	up := &b.ex.call.In
 	switch {
 	case b.chunked:
 		data, err := b.dechunk()
@@ -268,7 +270,7 @@ func (b *responseBody) decode() ([]byte, *failure) {
 // used, so that a destination that sends them a byte at a time does not make each a write to the client.
 func (b *responseBody) dechunk() ([]byte, error) {
 	var data []byte
-	up := &b.ex.up
+	up := &b.ex.call.In
 	for b.wrong == nil && up.Len() > 0 && !b.ex.chunks.done() {
 		piece, n, err := b.ex.chunks.next(up.Unused())
 		up.Skip(n)
@@ -292,31 +294,33 @@ func (b *responseBody) dechunk() ([]byte, error) {
 func (b *responseBody) read() *failure {
 	ex := b.ex
 	b.makeRoom()
-	n, err := ex.read(ex.up.Free())
-	ex.up.Added(n)
+	n, err := ex.call.Read(ex.call.In.Free())
+	ex.call.In.Added(n)
+	ex.at = ex.call.At
+	_, torn := ex.call.Broken()
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, io.EOF) && b.left < 0 && !b.chunked && !ex.torn && ex.held.killed.Load() == 0:
+	case errors.Is(err, io.EOF) && b.left < 0 && !b.chunked && !torn && ex.held.Killed() == upstream.CloseNone:
 		b.ended = true
 		return nil
 	}
-	return badResponsef("%s closed the connection within the body", ex.held.remote)
+	return badResponsef("%s closed the connection within the body", ex.held.Remote())
 }
 
 // makeRoom makes room for what comes next, in place of what has been used. The head stays where it is, for it has
 // not been passed on yet.
 func (b *responseBody) makeRoom() {
 	ex, want := b.ex, int64(socket.BufferSize)
-	ex.up.Rewind(ex.bodyStart)
+	ex.call.In.Rewind(ex.bodyStart)
 	switch {
 	case b.left >= 0:
 		want = min(b.left, socket.BufferKept)
 	case b.total >= socket.BufferSize:
 		want = socket.BufferKept
 	}
-	if int64(len(ex.up.Free())) < want {
-		ex.up.Grow(int(want))
-		ex.bodyStart = ex.up.Mark()
+	if int64(len(ex.call.In.Free())) < want {
+		ex.call.In.Grow(int(want))
+		ex.bodyStart = ex.call.In.Mark()
 	}
 }

@@ -19,6 +19,7 @@ import (
 
 	"whsentry/ca"
 	"whsentry/guard"
+	"whsentry/proxy/upstream"
 )
 
 // Setting is one key of the configuration in force, as the status page shows it.
@@ -305,9 +306,9 @@ func (m *Metrics) poolFacts(now reading) []fact {
 	if opened+reused > 0 {
 		list[3].Note = fmt.Sprintf("%s%% of all requests for one", showNumber(100*float64(reused)/float64(opened+reused)))
 	}
-	for why := closeNone + 1; why < closeReasons; why++ {
+	for why := upstream.CloseNone + 1; why < upstream.CloseReasons; why++ {
 		if n := m.upstreamsClosed[why].Get(); n > 0 {
-			list = append(list, fact{Name: "closed: " + closeReasonNames[why], Value: showCount(n)})
+			list = append(list, fact{Name: "closed: " + why.String(), Value: showCount(n)})
 		}
 	}
 	return list

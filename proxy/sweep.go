@@ -34,7 +34,7 @@ func (p *Proxy) sweep() {
 		}
 		shed := p.shed
 		p.each(func(c *client) { c.sweep(at) })
-		p.pool.sweep(at)
+		p.pool.Sweep(at)
 		if p.shed == shed && shed >= shedWorth && at-freed >= int64(freePause) { // none has been replaced this time
 			p.shed, freed = 0, at
 			debug.FreeOSMemory()
