@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"whsentry/proxy/socket"
 
 	"github.com/rs/zerolog"
 
@@ -59,7 +58,6 @@ var hotPath = []struct {
 	{"target", benchTarget},
 	{"pool key", benchPoolKey},
 	{"request rewrite", benchRequestRewrite},
-	{"pool get and put", benchPool},
 	{"response scan", benchResponseScan},
 	{"response rewrite", benchResponseRewrite},
 	{"chunks of 1 KiB", func(t testing.TB) (func(), int) { return benchChunks(t, 1024, 4) }},
@@ -161,44 +159,6 @@ func benchPoolKey(t testing.TB) (func(), int) {
 func benchRequestRewrite(t testing.TB) (func(), int) {
 	ex := exchangeFor(t, benchRequest)
 	return func() { ex.out = ex.appendRequestHead(ex.out[:0], 1024) }, len(benchRequest)
-}
-
-// benchPool takes a connection to a real destination, one of a thousand, and lays it to rest again.
-func benchPool(t testing.TB) (func(), int) {
-	p := startForBench(t, func(c *Config) { c.ConnectionLifetime, c.ReadTimeout = time.Hour, time.Hour })
-	postLoop(t, p, 1024, 2)()
-	key := []byte(onlyDestination(t, p.pool))
-	for i := range 999 {
-		p.pool.reserve(fmt.Appendf(nil, "hooks-%d.shop.example:443", i), 1)
-	}
-	limits := p.run.Load().limits
-	return func() {
-		u := p.pool.idleConn(p.pool.reserve(key, 256), route{}, socket.Now(), limits)
-		if u == nil {
-			t.Fatal("got no connection; want the one at rest")
-		}
-		p.pool.put(u, socket.Now(), limits)
-	}, 0
-}
-
-// onlyDestination returns the key of the one destination that the pool holds, once its connection is at rest.
-func onlyDestination(t testing.TB, p *pool) string {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); p.metrics.idleUpstreams.Load() != 1; {
-		if time.Now().After(end) {
-			t.Fatal("got no connection at rest; want one")
-		}
-	}
-	for i := range p.shards {
-		s := &p.shards[i]
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		for key := range s.destinations {
-			return key
-		}
-	}
-	t.Fatal("got an empty pool; want a destination")
-	return ""
 }
 
 func benchResponseScan(t testing.TB) (func(), int) {

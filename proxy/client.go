@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 	"whsentry/proxy/socket"
+	"whsentry/proxy/upstream"
 )
 
 // client is a connection of a client, whose requests fasthttp hands on one after the other. Between two of them it holds
@@ -43,8 +44,8 @@ type client struct {
 	lingers   bool                  // there is input that will not be read
 	isReset   bool                  // the connection is to be broken off
 
-	mu     sync.Mutex // guards the following
-	up     *upstream  // the connection that serves this client now
+	mu     sync.Mutex     // guards the following
+	up     *upstream.Conn // the connection that serves this client now
 	cancel context.CancelFunc
 	gone   bool // the client went away while its request was being served
 }
@@ -158,7 +159,7 @@ func (c *client) writeBuffers(ex *exchange, head, body []byte) error {
 }
 
 // attach notes what the client's going away would end. It reports false if the client has gone.
-func (c *client) attach(up *upstream, cancel context.CancelFunc) bool {
+func (c *client) attach(up *upstream.Conn, cancel context.CancelFunc) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.up, c.cancel = up, cancel
@@ -171,7 +172,7 @@ func (c *client) vanished() {
 	defer c.mu.Unlock()
 	c.gone = true
 	if c.up != nil {
-		c.up.kill(closeClient)
+		c.up.Kill(upstream.CloseClient)
 	}
 	if c.cancel != nil {
 		c.cancel()

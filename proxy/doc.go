@@ -19,8 +19,7 @@
 //	headers.go      what is dropped, replaced and rewritten, both ways
 //	response.go     a response's head, scanned strictly, and tidied where it is merely untidy
 //	relay.go        pass the answer's body on within the limits, or cut it so that the client can tell
-//	pool.go         connections to destinations: reuse, lifetime, idleness, the limit per destination
-//	upstream.go     one such connection
+//	upstream/       connections to destinations: reuse, lifetime, idleness, the limit per destination; a request over one
 //	socket/         what lies under a connection: system calls made at once, and the waits for them
 //	tunnel.go       CONNECT as a tunnel (intercept.go: CONNECT under mitm)
 //	record.go       count and log an exchange that has ended

@@ -10,6 +10,7 @@ import (
 	"whsentry/proxy/metrics"
 	"whsentry/proxy/reason"
 	"whsentry/proxy/socket"
+	"whsentry/proxy/upstream"
 )
 
 // exchange is one request and its answer, with the memory that they need. It is reused, and belongs to a request in
@@ -22,10 +23,11 @@ type exchange struct {
 	// of seconds, and a call to the clock less at each of them.
 	at socket.Tick
 
-	out  []byte        // what is being sent, either way
-	up   socket.Buffer // from the destination
-	head http1.Request
-	resp http1.Response
+	out    []byte        // what is being sent to the client: memory that is borrowed for as long as something is
+	outBox *[]byte       // what out goes back in
+	call   upstream.Call // the request to the destination, and the bytes of its answer
+	head   http1.Request
+	resp   http1.Response
 
 	// Where the request goes; authority and path are parts of the head.
 	authority []byte
@@ -41,21 +43,10 @@ type exchange struct {
 	chunks   http1.Chunks
 	stash    []byte // a response's body while it is read whole
 
-	rest      []byte // of the request's body: not yet sent
-	broken    bool   // the destination did not take all of the request
-	torn      bool   // because it broke the connection off
-	sentAt    socket.Tick
 	interims  int // bytes of interim responses
-	bodyStart int // where in up the response's body begins
+	bodyStart int // where in call.In the response's body begins
 
-	held *upstream // the connection that carries the request
-
-	// What askStep, which is stepAsk, has come to.
-	askStep     func(fd uintptr) (done bool)
-	asked       bool
-	stale       bool // the connection had ended, or something came on it unasked, while it was at rest
-	sent        int
-	sendFailure *reason.Failure
+	held *upstream.Conn // the connection that carries the request
 
 	keep  bool // the client's connection goes on
 	begun bool // the head of the final answer has been sent
@@ -77,9 +68,12 @@ type exchange struct {
 }
 
 var exchanges = sync.Pool{New: func() any {
-	ex := &exchange{out: make([]byte, 0, socket.BufferSize), address: address{key: make([]byte, 0, 64)}}
-	ex.askStep = ex.stepAsk
-	return ex
+	return &exchange{address: address{key: make([]byte, 0, 64)}}
+}}
+
+var outs = sync.Pool{New: func() any {
+	b := make([]byte, 0, socket.BufferSize)
+	return &b
 }}
 
 func acquireExchange() *exchange { return exchanges.Get().(*exchange) }
@@ -102,8 +96,9 @@ func (ex *exchange) begin(c *client) {
 // clear forgets everything of a request.
 func (ex *exchange) clear() {
 	ex.client, ex.run = nil, nil
-	ex.up.Release()
-	ex.out, ex.url = keepBuffer(ex.out), keepBuffer(ex.url)
+	ex.call.End()
+	ex.lendOut()
+	ex.url = keepBuffer(ex.url)
 	ex.dropBody()
 	ex.stash = keepBuffer(ex.stash)
 	ex.head.Fields, ex.resp.Fields = keepFields(ex.head.Fields), keepFields(ex.resp.Fields)
@@ -111,8 +106,7 @@ func (ex *exchange) clear() {
 	ex.resp.Reset()
 	ex.authority, ex.path = nil, nil
 	ex.tls, ex.connect, ex.alias = false, false, ""
-	ex.sendFailure = nil
-	ex.rest, ex.broken, ex.torn, ex.interims, ex.bodyStart = nil, false, false, 0, 0
+	ex.interims, ex.bodyStart = 0, 0
 	ex.keep, ex.begun = false, false
 	ex.status, ex.reason, ex.reasonText = 0, reason.None, ""
 	ex.remote, ex.reused, ex.tlsVersion = netip.AddrPort{}, false, ""

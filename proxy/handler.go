@@ -11,6 +11,7 @@ import (
 	"whsentry/proxy/http1"
 	"whsentry/proxy/reason"
 	"whsentry/proxy/socket"
+	"whsentry/proxy/upstream"
 )
 
 // serve carries out the request whose head has come. Whatever happens, it ends in finish.
@@ -233,7 +234,7 @@ func (ex *exchange) judge() *reason.Failure {
 
 // beginWait marks the client as one that waits for a destination: its going away ends up and cancels cancel, either
 // of which may be nil. endWait ends that.
-func (ex *exchange) beginWait(up *upstream, cancel context.CancelFunc) {
+func (ex *exchange) beginWait(up *upstream.Conn, cancel context.CancelFunc) {
 	c := ex.client
 	c.unlimited()
 	if !c.attach(up, cancel) {
@@ -256,7 +257,7 @@ func (ex *exchange) finish(f *reason.Failure) bool {
 		ex.fail(f)
 	}
 	if ex.held != nil { // a bug got in the way
-		c.proxy.pool.discard(ex.held, closeError)
+		c.proxy.pool.Discard(ex.held, upstream.CloseError)
 		ex.held = nil
 	}
 	c.proxy.buffered.give(&ex.reserved)
@@ -309,7 +310,7 @@ func (ex *exchange) fail(f *reason.Failure) {
 	} else if ex.head.HTTP10 {
 		connection = "keep-alive"
 	}
-	answer, body := reason.AppendAnswer(ex.out[:0], f, time.Now(), string(ex.method()), connection)
+	answer, body := reason.AppendAnswer(ex.borrowOut(), f, time.Now(), string(ex.method()), connection)
 	ex.out = answer
 	if c.write(answer) != nil {
 		ex.keep = false

@@ -11,6 +11,7 @@ import (
 	"whsentry/proxy/http1"
 	"whsentry/proxy/reason"
 	"whsentry/proxy/socket"
+	"whsentry/proxy/upstream"
 )
 
 // interception is what a CONNECT that is intercepted has fixed for the requests inside.
@@ -78,7 +79,7 @@ func (c *client) refuseTLS(err error) {
 		return // the proxy is stopping
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		f = reason.Newf(reason.SlowClient, "the client was too slow in the TLS handshake")
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), isReset(err):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), upstream.IsReset(err):
 		return
 	case errors.As(err, &record) && isMethod(record.RecordHeader[:3]):
 		plain = true

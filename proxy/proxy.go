@@ -19,6 +19,7 @@ import (
 	"whsentry/proxy/listen"
 	"whsentry/proxy/metrics"
 	"whsentry/proxy/reason"
+	"whsentry/proxy/upstream"
 )
 
 // Dependencies is what a proxy needs from its surroundings.
@@ -38,7 +39,7 @@ type Proxy struct {
 	metrics  *metrics.Metrics
 	run      atomic.Pointer[run]
 	access   atomic.Pointer[accesslog.Log]
-	pool     *pool
+	pool     *upstream.Pool
 	engine   *engine
 	buffered budget
 
@@ -65,7 +66,7 @@ type run struct {
 	ca       *ca.Store
 	log      zerolog.Logger
 	settings func(Config) []admin.Setting
-	limits   lifetimes
+	limits   upstream.Limits
 	idHeader string // lower-cased
 }
 
@@ -104,13 +105,27 @@ type clientShard struct {
 // request; what comes above them is told at once.
 const excessConnections = 256
 
+// counters are what the pool counts with.
+func counters(m *metrics.Metrics) upstream.Counters {
+	c := upstream.Counters{Busy: &m.BusyUpstreams, Idle: &m.IdleUpstreams, Opened: m.UpstreamsOpened}
+	var names [upstream.CloseReasons]string
+	for why := range names {
+		names[why] = upstream.CloseReason(why).String()
+	}
+	m.NameCloses(names[:])
+	for why := upstream.CloseNone + 1; why < upstream.CloseReasons; why++ {
+		c.Closed[why] = m.Closed(int(why))
+	}
+	return c
+}
+
 // New opens every listener and log that cfg names. Nothing is accepted before Serve.
 func New(cfg Config, deps Dependencies) (*Proxy, error) {
 	defer deps.Sockets.Close()
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	p := &Proxy{metrics: deps.Metrics, pool: newPool(deps.Metrics), sweeps: make(chan struct{}), swept: make(chan struct{})}
+	p := &Proxy{metrics: deps.Metrics, pool: upstream.NewPool(counters(deps.Metrics)), sweeps: make(chan struct{}), swept: make(chan struct{})}
 	p.engine = newEngine(p)
 	p.buffered.used = &deps.Metrics.BufferedBytes
 	for i := range p.clients {

@@ -8,6 +8,7 @@ import (
 	"whsentry/proxy/http1"
 	"whsentry/proxy/reason"
 	"whsentry/proxy/socket"
+	"whsentry/proxy/upstream"
 )
 
 // wholeLimit is up to which size a response's body is read whole before any of it is passed on, in bytes: what goes
@@ -36,7 +37,7 @@ func (ex *exchange) passBody() *reason.Failure {
 	body := responseBody{ex: ex, left: r.ContentLength, chunked: r.Chunked}
 	limit := ex.run.cfg.MaxResponseBodySize
 	if body.left > limit {
-		ex.drop(closeError)
+		ex.drop(upstream.CloseError)
 		return ex.largeResponse()
 	}
 	ex.chunks.Reset(ex.run.cfg.MaxHeaderSize)
@@ -44,7 +45,7 @@ func (ex *exchange) passBody() *reason.Failure {
 		first, f := ex.takeWhole(&body)
 		if f != nil {
 			f = ex.upstreamFailure(f)
-			ex.drop(closeError)
+			ex.drop(upstream.CloseError)
 			return f
 		}
 		if body.ended {
@@ -75,12 +76,13 @@ func (ex *exchange) passBodiless(isHead bool) *reason.Failure {
 // settle ends the use of the connection after a whole response: it rests, if it is fit for another request.
 func (ex *exchange) settle(clean bool) {
 	u := ex.held
-	fit := clean && ex.resp.Reusable() && ex.up.Len() == 0 && !ex.unsent() && !ex.broken
+	broken, _ := ex.call.Broken()
+	fit := clean && ex.resp.Reusable() && ex.call.In.Len() == 0 && !ex.call.Unsent() && !broken
 	ex.held = nil
 	if fit {
-		ex.client.proxy.pool.put(u, ex.at, ex.run.limits)
+		ex.client.proxy.pool.Put(u, ex.at, socket.Never)
 	} else {
-		ex.client.proxy.pool.discard(u, closeDestination)
+		ex.client.proxy.pool.Discard(u, upstream.CloseDestination)
 	}
 }
 
@@ -88,7 +90,7 @@ func (ex *exchange) settle(clean bool) {
 func (ex *exchange) answer(how http1.Framing, length int64, body []byte) *reason.Failure {
 	ex.keep = ex.keep && !ex.client.proxy.stopping.Load()
 	ex.status = ex.resp.Status
-	ex.out = ex.appendResponseHead(ex.out[:0], &ex.resp, how, length)
+	ex.out = ex.appendResponseHead(ex.borrowOut(), &ex.resp, how, length)
 	if err := ex.client.writeBuffers(ex, ex.out, body); err != nil {
 		ex.begun = true
 		return reason.ClientGone()
@@ -123,7 +125,7 @@ func (ex *exchange) stream(body *responseBody, first []byte) *reason.Failure {
 	how := ex.chooseFraming(body)
 	ex.keep = ex.keep && how != http1.ByClose && !ex.client.proxy.stopping.Load()
 	ex.status = ex.resp.Status
-	ex.out = ex.appendResponseHead(ex.out[:0], &ex.resp, how, ex.resp.ContentLength)
+	ex.out = ex.appendResponseHead(ex.borrowOut(), &ex.resp, how, ex.resp.ContentLength)
 	ex.begun = true
 	f := ex.sendPiece(how, first, ex.out)
 	for f == nil && !body.ended {
@@ -160,7 +162,7 @@ func (ex *exchange) chooseFraming(body *responseBody) http1.Framing {
 // sendPiece sends data to the client, after head where that is given. While the client takes it, the destination is
 // not idle by its own doing.
 func (ex *exchange) sendPiece(how http1.Framing, data, head []byte) *reason.Failure {
-	ex.held.due.Store(socket.Never)
+	ex.held.Pause()
 	if len(data) == 0 {
 		if head == nil {
 			return nil
@@ -176,7 +178,7 @@ func (ex *exchange) sendPiece(how http1.Framing, data, head []byte) *reason.Fail
 	}
 	out := head
 	if out == nil {
-		out = ex.out[:0]
+		out = ex.borrowOut()
 	}
 	out = strconv.AppendInt(out, int64(len(data)), 16)
 	out = append(append(out, '\r', '\n'), data...)
@@ -199,9 +201,9 @@ func (ex *exchange) toClient(p []byte) *reason.Failure {
 // where it could not count them, by a reset.
 func (ex *exchange) cut(how http1.Framing, f *reason.Failure) *reason.Failure {
 	f = ex.upstreamFailure(f)
-	why := closeError
+	why := upstream.CloseError
 	if f.Status == reason.StatusClientGone {
-		why = closeClient
+		why = upstream.CloseClient
 	}
 	ex.drop(why)
 	if ex.head.HTTP10 || how == http1.ByClose {
@@ -214,7 +216,7 @@ func (ex *exchange) cut(how http1.Framing, f *reason.Failure) *reason.Failure {
 func (b *responseBody) next() (data []byte, f *reason.Failure) {
 	ex := b.ex
 	for {
-		if ex.up.Len() > 0 || b.left == 0 {
+		if ex.call.In.Len() > 0 || b.left == 0 {
 			data, f = b.decode()
 			b.total += int64(len(data))
 			if f == nil && b.total > ex.run.cfg.MaxResponseBodySize {
@@ -233,7 +235,7 @@ func (b *responseBody) next() (data []byte, f *reason.Failure) {
 
 // decode takes what is in the buffer.
 func (b *responseBody) decode() ([]byte, *reason.Failure) {
-	up := &b.ex.up
+	up := &b.ex.call.In
 	switch {
 	case b.chunked:
 		data, err := b.dechunk()
@@ -260,7 +262,7 @@ func (b *responseBody) decode() ([]byte, *reason.Failure) {
 // used, so that a destination that sends them a byte at a time does not make each a write to the client.
 func (b *responseBody) dechunk() ([]byte, error) {
 	var data []byte
-	up := &b.ex.up
+	up := &b.ex.call.In
 	for b.wrong == nil && up.Len() > 0 && !b.ex.chunks.Done() {
 		piece, n, err := b.ex.chunks.Next(up.Unused())
 		up.Skip(n)
@@ -284,31 +286,33 @@ func (b *responseBody) dechunk() ([]byte, error) {
 func (b *responseBody) read() *reason.Failure {
 	ex := b.ex
 	b.makeRoom()
-	n, err := ex.read(ex.up.Free())
-	ex.up.Added(n)
+	n, err := ex.call.Read(ex.call.In.Free())
+	ex.call.In.Added(n)
+	ex.at = ex.call.At
+	_, torn := ex.call.Broken()
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, io.EOF) && b.left < 0 && !b.chunked && !ex.torn && ex.held.killed.Load() == 0:
+	case errors.Is(err, io.EOF) && b.left < 0 && !b.chunked && !torn && ex.held.Killed() == upstream.CloseNone:
 		b.ended = true
 		return nil
 	}
-	return reason.BadResponsef("%s closed the connection within the body", ex.held.remote)
+	return reason.BadResponsef("%s closed the connection within the body", ex.held.Remote())
 }
 
 // makeRoom makes room for what comes next, in place of what has been used. The head stays where it is, for it has
 // not been passed on yet.
 func (b *responseBody) makeRoom() {
 	ex, want := b.ex, int64(socket.BufferSize)
-	ex.up.Rewind(ex.bodyStart)
+	ex.call.In.Rewind(ex.bodyStart)
 	switch {
 	case b.left >= 0:
 		want = min(b.left, socket.BufferKept)
 	case b.total >= socket.BufferSize:
 		want = socket.BufferKept
 	}
-	if int64(len(ex.up.Free())) < want {
-		ex.up.Grow(int(want))
-		ex.bodyStart = ex.up.Mark()
+	if int64(len(ex.call.In.Free())) < want {
+		ex.call.In.Grow(int(want))
+		ex.bodyStart = ex.call.In.Mark()
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"whsentry/ca"
 	"whsentry/proxy/listen"
+	"whsentry/proxy/upstream"
 )
 
 // Reload replaces the configuration, the guard and the certificates, and opens the access log anew. Requests in
@@ -33,7 +34,7 @@ func (p *Proxy) Reload(cfg Config, deps Dependencies) error {
 		}
 	}
 	p.install(cfg, deps)
-	p.pool.retire()
+	p.pool.Retire()
 	p.metrics.ReloadsOK.Inc()
 	return nil
 }
@@ -42,7 +43,7 @@ func (p *Proxy) Reload(cfg Config, deps Dependencies) error {
 func (p *Proxy) install(cfg Config, deps Dependencies) {
 	p.run.Store(&run{
 		cfg: &cfg, guard: deps.Guard, dialer: deps.Dialer, ca: deps.CA, log: deps.Log, settings: deps.Settings,
-		limits:   lifetimes{life: cfg.ConnectionLifetime, idle: cfg.ReadTimeout},
+		limits:   upstream.Limits{Lifetime: cfg.ConnectionLifetime, Idle: cfg.ReadTimeout},
 		idHeader: strings.ToLower(cfg.RequestIDHeader),
 	})
 	p.buffered.limit.Store(cfg.MaxBufferedBytes)
@@ -91,7 +92,7 @@ func (p *Proxy) ReloadFailed() {
 
 // Retire keeps every connection to a destination that there is from being used again, for what it was verified by
 // has changed.
-func (p *Proxy) Retire() { p.pool.retire() }
+func (p *Proxy) Retire() { p.pool.Retire() }
 
 // sweepInterval is how often limits in time are looked at: so often that none is overrun by more than about a
 // tenth, and not so often that looking costs anything.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 	"time"
+	"whsentry/proxy/upstream"
 )
 
 const (
@@ -31,7 +32,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	err := p.drain(ctx)
 	close(p.sweeps)
 	<-p.swept
-	p.pool.killAll(closeShutdown)
+	p.pool.CloseAll(upstream.CloseShutdown)
 	if p.admin != nil {
 		p.admin.Shutdown()
 	}
@@ -67,7 +68,7 @@ func (p *Proxy) drain(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	p.pool.killAll(closeShutdown)
+	p.pool.CloseAll(upstream.CloseShutdown)
 	var last []*client
 	p.each(func(c *client) {
 		c.vanished()

@@ -24,7 +24,7 @@ func (p *Proxy) sweep() {
 			continue
 		}
 		p.each(func(c *client) { c.sweep(at) })
-		p.pool.sweep(at)
+		p.pool.Sweep(at)
 		timer.Reset(time.Duration(interval))
 	}
 }

@@ -3,10 +3,10 @@ package proxy
 import (
 	"fmt"
 	"io"
-	"net"
 	"time"
 	"whsentry/proxy/reason"
 	"whsentry/proxy/socket"
+	"whsentry/proxy/upstream"
 )
 
 // connectionEstablished is the answer to a CONNECT; it has no fields, least of all of a body (RFC 9110 section 9.3.6).
@@ -15,7 +15,7 @@ const connectionEstablished = "HTTP/1.1 200 Connection established\r\n\r\n"
 // tunnel carries bytes between a client and a destination after CONNECT.
 type tunnel struct {
 	client *client
-	up     *upstream
+	up     *upstream.Conn
 	idle   time.Duration
 	// toUp and toClient count the bytes of either direction, each by its own goroutine.
 	toUp, toClient int64
@@ -31,7 +31,7 @@ func (ex *exchange) tunnel(refused *reason.Failure) *reason.Failure {
 		return f
 	}
 	if c.write([]byte(connectionEstablished)) != nil {
-		ex.drop(closeClient)
+		ex.drop(upstream.CloseClient)
 		return reason.ClientGone()
 	}
 	p.metrics.Tunnels.Add(1)
@@ -40,16 +40,12 @@ func (ex *exchange) tunnel(refused *reason.Failure) *reason.Failure {
 	ex.status, ex.begun = 200, true
 	t := &tunnel{client: c, up: ex.held, idle: ex.run.cfg.ReadTimeout}
 	c.attach(t.up, nil)
-	t.up.watch()
-	t.up.client.Store(c)
-	if t.up.killed.Load() != 0 { // before it knew of the client's side
-		t.abort(nil)
-	}
+	t.up.Join(c.tcp)
 	t.run(c.takeEarly())
 	c.attach(nil, nil)
 	ex.requestBytes, ex.responseBytes = t.toUp, t.toClient
 	f := ex.tunnelEnd()
-	ex.drop(closeTunnel)
+	ex.drop(upstream.CloseTunnel)
 	ex.keep = false
 	return f
 }
@@ -57,10 +53,10 @@ func (ex *exchange) tunnel(refused *reason.Failure) *reason.Failure {
 // tunnelEnd says why a tunnel was closed, where neither side wanted that.
 func (ex *exchange) tunnelEnd() *reason.Failure {
 	cfg := ex.run.cfg
-	switch closeReason(ex.held.killed.Load()) {
-	case closeIdle:
+	switch ex.held.Killed() {
+	case upstream.CloseIdle:
 		return reason.Newf(reason.Timeout, "timed out: the tunnel was idle for %s", cfg.ReadTimeout)
-	case closeLifetime:
+	case upstream.CloseLifetime:
 		return reason.Newf(reason.Timeout, "timed out: the tunnel reached its lifetime of %s", cfg.ConnectionLifetime)
 	}
 	return nil
@@ -99,10 +95,10 @@ func (t *tunnel) recoverBug() {
 }
 
 // touch tells the sweeper that a byte has passed.
-func (t *tunnel) touch() { t.up.due.Store(socket.Now() + int64(t.idle)) }
+func (t *tunnel) touch() { t.up.Expect(socket.Now()) }
 
 // pump carries one direction until src ends, which dst is told, or either fails, which ends the tunnel.
-func (t *tunnel) pump(dst, src net.Conn, count *int64) {
+func (t *tunnel) pump(dst io.Writer, src io.Reader, count *int64) {
 	r := newReader(src)
 	for {
 		err := r.Read()
@@ -130,29 +126,26 @@ func (t *tunnel) pump(dst, src net.Conn, count *int64) {
 }
 
 // newReader returns what reads from either side.
-func newReader(conn net.Conn) *socket.Reader {
-	if u, ok := conn.(*upstream); ok {
-		conn = u.Conn
+func newReader(side io.Reader) *socket.Reader {
+	if u, ok := side.(*upstream.Conn); ok {
+		side = u.Inner()
 	}
-	return socket.NewReader(conn)
+	return socket.NewReader(side)
 }
 
 // abort closes both sides; a reset of one is passed on to the other.
 func (t *tunnel) abort(err error) {
-	if isReset(err) {
+	if upstream.IsReset(err) {
 		t.client.tcp.SetLinger(0)
-		t.up.tcp.SetLinger(0)
+		t.up.Reset()
 	}
 	t.client.tcp.Close()
-	t.up.tcp.Close()
+	t.up.Close()
 }
 
 // closeWrite passes a half-close on.
-func closeWrite(conn net.Conn) error {
-	switch c := conn.(type) {
-	case *upstream:
-		return closeWrite(c.Conn)
-	case interface{ CloseWrite() error }:
+func closeWrite(conn io.Writer) error {
+	if c, ok := conn.(interface{ CloseWrite() error }); ok {
 		return c.CloseWrite()
 	}
 	return nil

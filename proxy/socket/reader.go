@@ -1,14 +1,14 @@
 package socket
 
 import (
-	"net"
+	"io"
 	"syscall"
 )
 
 // Reader reads from a connection into a buffer that it takes only when there is something to read, so that a tunnel
 // at rest holds none. Above TLS, which has to be read to know, it holds one.
 type Reader struct {
-	conn  net.Conn
+	conn  io.Reader
 	tcp   *Conn // nil above TLS
 	ready func(fd uintptr) bool
 	buf   *[]byte
@@ -17,7 +17,7 @@ type Reader struct {
 }
 
 // NewReader returns a Reader of conn, a *Conn or TLS above one.
-func NewReader(conn net.Conn) *Reader {
+func NewReader(conn io.Reader) *Reader {
 	r := &Reader{conn: conn}
 	if c, ok := conn.(*Conn); ok {
 		r.tcp, r.ready = c, r.readReady

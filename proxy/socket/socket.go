@@ -147,6 +147,12 @@ func Receive(fd uintptr, p []byte) (int, error) {
 	return n, err
 }
 
+// HasInput reports whether a read would return at once: a byte is there, or the end, or an error.
+func HasInput(fd uintptr) bool {
+	_, err := peek(fd)
+	return err != syscall.EAGAIN
+}
+
 // peek looks whether the socket holds a byte, and leaves it there: 0 says that the peer has sent FIN.
 func peek(fd uintptr) (int, error) {
 	var b [1]byte

@@ -21,6 +21,8 @@ type Wire struct {
 	// Glancing makes Read take what is there and not wait: that there is nothing is os.ErrDeadlineExceeded, which TLS
 	// survives.
 	Glancing bool
+	// Talking ends Glancing as soon as TLS has something to say, as it has where the peer asks for another handshake.
+	Talking bool
 	// Holding makes Write keep what it was not able to send before its deadline.
 	Holding bool
 
@@ -57,10 +59,16 @@ func (w *Wire) readNow(p []byte) (int, error) {
 	case io.EOF:
 		w.sawFIN = true
 	}
+	if n > 0 && w.Received != nil {
+		w.Received()
+	}
 	return n, err
 }
 
 func (w *Wire) Write(p []byte) (int, error) {
+	if w.Talking {
+		w.Glancing = false
+	}
 	switch {
 	case w.WriteBelow != nil:
 		return w.WriteBelow(p)

@@ -1,4 +1,4 @@
-package proxy
+package upstream
 
 import (
 	"bytes"
@@ -7,36 +7,52 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 	"whsentry/proxy/socket"
 )
 
+// counter is a Counter that can be read.
+type counter struct{ atomic.Int64 }
+
+func (c *counter) Inc() { c.Add(1) }
+
 // poolPeers is a pool with the listener that its connections go to. Its clock is moved by changing when connections
 // were born and came to rest.
 type poolPeers struct {
-	t    *testing.T
-	pool *pool
+	t    testing.TB
+	pool *Pool
 	ln   net.Listener
-	far  map[*upstream]net.Conn // the destination's end
+	far  map[*Conn]net.Conn // the destination's end
+
+	busy, idle atomic.Int64
+	opened     counter
+	closed     [CloseReasons]counter
 }
 
-var testLimits = lifetimes{life: time.Hour, idle: time.Minute}
+var testLimits = Limits{Lifetime: time.Hour, Idle: time.Minute}
 
-func newPoolPeers(t *testing.T) *poolPeers {
+func newPoolPeers(t testing.TB) *poolPeers {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatalf("listen: %v", err)
 	}
 	t.Cleanup(func() { ln.Close() })
-	return &poolPeers{t: t, pool: newPool(NewMetrics("test", "none")), ln: ln, far: make(map[*upstream]net.Conn)}
+	p := &poolPeers{t: t, ln: ln, far: make(map[*Conn]net.Conn)}
+	count := Counters{Busy: &p.busy, Idle: &p.idle, Opened: &p.opened}
+	for why := range p.closed {
+		count.Closed[why] = &p.closed[why]
+	}
+	p.pool = NewPool(count)
+	return p
 }
 
 // add reserves a place at the destination key and fills it with a new connection.
-func (p *poolPeers) add(key string, r route) *upstream {
+func (p *poolPeers) add(key string, r Route) *Conn {
 	p.t.Helper()
-	d := p.pool.reserve([]byte(key), 1<<30)
+	d := p.pool.Reserve([]byte(key), 1<<30)
 	conn, err := net.Dial("tcp", p.ln.Addr().String())
 	if err != nil {
 		p.t.Fatalf("connect: %v", err)
@@ -46,41 +62,41 @@ func (p *poolPeers) add(key string, r route) *upstream {
 		p.t.Fatalf("accept: %v", err)
 	}
 	p.t.Cleanup(func() { conn.Close(); far.Close() })
-	u, err := newUpstream(conn.(*net.TCPConn), r, p.pool.generation.Load())
+	u, err := NewConn(conn.(*net.TCPConn), r, testLimits, p.pool.Generation())
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	u.watch()
 	p.far[u] = far
-	p.pool.add(d, u, testLimits)
+	p.pool.Add(d, u)
 	return u
 }
 
 // take reserves a place and returns the connection at rest that it is filled with, as an exchange does it; where there
 // is none the place is given back.
-func (p *poolPeers) take(key string, r route) *upstream {
+func (p *poolPeers) take(key string, r Route) *Conn {
 	p.t.Helper()
-	d := p.pool.reserve([]byte(key), 1<<30)
+	d := p.pool.Reserve([]byte(key), 1<<30)
 	for {
-		u := p.pool.idleConn(d, r, socket.Now(), testLimits)
+		u := p.pool.Get(d, r, socket.Now(), nil)
 		if u == nil {
-			p.pool.release(d)
+			p.pool.Release(d)
 			return nil
 		}
 		if u.quiet() {
 			return u
 		}
-		p.pool.abandon(u)
+		p.pool.Abandon(u)
 	}
 }
 
 // check compares the gauges, and what the pool holds of key, with what is expected.
 func (p *poolPeers) check(key string, inUse, idle int) {
 	p.t.Helper()
-	if got := p.pool.metrics.busyUpstreams.Load(); got != int64(inUse) {
+	if got := p.pool.count.Busy.Load(); got != int64(inUse) {
 		p.t.Errorf("got %d busy in the metrics; want %d", got, inUse)
 	}
-	if got := p.pool.metrics.idleUpstreams.Load(); got != int64(idle) {
+	if got := p.pool.count.Idle.Load(); got != int64(idle) {
 		p.t.Errorf("got %d idle in the metrics; want %d", got, idle)
 	}
 	destinations, conns := p.size()
@@ -107,7 +123,7 @@ func (p *poolPeers) size() (destinations, conns int) {
 	return destinations, conns
 }
 
-func (p *poolPeers) destination(key string) *destination {
+func (p *poolPeers) destination(key string) *Destination {
 	for i := range p.pool.shards {
 		if d := p.pool.shards[i].destinations[key]; d != nil {
 			return d
@@ -117,7 +133,7 @@ func (p *poolPeers) destination(key string) *destination {
 }
 
 // ended reports whether the destination sees its connection end.
-func (p *poolPeers) ended(u *upstream) bool {
+func (p *poolPeers) ended(u *Conn) bool {
 	far := p.far[u]
 	far.SetReadDeadline(time.Now().Add(10 * time.Second))
 	_, err := far.Read(make([]byte, 1))
@@ -127,14 +143,14 @@ func (p *poolPeers) ended(u *upstream) bool {
 
 func TestPoolIsLastInFirstOut(t *testing.T) {
 	p := newPoolPeers(t)
-	a, b, c := p.add("h:80", route{}), p.add("h:80", route{}), p.add("h:80", route{})
+	a, b, c := p.add("h:80", Route{}), p.add("h:80", Route{}), p.add("h:80", Route{})
 	p.check("h:80", 3, 0)
-	for _, u := range []*upstream{b, a, c} {
-		p.pool.put(u, socket.Now(), testLimits)
+	for _, u := range []*Conn{b, a, c} {
+		p.pool.Put(u, socket.Now(), socket.Never)
 	}
 	p.check("h:80", 0, 3)
-	for i, want := range []*upstream{c, a, b, nil} {
-		if got := p.take("h:80", route{}); got != want {
+	for i, want := range []*Conn{c, a, b, nil} {
+		if got := p.take("h:80", Route{}); got != want {
 			t.Errorf("take %d: got %p; want %p", i, got, want)
 		}
 	}
@@ -144,27 +160,27 @@ func TestPoolIsLastInFirstOut(t *testing.T) {
 // A connection serves only requests for its own host, port, scheme and certificate.
 func TestPoolKeepsRoutesApart(t *testing.T) {
 	p := newPoolPeers(t)
-	plain := p.add("h:80", route{})
-	p.pool.put(plain, socket.Now(), testLimits)
+	plain := p.add("h:80", Route{})
+	p.pool.Put(plain, socket.Now(), socket.Never)
 	for _, tt := range []struct {
 		name, key string
-		route     route
+		route     Route
 	}{
-		{"TLS", "h:80", route{tls: true}},
-		{"a certificate", "h:80", route{tls: true, alias: "acme"}},
-		{"another port", "h:81", route{}},
-		{"another host", "i:80", route{}},
+		{"TLS", "h:80", Route{TLS: true}},
+		{"a certificate", "h:80", Route{TLS: true, Alias: "acme"}},
+		{"another port", "h:81", Route{}},
+		{"another host", "i:80", Route{}},
 	} {
 		if u := p.take(tt.key, tt.route); u != nil {
 			t.Errorf("%s: got a plain connection to h:80", tt.name)
 		}
 	}
-	acme := p.add("h:80", route{tls: true, alias: "acme"})
-	p.pool.put(acme, socket.Now(), testLimits)
-	if u := p.take("h:80", route{tls: true, alias: "other"}); u != nil {
+	acme := p.add("h:80", Route{TLS: true, Alias: "acme"})
+	p.pool.Put(acme, socket.Now(), socket.Never)
+	if u := p.take("h:80", Route{TLS: true, Alias: "other"}); u != nil {
 		t.Errorf("got acme's connection for another certificate")
 	}
-	if u := p.take("h:80", route{}); u != plain {
+	if u := p.take("h:80", Route{}); u != plain {
 		t.Errorf("got %p; want the plain connection under acme's", u)
 	}
 }
@@ -172,18 +188,18 @@ func TestPoolKeepsRoutesApart(t *testing.T) {
 func TestPoolLimit(t *testing.T) {
 	p := newPoolPeers(t)
 	key := []byte("h:80")
-	first, second := p.pool.reserve(key, 2), p.pool.reserve(key, 2)
-	if first == nil || second == nil || p.pool.reserve(key, 2) != nil {
+	first, second := p.pool.Reserve(key, 2), p.pool.Reserve(key, 2)
+	if first == nil || second == nil || p.pool.Reserve(key, 2) != nil {
 		t.Fatalf("got other than two places of two")
 	}
-	if p.pool.reserve([]byte("h:81"), 2) == nil {
+	if p.pool.Reserve([]byte("h:81"), 2) == nil {
 		t.Errorf("another port has no place")
 	}
-	p.pool.release(second)
-	if p.pool.reserve(key, 2) == nil {
+	p.pool.Release(second)
+	if p.pool.Reserve(key, 2) == nil {
 		t.Errorf("the place that was given back is not there")
 	}
-	if p.pool.reserve(key, 1) != nil {
+	if p.pool.Reserve(key, 1) != nil {
 		t.Errorf("got a place under a limit that was lowered below what is in use")
 	}
 }
@@ -192,10 +208,10 @@ func TestPoolLimit(t *testing.T) {
 func TestPoolLimitWithoutTheIdle(t *testing.T) {
 	p := newPoolPeers(t)
 	for range 3 {
-		p.pool.put(p.add("h:80", route{}), socket.Now(), testLimits)
+		p.pool.Put(p.add("h:80", Route{}), socket.Now(), socket.Never)
 	}
 	// The three were used one after another, each made while the others were taken for busy.
-	if d := p.pool.reserve([]byte("h:80"), 1); d == nil {
+	if d := p.pool.Reserve([]byte("h:80"), 1); d == nil {
 		t.Errorf("connections at rest take the only place")
 	}
 }
@@ -203,36 +219,36 @@ func TestPoolLimitWithoutTheIdle(t *testing.T) {
 func TestPoolFitness(t *testing.T) {
 	tests := []struct {
 		name string
-		age  func(p *poolPeers, u *upstream)
-		why  closeReason // closeNone: it is used
+		age  func(p *poolPeers, u *Conn)
+		why  CloseReason // CloseNone: it is used
 	}{
-		{"fresh", func(*poolPeers, *upstream) {}, closeNone},
-		{"just under half its lifetime", func(_ *poolPeers, u *upstream) { u.born = socket.Now() - int64(testLimits.life/2) + int64(time.Minute) }, closeNone},
-		{"half its lifetime", func(_ *poolPeers, u *upstream) { u.born = socket.Now() - int64(testLimits.life/2) }, closeLifetime},
-		{"just under its idle limit", func(_ *poolPeers, u *upstream) {
-			u.resting = socket.Now() - int64(testLimits.idle) + int64(30*time.Second)
-		}, closeNone},
-		{"at its idle limit", func(_ *poolPeers, u *upstream) { u.resting = socket.Now() - int64(testLimits.idle) }, closeIdle},
-		{"retired", func(p *poolPeers, _ *upstream) { p.pool.retire() }, closeRetired},
-		{"closed by the destination", func(p *poolPeers, u *upstream) { p.far[u].Close() }, closeDestination},
-		{"half-closed by the destination", func(p *poolPeers, u *upstream) { p.far[u].(*net.TCPConn).CloseWrite() }, closeDestination},
-		{"reset by the destination", func(p *poolPeers, u *upstream) {
+		{"fresh", func(*poolPeers, *Conn) {}, CloseNone},
+		{"just under half its lifetime", func(_ *poolPeers, u *Conn) { u.born = socket.Now() - int64(testLimits.Lifetime/2) + int64(time.Minute) }, CloseNone},
+		{"half its lifetime", func(_ *poolPeers, u *Conn) { u.born = socket.Now() - int64(testLimits.Lifetime/2) }, CloseLifetime},
+		{"just under its idle limit", func(_ *poolPeers, u *Conn) {
+			u.due.Store(socket.Now() + int64(30*time.Second))
+		}, CloseNone},
+		{"at its idle limit", func(_ *poolPeers, u *Conn) { u.due.Store(socket.Now()) }, CloseIdle},
+		{"retired", func(p *poolPeers, _ *Conn) { p.pool.Retire() }, CloseRetired},
+		{"closed by the destination", func(p *poolPeers, u *Conn) { p.far[u].Close() }, CloseDestination},
+		{"half-closed by the destination", func(p *poolPeers, u *Conn) { p.far[u].(*net.TCPConn).CloseWrite() }, CloseDestination},
+		{"reset by the destination", func(p *poolPeers, u *Conn) {
 			p.far[u].(*net.TCPConn).SetLinger(0)
 			p.far[u].Close()
-		}, closeDestination},
-		{"with bytes nobody asked for", func(p *poolPeers, u *upstream) { io.WriteString(p.far[u], "HTTP/1.1 408 \r\n\r\n") }, closeDestination},
+		}, CloseDestination},
+		{"with bytes nobody asked for", func(p *poolPeers, u *Conn) { io.WriteString(p.far[u], "HTTP/1.1 408 \r\n\r\n") }, CloseDestination},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newPoolPeers(t)
-			u := p.add("h:80", route{})
-			p.pool.put(u, socket.Now(), testLimits)
+			u := p.add("h:80", Route{})
+			p.pool.Put(u, socket.Now(), socket.Never)
 			tt.age(p, u)
-			if tt.why == closeDestination {
+			if tt.why == CloseDestination {
 				p.awaitEvent(u)
 			}
-			got := p.take("h:80", route{})
-			if tt.why == closeNone {
+			got := p.take("h:80", Route{})
+			if tt.why == CloseNone {
 				if got != u {
 					t.Errorf("got %p; want the connection used", got)
 				}
@@ -243,7 +259,7 @@ func TestPoolFitness(t *testing.T) {
 				t.Errorf("got a connection that is %s", tt.name)
 			}
 			p.check("h:80", 0, 0)
-			if n := p.pool.metrics.upstreamsClosed[tt.why].Get(); n != 1 {
+			if n := p.closed[tt.why].Load(); n != 1 {
 				t.Errorf("got %d closed for %q; want 1", n, closeReasonNames[tt.why])
 			}
 		})
@@ -253,12 +269,12 @@ func TestPoolFitness(t *testing.T) {
 // What is unfit is passed over, and the older one below it used.
 func TestPoolSkipsTheUnfit(t *testing.T) {
 	p := newPoolPeers(t)
-	good, dead := p.add("h:80", route{}), p.add("h:80", route{})
-	p.pool.put(good, socket.Now(), testLimits)
-	p.pool.put(dead, socket.Now(), testLimits)
+	good, dead := p.add("h:80", Route{}), p.add("h:80", Route{})
+	p.pool.Put(good, socket.Now(), socket.Never)
+	p.pool.Put(dead, socket.Now(), socket.Never)
 	p.far[dead].Close()
 	p.awaitEvent(dead)
-	if got := p.take("h:80", route{}); got != good {
+	if got := p.take("h:80", Route{}); got != good {
 		t.Errorf("got %p; want the one that is alive", got)
 	}
 	p.check("h:80", 1, 0)
@@ -267,24 +283,24 @@ func TestPoolSkipsTheUnfit(t *testing.T) {
 func TestPoolPutRefuses(t *testing.T) {
 	tests := []struct {
 		name string
-		age  func(p *pool, u *upstream)
-		why  closeReason
+		age  func(p *Pool, u *Conn)
+		why  CloseReason
 	}{
-		{"one that was killed", func(_ *pool, u *upstream) { u.kill(closeClient) }, closeClient},
-		{"one that was retired in use", func(p *pool, _ *upstream) { p.retire() }, closeRetired},
-		{"one of half its lifetime", func(_ *pool, u *upstream) { u.born = socket.Now() - int64(testLimits.life/2) }, closeLifetime},
+		{"one that was killed", func(_ *Pool, u *Conn) { u.Kill(CloseClient) }, CloseClient},
+		{"one that was retired in use", func(p *Pool, _ *Conn) { p.Retire() }, CloseRetired},
+		{"one of half its lifetime", func(_ *Pool, u *Conn) { u.born = socket.Now() - int64(testLimits.Lifetime/2) }, CloseLifetime},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newPoolPeers(t)
-			u := p.add("h:80", route{})
+			u := p.add("h:80", Route{})
 			tt.age(p.pool, u)
-			p.pool.put(u, socket.Now(), testLimits)
+			p.pool.Put(u, socket.Now(), socket.Never)
 			p.check("h:80", 0, 0)
 			if !p.ended(u) {
 				t.Errorf("the connection is still open")
 			}
-			if n := p.pool.metrics.upstreamsClosed[tt.why].Get(); n != 1 {
+			if n := p.closed[tt.why].Load(); n != 1 {
 				t.Errorf("got %d closed for %q; want 1", n, closeReasonNames[tt.why])
 			}
 		})
@@ -295,17 +311,17 @@ func TestPoolPutRefuses(t *testing.T) {
 func TestEmptyPoolCostsNothing(t *testing.T) {
 	p := newPoolPeers(t)
 	for i := range 1000 {
-		p.pool.release(p.pool.reserve(fmt.Appendf(nil, "h%d:80", i), 1))
+		p.pool.Release(p.pool.Reserve(fmt.Appendf(nil, "h%d:80", i), 1))
 	}
 	for i := range 20 {
-		u := p.add(fmt.Sprintf("h%d:80", i), route{})
+		u := p.add(fmt.Sprintf("h%d:80", i), Route{})
 		if i%2 == 0 {
-			p.pool.discard(u, closeError)
+			p.pool.Discard(u, CloseError)
 		} else {
-			p.pool.put(u, socket.Now(), testLimits)
+			p.pool.Put(u, socket.Now(), socket.Never)
 		}
 	}
-	p.pool.killAll(closeShutdown)
+	p.pool.CloseAll(CloseShutdown)
 	if destinations, conns := p.size(); destinations != 0 || conns != 0 {
 		t.Errorf("got %d destinations and %d connections; want none", destinations, conns)
 	}
@@ -327,7 +343,7 @@ func TestPoolCountsReturnToZero(t *testing.T) {
 			}
 		}
 	}()
-	short := lifetimes{life: 40 * time.Millisecond, idle: 2 * time.Millisecond}
+	short := Limits{Lifetime: 40 * time.Millisecond, Idle: 2 * time.Millisecond}
 	stop := make(chan struct{})
 	var others, users sync.WaitGroup
 	others.Add(1)
@@ -339,9 +355,9 @@ func TestPoolCountsReturnToZero(t *testing.T) {
 				return
 			case <-time.After(time.Millisecond):
 			}
-			p.pool.sweep(socket.Now())
+			p.pool.Sweep(socket.Now())
 			if i%10 == 0 {
-				p.pool.retire()
+				p.pool.Retire()
 			}
 		}
 	}()
@@ -357,43 +373,43 @@ func TestPoolCountsReturnToZero(t *testing.T) {
 	users.Wait()
 	close(stop)
 	others.Wait()
-	p.pool.killAll(closeShutdown)
+	p.pool.CloseAll(CloseShutdown)
 	p.check("h:80", 0, 0)
 }
 
-func useOnce(t *testing.T, p *poolPeers, limits lifetimes) {
+func useOnce(t *testing.T, p *poolPeers, limits Limits) {
 	key := []byte(fmt.Sprintf("h:%d", 80+rand.IntN(3)))
-	d := p.pool.reserve(key, 4)
+	d := p.pool.Reserve(key, 4)
 	if d == nil {
 		return
 	}
-	u := p.pool.idleConn(d, route{}, socket.Now(), limits)
+	u := p.pool.Get(d, Route{}, socket.Now(), nil)
 	if u == nil {
 		conn, err := net.Dial("tcp", p.ln.Addr().String())
 		if err != nil {
-			p.pool.release(d)
+			p.pool.Release(d)
 			return
 		}
-		if u, err = newUpstream(conn.(*net.TCPConn), route{}, p.pool.generation.Load()); err != nil {
+		if u, err = NewConn(conn.(*net.TCPConn), Route{}, limits, p.pool.Generation()); err != nil {
 			t.Error(err)
 		}
 		u.watch()
-		p.pool.add(d, u, limits)
+		p.pool.Add(d, u)
 	}
 	switch rand.IntN(4) {
 	case 0:
-		p.pool.discard(u, closeError)
+		p.pool.Discard(u, CloseError)
 	case 1:
-		u.kill(closeClient)
-		p.pool.put(u, socket.Now(), limits)
+		u.Kill(CloseClient)
+		p.pool.Put(u, socket.Now(), socket.Never)
 	default:
-		p.pool.put(u, socket.Now(), limits)
+		p.pool.Put(u, socket.Now(), socket.Never)
 	}
 }
 
 func TestCloseReasonNames(t *testing.T) {
 	seen := make(map[string]bool)
-	for why := closeNone + 1; why < closeReasons; why++ {
+	for why := CloseNone + 1; why < CloseReasons; why++ {
 		name := closeReasonNames[why]
 		if name == "" || seen[name] || bytes.ContainsAny([]byte(name), "\"\\ ") {
 			t.Errorf("got the name %q for reason %d", name, why)
