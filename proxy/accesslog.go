@@ -115,7 +115,7 @@ func (l *accessLog) logJSON(ex *exchange, at time.Time, took time.Duration) {
 func (ex *exchange) appendURL(dst []byte, mode string) []byte {
 	authority, path, https := ex.authority, ex.path, ex.tls
 	if authority == nil {
-		raw := ex.head.Target.Of(ex.head.Raw)
+		raw := ex.head.Target
 		t, err := http1.ParseTarget(raw)
 		if err != nil {
 			return appendRawTarget(dst, raw, mode)

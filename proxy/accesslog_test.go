@@ -25,9 +25,8 @@ func exchangeOf(in logged, mode string) *exchange {
 	cfg.AccessLog.URL = mode
 	ex := acquireExchange()
 	ex.begin(&client{addr: "10.0.0.7:51324", proxy: proxyWith(&cfg)})
-	ex.head.Raw = []byte(in.id + in.method + in.target)
-	a, b := int32(len(in.id)), int32(len(in.id)+len(in.method))
-	ex.head.ID, ex.head.Method, ex.head.Target = http1.Span{To: a}, http1.Span{From: a, To: b}, http1.Span{From: b, To: int32(len(ex.head.Raw))}
+	ex.head.Raw, ex.head.ID = []byte(in.id), http1.Span{To: int32(len(in.id))}
+	ex.head.Method, ex.head.Target = []byte(in.method), []byte(in.target)
 	ex.status = 200
 	if t, f := http1.ParseTarget([]byte(in.target)); f == nil {
 		ex.authority, ex.path, ex.tls = t.Authority.Raw, t.Path, t.HTTPS

@@ -30,6 +30,7 @@ type exchange struct {
 	in   buffer // from the client: head, and body where it fits
 	out  []byte // what is being sent, either way
 	up   buffer // from the destination
+	gate http1.Gate
 	head http1.Request
 	resp http1.Response
 
@@ -103,6 +104,7 @@ func (ex *exchange) release() {
 func (ex *exchange) begin(c *client) {
 	ex.client, ex.run, ex.start = c, c.proxy.run.Load(), now()
 	ex.at = ex.start
+	ex.gate.Reset(int(ex.run.cfg.MaxHeaderSize))
 	ex.head.Reset()
 	for i := range ex.phases {
 		ex.phases[i] = -1
@@ -146,7 +148,7 @@ func keepFields(f []http1.Field) []http1.Field {
 	return f[:0]
 }
 
-func (ex *exchange) method() []byte { return ex.head.Method.Of(ex.head.Raw) }
+func (ex *exchange) method() []byte { return ex.head.Method }
 
 // buffer holds bytes that were read and not yet used.
 type buffer struct {

@@ -58,10 +58,10 @@ func (ex *exchange) readHead() *failure {
 			ex.in.grow(2 * ex.in.len())
 		}
 		if err := c.fill(ex); err != nil {
-			if !ex.head.HasRequestLine() && ex.head.Line == ex.in.len() {
-				ex.head.Raw = nil // empty lines are no request: the client rested
-				return clientGone()
+			if ex.gate.IsAtStart(ex.in.unused()) {
+				return clientGone() // empty lines are no request: the client rested
 			}
+			ex.noteRequestLine()
 			return asFailure(err)
 		}
 	}
@@ -74,17 +74,27 @@ func (ex *exchange) scanHead() (done bool) {
 	if ex.headDone {
 		return true
 	}
-	limit := int(ex.run.cfg.MaxHeaderSize)
-	n, err := ex.head.Scan(ex.in.unused(), ex.run.idHeader)
-	f := messageFailure(err)
-	if blank := ex.head.Blank; f == nil && (n-blank > limit || n == 0 && ex.in.len()-blank >= limit || blank > limit) {
-		f = largeHeadf("request head larger than %d bytes", limit)
-	}
-	if f == nil {
+	buf := ex.in.unused()
+	n, err := ex.gate.Scan(buf)
+	if err != nil {
+		if reject := ex.noteRequestLine(); reject != nil {
+			err = reject
+		}
+	} else if n > 0 {
+		err = ex.head.Scan(buf[ex.gate.Blank():n], ex.run.idHeader)
 		ex.in.skip(n)
 	}
-	ex.headDone, ex.headFailure = n > 0 || f != nil, f
+	ex.headDone, ex.headFailure = n > 0 || err != nil, messageFailure(err)
 	return ex.headDone
+}
+
+// noteRequestLine notes what is known of a request whose head is not there in full, or refused.
+func (ex *exchange) noteRequestLine() error {
+	line := ex.gate.RequestLine(ex.in.unused())
+	if line == nil {
+		return nil
+	}
+	return ex.head.ScanRequestLine(line)
 }
 
 // isWhole reports whether the request that has begun is there in full, so that nothing more has to be read to carry it
@@ -107,7 +117,7 @@ func (ex *exchange) route() *failure {
 		ex.connect = true
 		return ex.routeConnect()
 	}
-	t, err := http1.ParseTarget(h.Target.Of(h.Raw))
+	t, err := http1.ParseTarget(h.Target)
 	f := messageFailure(err)
 	if f == nil || f.reason == reasonScheme {
 		if reject := h.CheckHost(); reject != nil {
@@ -150,7 +160,7 @@ func (ex *exchange) routeConnect() *failure {
 	if h.Chunked || h.ContentLength > 0 {
 		return malformedf("it is a CONNECT with a body")
 	}
-	a, err := http1.ParseConnectTarget(h.Target.Of(h.Raw))
+	a, err := http1.ParseConnectTarget(h.Target)
 	if err == nil {
 		err = h.CheckHost()
 	}
@@ -293,7 +303,7 @@ func (ex *exchange) lingers(f *failure) bool {
 // fail answers the client for the destination, unless the destination's answer has begun: then it is cut.
 func (ex *exchange) fail(f *failure) {
 	c := ex.client
-	if f.status == statusClientGone && !ex.begun && ex.head.Raw == nil {
+	if f.status == statusClientGone && !ex.begun && ex.head.Method == nil && ex.gate.IsAtStart(ex.in.unused()) {
 		return // it sent nothing
 	}
 	ex.reason, ex.reasonText = f.reason, f.text

@@ -10,7 +10,7 @@ import (
 // letters, but for what SPEC calls for. bodyLen is the length of the body as it will be sent.
 func (ex *exchange) appendRequestHead(dst []byte, bodyLen int) []byte {
 	h := &ex.head
-	dst = append(dst, h.Method.Of(h.Raw)...)
+	dst = append(dst, h.Method...)
 	dst = append(dst, ' ')
 	dst = ex.appendOriginForm(dst)
 	dst = append(dst, " HTTP/1.1\r\n"...)

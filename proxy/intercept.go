@@ -123,7 +123,7 @@ func (ex *exchange) routeWithin(within *interception) *failure {
 	}
 	ex.tls = true
 	ex.authority = within.authority
-	raw := h.Target.Of(h.Raw)
+	raw := h.Target
 	switch {
 	case bytes.IndexByte(raw, '#') >= 0:
 		return failf(reasonMalformed, "malformed request: its URI has a fragment")

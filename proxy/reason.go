@@ -101,11 +101,11 @@ func badResponsef(format string, args ...any) *failure {
 
 // messageFailure is what the client is told of an error of a message's own; nil where err is nil.
 func messageFailure(err error) *failure {
-	var e *http1.Error
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case !errors.As(err, &e):
+	}
+	var e *http1.Error // on the heap, so only where it is needed
+	if !errors.As(err, &e) {
 		return failf(reasonInternal, "internal error: %v", err)
 	}
 	f := failf(reasonMalformed, "%s", e.Text)

@@ -29,3 +29,5 @@ func requestErrorf(kind ErrorKind, format string, args ...any) error {
 func responseErrorf(format string, args ...any) error {
 	return &Error{BadResponse, fmt.Sprintf("malformed response: "+format, args...)}
 }
+
+var errBareLF = requestErrorf(Malformed, "a line of its head ends with a bare LF")

@@ -142,7 +142,7 @@ func tokenLen(b []byte) int {
 // IsValue reports whether b holds no byte that a field value may not hold. Most of a head's bytes are values, so they
 // are looked at eight at a time up to where a HTAB, which is allowed, or an end makes that impossible.
 func IsValue(b []byte) bool {
-	for len(b) >= 8 && !hasControl(binary.LittleEndian.Uint64(b)) {
+	for len(b) >= 8 && controls(binary.LittleEndian.Uint64(b)) == 0 {
 		b = b[8:]
 	}
 	for _, c := range b {
@@ -151,15 +151,6 @@ func IsValue(b []byte) bool {
 		}
 	}
 	return true
-}
-
-// hasControl reports whether one of the eight bytes of w is a control character: below 0x20, or 0x7f.
-func hasControl(w uint64) bool {
-	const each, high = 0x0101010101010101, 0x8080808080808080 // the lowest and the highest bit of each byte
-	del := w ^ 0x7f*each                                      // 0 for a byte that is 0x7f
-	// Subtracting sets the highest bit of a byte that was smaller and had it not set. What is borrowed can only come
-	// from such a byte, so that it changes which bytes are found but not whether one is.
-	return ((w-0x20*each)&^w|(del-each)&^del)&high != 0
 }
 
 // trimSpan returns line[from:to] without the white space (SP, HTAB) at its ends.

@@ -5,82 +5,47 @@ import "bytes"
 // Request is a request's head as it was scanned: strict, in one pass, nothing copied. RFC 9112 leaves a server
 // some freedoms (bare LF, folded lines); none is taken, for each is how two parsers come to see two different
 // requests in the same bytes.
+//
+// Method, Target and HTTP10 are what ScanRequestLine found, or what another parser did; the rest is ScanFields'.
 type Request struct {
-	Raw            []byte // from the request line to the empty line
-	Method, Target Span
-	HTTP10         bool
-	Fields         []Field
+	Method, Target []byte // parts of the request line; nil: not known
+	HTTP10         bool   // else HTTP/1.1
 
-	Host  Span
+	Raw    []byte // the lines of the fields, which the spans are parts of
+	Fields []Field
+
+	Host  Span // the value of the last
 	Hosts int
 	BodyFraming
 	Expect  bool // 100-continue
 	TLS     bool // X-WhSentry-TLS
 	Alias   Span // X-WhSentry-ClientCert
 	Aliases int
-	ID      Span // the value of requestIDHeader
+	ID      Span // the value of the field that carries an id
 	ConnectionOptions
-
-	Blank   int // bytes of empty lines before the request line
-	Line    int // where the first line that is not yet parsed begins
-	scanned int // up to where a line's end has been looked for
 }
 
+// Reset makes the request ready for another head. It keeps the memory of Fields.
 func (h *Request) Reset() {
 	*h = Request{Fields: h.Fields[:0], BodyFraming: BodyFraming{ContentLength: -1}}
 }
 
-func (h *Request) HasRequestLine() bool { return !h.Method.Empty() }
-
-// Scan parses what is there of a head in buf, which grows from call to call. It returns the head's length once its
-// Empty line is there, and 0 while it is not. idHeader is the lower-cased name of the field that carries an id.
-func (h *Request) Scan(buf []byte, idHeader string) (n int, err error) {
-	h.Raw = buf
-	for {
-		end := bytes.IndexByte(buf[h.scanned:], '\n')
-		if end < 0 {
-			return 0, h.scanPartial(buf)
-		}
-		end += h.scanned
-		if end == h.Line || buf[end-1] != '\r' {
-			return 0, requestErrorf(Malformed, "a line of its head ends with a bare LF")
-		}
-		start, stop := h.Line, end-1
-		h.Line, h.scanned = end+1, end+1
-		switch {
-		case !h.HasRequestLine() && start == stop:
-			h.Blank = h.Line // RFC 9112 section 2.2: an empty line before the request line is ignored
-		case !h.HasRequestLine():
-			err = h.scanRequestLine(start, stop)
-		case start == stop:
-			h.Raw = buf[:h.Line]
-			return h.Line, h.checkFraming()
-		default:
-			err = h.scanField(start, stop, idHeader)
-		}
-		if err != nil {
-			return 0, err
-		}
+// Scan scans a whole head, from the request line to the empty line, as a Gate lets it pass. Errors are those of
+// ScanRequestLine and ScanFields.
+func (h *Request) Scan(head []byte, idHeader string) error {
+	line, ok := cutLine(head)
+	if !ok {
+		return errBareLF
 	}
+	if err := h.ScanRequestLine(line); err != nil {
+		return err
+	}
+	return h.ScanFields(head[len(line)+2:], idHeader)
 }
 
-// scanPartial refuses at once what can never become a line, such as a TLS handshake on a plain listener.
-func (h *Request) scanPartial(buf []byte) error {
-	for i := h.scanned; i < len(buf); i++ {
-		if byteClass[buf[i]]&valueByte == 0 && (buf[i] != '\r' || i < len(buf)-1) {
-			return requestErrorf(Malformed, "its head holds the control byte 0x%02x", buf[i])
-		}
-	}
-	h.scanned = len(buf)
-	if h.scanned > h.Line && buf[h.scanned-1] == '\r' {
-		h.scanned--
-	}
-	return nil
-}
-
-// scanRequestLine parses METHOD SP target SP HTTP/1.x (RFC 9112 section 3).
-func (h *Request) scanRequestLine(start, stop int) error {
-	line := h.Raw[start:stop]
+// ScanRequestLine parses METHOD SP target SP HTTP/1.x (RFC 9112 section 3), without its CRLF. An error is an *Error that
+// is Malformed; what is known of the request all the same is noted.
+func (h *Request) ScanRequestLine(line []byte) error {
 	first, last := bytes.IndexByte(line, ' '), bytes.LastIndexByte(line, ' ')
 	if first < 0 || !IsToken(line[:first]) {
 		return requestErrorf(Malformed, "its first line is not a request line")
@@ -92,7 +57,7 @@ func (h *Request) scanRequestLine(start, stop int) error {
 	// What is known of a request that is refused is of use to the answer and to the log. But a line that does not even
 	// end in a version may be what is left of a body, which is nobody's business.
 	if hasPrefixFold(version, "http/") {
-		h.Method = Span{int32(start), int32(start + first)}
+		h.Method = line[:first]
 	}
 	for _, c := range target {
 		if c <= ' ' || c == 0x7f {
@@ -102,7 +67,7 @@ func (h *Request) scanRequestLine(start, stop int) error {
 	if len(target) == 0 {
 		return requestErrorf(Malformed, "its request line has no target")
 	}
-	h.Target = Span{int32(start + first + 1), int32(start + last)}
+	h.Target = target
 	switch string(version) {
 	case "HTTP/1.1":
 	case "HTTP/1.0":
@@ -111,6 +76,33 @@ func (h *Request) scanRequestLine(start, stop int) error {
 		return requestErrorf(Malformed, "its HTTP version is neither 1.0 nor 1.1")
 	}
 	return nil
+}
+
+// ScanFields makes one pass over the lines of the fields, each with its CRLF, and the empty line behind them; raw may
+// be empty where there is no field. idHeader is the lower-cased name of the field that carries an id, "": none. HTTP10
+// has to be set before. An error is an *Error that is Malformed.
+func (h *Request) ScanFields(raw []byte, idHeader string) error {
+	h.Raw = raw
+	for start := 0; start < len(raw); {
+		end := start + bytes.IndexByte(raw[start:], '\n')
+		if end <= start || raw[end-1] != '\r' {
+			return errBareLF
+		}
+		if end-1 == start && end+1 == len(raw) {
+			return h.checkFraming()
+		}
+		if end-1 == start {
+			return requestErrorf(Malformed, "its head goes on behind its empty line")
+		}
+		if err := h.scanField(start, end-1, idHeader); err != nil {
+			return err
+		}
+		start = end + 1
+	}
+	if len(raw) > 0 {
+		return requestErrorf(Malformed, "its head does not end with an empty line")
+	}
+	return h.checkFraming()
 }
 
 // scanField parses name ":" OWS value OWS (RFC 9112 section 5) and notes what the field means to the proxy.
