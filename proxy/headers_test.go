@@ -14,15 +14,15 @@ func exchangeFor(t testing.TB, raw string) *exchange {
 	ex := acquireExchange()
 	ex.run = &run{cfg: &cfg, idHeader: "request-id"}
 	ex.client = &client{addr: "10.0.0.7:51324"}
-	ex.head.Reset()
-	n, f := ex.head.Scan([]byte(raw), ex.run.idHeader)
-	if f != nil || n == 0 {
-		t.Fatalf("scan the head: %d, %v", n, f)
+	head, got := scanWhole(raw)
+	if got.length == 0 {
+		t.Fatalf("scan the head: %s", got.refused)
 	}
+	ex.head = *head
 	ex.keep = ex.head.KeepsAlive()
-	target, f := http1.ParseTarget(ex.head.Target.Of(ex.head.Raw))
-	if f != nil {
-		t.Fatalf("parse the target: %v", f)
+	target, err := http1.ParseTarget(ex.head.Target)
+	if err != nil {
+		t.Fatalf("parse the target: %v", err)
 	}
 	ex.authority, ex.path = target.Authority.Raw, target.Path
 	ex.tls = target.HTTPS || ex.head.TLS

@@ -153,16 +153,6 @@ func IsValue(b []byte) bool {
 	return true
 }
 
-// controls sets the highest bit of the lowest of w's eight bytes that is a control character, below 0x20 or 0x7f, and
-// perhaps of others above it; 0 where there is none.
-func controls(w uint64) uint64 {
-	const each, high = 0x0101010101010101, 0x8080808080808080 // the lowest and the highest bit of each byte
-	del := w ^ 0x7f*each                                      // 0 for a byte that is 0x7f
-	// Subtracting sets the highest bit of a byte that was smaller and had it not set. What is borrowed can only come
-	// from such a byte, so that it changes what is found above that one and not whether one is.
-	return ((w-0x20*each)&^w | (del-each)&^del) & high
-}
-
 // trimSpan returns line[from:to] without the white space (SP, HTAB) at its ends.
 func trimSpan(head []byte, from, to int) Span {
 	for from < to && isSpace(head[from]) {

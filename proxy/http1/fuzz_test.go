@@ -5,8 +5,11 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+
+	"whsentry/proxy/e2e/corpus"
 )
 
 // FuzzResponseHead holds that whatever is taken of a destination and rewritten is read by another parser as exactly
@@ -108,6 +111,47 @@ func FuzzChunked(f *testing.F) {
 		}
 		if rest, _ := io.ReadAll(in); string(rest) != next {
 			t.Fatalf("got %d bytes consumed; net/http leaves %q", got.consumed, rest)
+		}
+	})
+}
+
+// FuzzRequest holds the strict pass to another parser: what it takes is, there, a request with the same method, the same
+// body and the same fields.
+func FuzzRequest(f *testing.F) {
+	for _, row := range corpus.Requests(f) {
+		f.Add([]byte(row.To("h.test:8080").Sends))
+	}
+	for _, tt := range headTests {
+		f.Add([]byte(tt.raw))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		h, got := scanWhole(string(raw))
+		if _, pieces := scanPieces(string(raw), everyByte(string(raw))...); (pieces.refused != "") != (got.refused != "") || pieces.length != got.length {
+			t.Fatalf("byte by byte: got %+v; want %+v", pieces, got)
+		}
+		if got.length == 0 {
+			return
+		}
+		raw = bytes.TrimLeft(raw, "\r\n")
+		req, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(raw)))
+		if err != nil {
+			return // it is stricter about a URI, and about a length over an int64
+		}
+		if req.Method != string(h.Method) || req.ProtoAtLeast(1, 1) == h.HTTP10 {
+			t.Fatalf("got %s, HTTP/1.0 %v; net/http reads %s %s", h.Method, h.HTTP10, req.Method, req.Proto)
+		}
+		if chunked := len(req.TransferEncoding) > 0; chunked != h.Chunked || !chunked && req.ContentLength != max(h.ContentLength, 0) {
+			t.Fatalf("got a length of %d, chunked %v; net/http reads %d, %v", h.ContentLength, h.Chunked, req.ContentLength, req.TransferEncoding)
+		}
+		for _, field := range h.Fields {
+			name, value := http.CanonicalHeaderKey(string(field.Name.Of(h.Raw))), string(field.Value.Of(h.Raw))
+			switch name {
+			case "Host", "Content-Length", "Transfer-Encoding", "Trailer": // net/http takes these out
+			default:
+				if !slices.Contains(req.Header[name], value) {
+					t.Fatalf("got %s: %q; net/http reads %q", name, value, req.Header[name])
+				}
+			}
 		}
 	})
 }

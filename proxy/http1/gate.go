@@ -30,23 +30,25 @@ func (g *Gate) Reset(limit int) { *g = Gate{limit: limit} }
 // empty lines in front of it once all of it is there, and 0 while it is not. An error is an *Error that is Malformed or
 // TooLarge, and what follows in buf is of no use.
 func (g *Gate) Scan(buf []byte) (n int, err error) {
-	for i := g.scanned; ; {
-		i += plainLen(buf[i:])
-		switch {
-		case i == len(buf), buf[i] == '\r' && i+1 == len(buf):
-			g.scanned = i
-			return 0, g.checkSize(len(buf), false)
-		case buf[i] == '\r' && buf[i+1] == '\n':
-			if n, err = g.endLine(buf, i); n > 0 || err != nil {
-				return n, err
+	for i := g.scanned; i < len(buf); i += 8 {
+		for found := controls(word(buf[i:])); found != 0; found &= found - 1 {
+			at := i + bits.TrailingZeros64(found)/8
+			switch c := buf[at]; {
+			case c == '\t', c == '\n' && at > 0 && buf[at-1] == '\r':
+			case c == '\r' && at+1 == len(buf):
+				g.scanned = at
+				return 0, g.checkSize(len(buf), false)
+			case c == '\r' && buf[at+1] == '\n':
+				if n, err = g.endLine(buf, at); n > 0 || err != nil {
+					return n, err
+				}
+			default:
+				return 0, g.controlError(buf, at)
 			}
-			i += 2
-		case buf[i] == '\t':
-			i++
-		default:
-			return 0, g.controlError(buf, i)
 		}
 	}
+	g.scanned = len(buf)
+	return 0, g.checkSize(len(buf), false)
 }
 
 // endLine takes note of the line whose CRLF is at stop; n is the head's length where that ends it.
@@ -126,18 +128,24 @@ func cutLine(b []byte) (line []byte, ok bool) {
 	return b[:lf-1], true
 }
 
-// plainLen returns how many bytes b begins with that are no control characters, looked at eight at a time.
-func plainLen(b []byte) int {
-	n := 0
-	for ; len(b)-n >= 8; n += 8 {
-		if found := controls(binary.LittleEndian.Uint64(b[n:])); found != 0 {
-			return n + bits.TrailingZeros64(found)/8
-		}
+// word returns the first eight bytes of b, and spaces for those that it does not have.
+func word(b []byte) uint64 {
+	if len(b) < 8 {
+		return lastWord(b)
 	}
-	for ; n < len(b); n++ {
-		if b[n] < ' ' || b[n] == 0x7f {
-			break
-		}
-	}
-	return n
+	return binary.LittleEndian.Uint64(b)
+}
+
+func lastWord(b []byte) uint64 {
+	padded := [8]byte{' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '}
+	copy(padded[:], b)
+	return binary.LittleEndian.Uint64(padded[:])
+}
+
+// controls sets the highest bit of each of w's eight bytes that is a control character: below 0x20, or 0x7f.
+func controls(w uint64) uint64 {
+	const each, high = 0x0101010101010101, 0x8080808080808080 // the lowest and the highest bit of each byte
+	low := w &^ high                                          // without the highest bits no sum carries over
+	printable, del := low+0x60*each, low+each                 // the highest bit says: 0x20 or more; 0x7f
+	return (^printable | del) &^ w & high
 }

@@ -17,12 +17,10 @@ type Request struct {
 	Host  Span // the value of the last
 	Hosts int
 	BodyFraming
-	Expect  bool // 100-continue
-	TLS     bool // X-WhSentry-TLS
-	Alias   Span // X-WhSentry-ClientCert
-	Aliases int
-	ID      Span // the value of the field that carries an id
+	Expect bool // 100-continue
+	ID     Span // the value of the field that carries an id
 	ConnectionOptions
+	SentryFields
 }
 
 // Reset makes the request ready for another head. It keeps the memory of Fields.
@@ -126,24 +124,12 @@ func (h *Request) scanField(start, stop int, idHeader string) error {
 	case KindExpect:
 		h.Expect = h.Expect || EqualFold(value, "100-continue")
 	case KindSentry:
-		h.scanSentry(f)
+		h.SentryFields.scan(h.Raw, f)
 	}
 	if idHeader != "" && h.ID.Empty() && EqualFold(f.Name.Of(h.Raw), idHeader) {
 		h.ID = f.Value
 	}
 	return nil
-}
-
-// scanSentry reads the fields that are meant for the proxy.
-func (h *Request) scanSentry(f Field) {
-	name, value := f.Name.Of(h.Raw), f.Value.Of(h.Raw)
-	switch {
-	case EqualFold(name, "x-whsentry-tls"):
-		h.TLS = h.TLS || (!EqualFold(value, "0") && !EqualFold(value, "false"))
-	case EqualFold(name, "x-whsentry-clientcert"):
-		h.Aliases++
-		h.Alias = f.Value
-	}
 }
 
 // checkFraming refuses a head that leaves open where its body ends, or for whom it is.

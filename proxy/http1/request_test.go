@@ -2,6 +2,7 @@ package http1
 
 import (
 	"bytes"
+	"errors"
 	"strings"
 	"testing"
 )
@@ -212,6 +213,12 @@ func TestRequestHeadMeaning(t *testing.T) {
 		{"TLS 1", "GET / HTTP/1.1", "X-WHSENTRY-TLS: 1\r\n", func(h *Request) bool { return h.TLS }},
 		{"TLS 0", "GET / HTTP/1.1", "X-WhSentry-TLS: 0\r\n", func(h *Request) bool { return !h.TLS }},
 		{"TLS False", "GET / HTTP/1.1", "X-WhSentry-TLS: False\r\n", func(h *Request) bool { return !h.TLS }},
+		{"TLS no", "GET / HTTP/1.1", "X-WhSentry-TLS: No\r\n", func(h *Request) bool { return !h.TLS && h.TLSFields == 1 && h.Stray.Empty() }},
+		{"TLS off", "GET / HTTP/1.1", "X-WhSentry-TLS: OFF\r\n", func(h *Request) bool { return !h.TLS }},
+		{"TLS without a value", "GET / HTTP/1.1", "X-WhSentry-TLS:\r\n", func(h *Request) bool { return h.TLS }},
+		{"TLS none", "GET / HTTP/1.1", "X-WhSentry-TLS: none\r\n", func(h *Request) bool { return h.TLS }},
+		{"TLS twice", "GET / HTTP/1.1", "X-WhSentry-TLS: 0\r\nx-whsentry-tls: 1\r\n", func(h *Request) bool { return h.TLS && h.TLSFields == 2 && string(h.Stray.Of(h.Raw)) == "x-whsentry-tls" }},
+		{"timeout", "GET / HTTP/1.1", "X-WhSentry-Timeout: 2500ms\r\n", func(h *Request) bool { return h.Timeouts == 1 && string(h.Timeout.Of(h.Raw)) == "2500ms" && h.Stray.Empty() }},
 		{"TLS 00 is a value", "GET / HTTP/1.1", "X-WhSentry-TLS: 00\r\n", func(h *Request) bool { return h.TLS }},
 		{"no TLS", "GET / HTTP/1.1", "", func(h *Request) bool { return !h.TLS && h.Aliases == 0 }},
 		{"alias", "GET / HTTP/1.1", "X-WhSentry-ClientCert: acme\r\n", func(h *Request) bool { return h.Aliases == 1 && string(h.Alias.Of(h.Raw)) == "acme" }},
@@ -232,6 +239,38 @@ func TestRequestHeadMeaning(t *testing.T) {
 			}
 			if !tt.check(h) {
 				t.Errorf("got %+v", h)
+			}
+		})
+	}
+}
+
+func TestCheckSentryFields(t *testing.T) {
+	for _, tt := range []struct{ name, fields, refused string }{
+		{"none", "", ""},
+		{"all that exist", "X-WhSentry-TLS: 1\r\nx-whsentry-clientcert: a\r\nX-WHSENTRY-TIMEOUT: 1s\r\n", ""},
+		{"a namesake of another family", "X-WhSentry: 1\r\nX-WhSentryTLS: 1\r\n", ""},
+		{"a misspelt one", "X-WhSentry-TSL: 1\r\n", "has the field X-WhSentry-TSL, which does not exist"},
+		{"a longer one", "X-WhSentry-TLS-: 1\r\n", "has the field X-WhSentry-TLS-, "},
+		{"no name", "X-WhSentry-: 1\r\n", "has the field X-WhSentry-, "},
+		{"an answer's", "X-WhSentry-Reason: 1\r\n", "has the field X-WhSentry-Reason, "},
+		{"TLS twice", "X-WhSentry-TLS: 0\r\nX-WhSentry-TLS: 0\r\n", "more than one X-WhSentry-TLS"},
+		{"aliases", "X-WhSentry-ClientCert: a\r\nX-WhSentry-Clientcert: a\r\n", "more than one X-WhSentry-Clientcert"},
+		{"timeouts", "X-WhSentry-Timeout: 1s\r\nX-WhSentry-Timeout: 2s\r\n", "more than one X-WhSentry-Timeout"},
+		{"the first is named", "X-WhSentry-A: 1\r\nX-WhSentry-B: 1\r\n", "X-WhSentry-A"},
+		{"named by Connection", "Connection: X-WhSentry-A\r\nX-WhSentry-A: 1\r\n", "X-WhSentry-A"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h, got := scanWhole("GET http://h/ HTTP/1.1\r\nHost: h\r\n" + tt.fields + "\r\n")
+			if got.refused != "" {
+				t.Fatalf("got it refused: %s", got.refused)
+			}
+			err := h.CheckSentryFields()
+			var wrong *Error
+			switch {
+			case tt.refused == "" && err != nil:
+				t.Errorf("got %v; want it taken", err)
+			case tt.refused != "" && (!errors.As(err, &wrong) || wrong.Kind != BadTarget || !strings.Contains(wrong.Text, tt.refused)):
+				t.Errorf("got %v; want it refused with %q", err, tt.refused)
 			}
 		})
 	}

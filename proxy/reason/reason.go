@@ -118,11 +118,11 @@ func BadResponsef(format string, args ...any) *Failure {
 
 // OfMessage is what the client is told of an error of http1, about a request or a response; nil where err is nil.
 func OfMessage(err error) *Failure {
-	var e *http1.Error
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case !errors.As(err, &e):
+	}
+	var e *http1.Error // on the heap, so only where it is needed
+	if !errors.As(err, &e) {
 		return Newf(Internal, "internal error: %v", err)
 	}
 	f := Newf(Malformed, "%s", e.Text)
