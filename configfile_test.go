@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"whsentry/ca"
-	"whsentry/proxy"
 	"whsentry/proxy/accesslog"
 	"whsentry/proxy/listen"
 )

@@ -13,10 +13,11 @@ import (
 	"strings"
 	"testing"
 	"unicode"
-	"unicode/utf8"
 
+	"whsentry/proxy/accesslog"
 	"whsentry/proxy/e2e/corpus"
 	"whsentry/proxy/http1"
+	"whsentry/proxy/reason"
 )
 
 // FuzzRequestHead holds that whatever is taken and rewritten is read by another parser as exactly one request: with
@@ -120,8 +121,8 @@ func FuzzTarget(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw string) {
 		got, failed := http1.ParseTarget([]byte(raw))
 		if failed != nil {
-			if f := reason.OfMessage(failed); f.reason != reasonMalformed && f.reason != reasonScheme || f.status != 400 {
-				t.Fatalf("got %d with status %d; want 1002 or 1003 with 400", f.reason, f.status)
+			if f := reason.OfMessage(failed); f.Code != reason.Malformed && f.Code != reason.Scheme || f.Status != 400 {
+				t.Fatalf("got %d with status %d; want 1002 or 1003 with 400", f.Code, f.Status)
 			}
 			return
 		}
@@ -207,35 +208,6 @@ func FuzzConnectAuthority(f *testing.F) {
 	})
 }
 
-// FuzzReasonText holds that a text is one line of printable UTF-8, bounded, and an answer with it one response.
-func FuzzReasonText(f *testing.F) {
-	for _, s := range hostile {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		got := string(appendReasonText(nil, text))
-		if !utf8.ValidString(got) || strings.ContainsFunc(got, unicode.IsControl) || len(got) > maxReasonText+16+len("...") {
-			t.Fatalf("got %q", got)
-		}
-		for _, method := range []string{"GET", "HEAD", "CONNECT"} {
-			checkAnswer(t, text, method)
-		}
-	})
-}
-
-// FuzzAccessLogText holds that a line of the log is one line of seven words, or one JSON object, whatever comes in.
-func FuzzAccessLogText(f *testing.F) {
-	for _, s := range hostile {
-		f.Add(s, s, s)
-		f.Add(s, "GET", "http://"+s+"@h/")
-	}
-	f.Fuzz(func(t *testing.T, id, method, target string) {
-		in := logged{id, method, target}
-		checkTextLine(t, in)
-		checkJSONLine(t, in, target)
-	})
-}
-
 // FuzzUserInformation holds that a password in a URL, however it is written, is not logged.
 func FuzzUserInformation(f *testing.F) {
 	for _, s := range []string{"http://user:", "http:/", "//", "https://u:p@", "ftp://", "CONNECT:", "a/b?c#d", "http://h:80/?"} {
@@ -250,7 +222,7 @@ func FuzzUserInformation(f *testing.F) {
 		if strings.ContainsAny(strings.TrimPrefix(before, "http://"), "/?#@") {
 			return // then it is part of a path or of a query
 		}
-		for _, mode := range []string{URLFull, URLPath, URLHost} {
+		for _, mode := range []string{accesslog.URLFull, accesslog.URLPath, accesslog.URLHost} {
 			ex := exchangeOf(logged{"7", "GET", before + secret + "@" + after}, mode)
 			if got := textLine(ex); strings.Contains(got, secret) {
 				t.Fatalf("got %q of %q", got, before+secret+"@"+after)
