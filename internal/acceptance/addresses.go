@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 // Both edges of every block that must be refused, and their neighbours outside, which must not. Written from IANA's

@@ -1,5 +1,7 @@
-// Command accept tries a built whsentry from the outside, with real clients, destinations, name servers and
-// signals, and holds what it sees against what users are promised. It is run by the scripts beside it, which say
+//go:build linux
+
+// Command acceptance tries a built whsentry from the outside, with real clients, destinations, name servers and
+// signals, and holds what it sees against what users are promised. It is run by the scripts in .ci, which say
 // what each subcommand covers. Everything stays on loopback, or inside the network namespaces of the script.
 package main
 
