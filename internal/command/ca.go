@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"context"
@@ -21,6 +21,7 @@ import (
 
 	"whsentry/ca"
 	"whsentry/guard"
+	"whsentry/internal/settings"
 	"whsentry/proxy"
 )
 
@@ -37,17 +38,17 @@ func (a *app) caCommands() []*cli.Command {
 }
 
 // trustStore reads the trust store that settings describe. It asks nobody for a newer one.
-func (a *app) trustStore(s *settings) (*ca.Store, error) {
-	store, err := ca.New(s.ca, ca.Hooks{Warn: a.warn})
+func (a *app) trustStore(s *settings.Settings) (*ca.Store, error) {
+	store, err := ca.New(s.CA, ca.Hooks{Warn: a.warn})
 	if err != nil {
-		return nil, s.locate(err)
+		return nil, s.Locate(err)
 	}
 	return store, nil
 }
 
 // loadStore loads the settings, and the trust store that they make.
-func (a *app) loadStore(c *cli.Context) (*settings, *ca.Store, error) {
-	s, err := a.load(c)
+func (a *app) loadStore() (*settings.Settings, *ca.Store, error) {
+	s, err := a.load()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -57,7 +58,7 @@ func (a *app) loadStore(c *cli.Context) (*settings, *ca.Store, error) {
 
 // caList prints a line for each root and one about all of them.
 func (a *app) caList(c *cli.Context) error {
-	s, store, err := a.loadStore(c)
+	s, store, err := a.loadStore()
 	if err != nil {
 		return err
 	}
@@ -67,8 +68,8 @@ func (a *app) caList(c *cli.Context) error {
 			root.NotAfter.UTC().Format(time.DateOnly), keyType(root), fingerprint(root), shown(root.Subject.String()))
 	}
 	summary := describeStore(store)
-	if file := s.ca.Bundle.ExtraFile; file != "" {
-		summary += "; with the roots of caBundle.extraFile " + quote(file)
+	if file := s.CA.Bundle.ExtraFile; file != "" {
+		summary += "; with the roots of caBundle.extraFile " + settings.Quote(file)
 	}
 	fmt.Fprintln(w, summary)
 	if err := w.Flush(); err != nil {
@@ -81,17 +82,17 @@ func (a *app) caList(c *cli.Context) error {
 func describeStore(store *ca.Store) string {
 	age := max(int(time.Since(store.Timestamp()).Hours()/24), 0)
 	return fmt.Sprintf("%s, as of %s (%s old), %s",
-		counted(store.Roots(), "root"), showTime(store.Timestamp()), counted(age, "day"), printable(store.Origin()))
+		counted(store.Roots(), "root"), showTime(store.Timestamp()), counted(age, "day"), settings.Printable(store.Origin()))
 }
 
 // caUpdate looks for a newer bundle and keeps it for the proxies to come.
 func (a *app) caUpdate(c *cli.Context) error {
-	s, store, err := a.loadStore(c)
+	s, store, err := a.loadStore()
 	if err != nil {
 		return err
 	}
-	if s.ca.Bundle.URL == "" {
-		return s.locate(errors.New(`caBundle.url: "": newer bundles are never downloaded; want an http or https URL`))
+	if s.CA.Bundle.URL == "" {
+		return s.Locate(errors.New(`caBundle.url: "": newer bundles are never downloaded; want an http or https URL`))
 	}
 	before := describeStore(store)
 	result, err := store.Update(context.Background()) // which takes 10 seconds at most
@@ -101,8 +102,8 @@ func (a *app) caUpdate(c *cli.Context) error {
 	case result == ca.RefreshUnchanged:
 		fmt.Fprintf(a.stdout, "unchanged: %s\n", before)
 		return nil
-	case s.ca.Bundle.File == "":
-		return s.locate(fmt.Errorf(`caBundle.file: "": there is a newer bundle (%s) and nowhere to keep it; want the name of a file that can be written`,
+	case s.CA.Bundle.File == "":
+		return s.Locate(fmt.Errorf(`caBundle.file: "": there is a newer bundle (%s) and nowhere to keep it; want the name of a file that can be written`,
 			describeStore(store)))
 	}
 	fmt.Fprintf(a.stdout, "updated: %s\nbefore: %s\n", describeStore(store), before)
@@ -111,16 +112,16 @@ func (a *app) caUpdate(c *cli.Context) error {
 
 // caCheck connects to a TLS destination as the proxy would, and shows what it presents.
 func (a *app) caCheck(c *cli.Context) error {
-	s, err := a.load(c)
+	s, err := a.load()
 	if err != nil {
 		return err
 	}
-	g, err := guard.New(s.guard, guard.Hooks{})
+	g, err := guard.New(s.Guard, guard.Hooks{})
 	if err != nil {
-		return s.locate(err)
+		return s.Locate(err)
 	}
-	accepting := s.ca.InsecureSkipVerify
-	s.ca.InsecureSkipVerify = false // to learn what the setting hides
+	accepting := s.CA.InsecureSkipVerify
+	s.CA.InsecureSkipVerify = false // to learn what the setting hides
 	store, err := a.trustStore(s)
 	if err != nil {
 		return err
@@ -129,7 +130,7 @@ func (a *app) caCheck(c *cli.Context) error {
 	if err != nil {
 		return a.conclude(err, exitFailed)
 	}
-	limit := s.proxy.ConnectTimeout
+	limit := s.Proxy.ConnectTimeout
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	conn, _, err := guard.NewDialer(g).Dial(ctx, dest.Host, dest.Port)
@@ -143,7 +144,7 @@ func (a *app) caCheck(c *cli.Context) error {
 	a.printClientCertificate(h)
 	fmt.Fprintf(a.stdout, "trust store: %s\n", describeStore(store))
 	verdict, trusted := h.judge(dest.Host, limit, accepting)
-	fmt.Fprintln(a.stdout, printable(verdict))
+	fmt.Fprintln(a.stdout, settings.Printable(verdict))
 	if !trusted {
 		return cli.Exit("", exitFailed)
 	}
@@ -156,7 +157,7 @@ func tlsDestination(text string) (proxy.Destination, error) {
 	scheme, _, _ := strings.Cut(text, "/")
 	switch addr := net.ParseIP(text); {
 	case strings.EqualFold(scheme, "http:"):
-		return proxy.Destination{}, fmt.Errorf("%s: http is without TLS, so there is no certificate; want an https URL, a host or host:port", quote(text))
+		return proxy.Destination{}, fmt.Errorf("%s: http is without TLS, so there is no certificate; want an https URL, a host or host:port", settings.Quote(text))
 	case strings.HasSuffix(scheme, ":"):
 	case addr != nil && strings.Contains(text, ":"):
 		text = "https://[" + text + "]"
@@ -288,7 +289,7 @@ func certificateNames(c *x509.Certificate) string {
 	var names []string
 	for _, name := range c.DNSNames {
 		if strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`",\`, r) }) {
-			name = quote(name) // what is no name must not look like two
+			name = settings.Quote(name) // what is no name must not look like two
 		}
 		names = append(names, shown(name))
 	}
@@ -323,7 +324,7 @@ func shown(name string) string {
 	if len(name) > longest {
 		name = strings.ToValidUTF8(name[:longest], "") + "..."
 	}
-	return shownOr(printable(name), "none")
+	return shownOr(settings.Printable(name), "none")
 }
 
 func shownOr(text, none string) string {

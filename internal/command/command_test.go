@@ -1,8 +1,9 @@
-package main
+package command
 
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -16,9 +17,37 @@ import (
 
 	"github.com/urfave/cli/v2"
 	"go.uber.org/goleak"
+
+	"whsentry/internal/settings"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// asWhsentry has the test's program be whsentry: what a shell runs at a Tab.
+const asWhsentry = "TEST_AS_WHSENTRY"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asWhsentry) != "" {
+		os.Exit(Run(os.Args[1:]))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// noEnvironment has no variables.
+func noEnvironment(string) string { return "" }
+
+// environment makes a getenv of a map.
+func environment(m map[string]string) func(string) string {
+	return func(name string) string { return m[name] }
+}
+
+// writeFile writes text to a new file and returns its name.
+func writeFile(t *testing.T, text string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "settings.yaml")
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
 
 // result is what a run of the program gave.
 type result struct {
@@ -37,43 +66,53 @@ func runApp(t *testing.T, env map[string]string, args ...string) result {
 }
 
 func TestHelp(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"-h"}, {"check", "--help"}, {"explain", "-h"}, {"--connect-timeout", "5s", "--help"},
-		{"-h", "--help"}, {"--help", "--version"}, {"chekc", "--help"}, {"ca", "--help"}, {"ca", "check", "-h"}, {"ca", "lst", "--help"}, {"explain", "http://a/", "b", "--help"}} {
-		r := runApp(t, nil, args...)
+	program := []string{"whsentry [flags] ", "COMMANDS:", "explain ", "Only in the file: listeners, clientCerts"}
+	explain := []string{"whsentry explain [flags] URL"}
+	ca := []string{"whsentry ca [flags]", "COMMANDS:", "list ", "update ", "check "}
+	for _, tt := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"--help"}, program}, {[]string{"-h"}, program}, {[]string{"--connect-timeout", "5s", "--help"}, program},
+		{[]string{"-h", "--help"}, program}, {[]string{"--help", "--version"}, program}, {[]string{"chekc", "--help"}, program},
+		{[]string{"--help", "chekc"}, program}, {[]string{"check", "--help"}, []string{"whsentry check [flags]"}},
+		{[]string{"explain", "-h"}, explain}, {[]string{"--help", "explain"}, explain}, {[]string{"explain", "--help", "http://a/"}, explain},
+		{[]string{"explain", "http://a/", "b", "--help"}, explain}, {[]string{"explain", "http://a/", "--read-timeout=1s", "-h"}, explain},
+		{[]string{"ca", "--help"}, ca}, {[]string{"ca", "lst", "--help"}, ca}, {[]string{"ca", "check", "-h"}, []string{"whsentry ca check [flags] URL"}},
+	} {
+		r := runApp(t, nil, tt.args...)
 		if r.code != exitOK || r.stderr != "" {
-			t.Errorf("%v: got exit code %d and %q; want 0 and nothing", args, r.code, r.stderr)
+			t.Errorf("%v: got exit code %d and %q; want 0 and nothing", tt.args, r.code, r.stderr)
 		}
-		for _, part := range []string{"--config FILE", "WHSENTRY_CONFIG", "--version", "whsentry explain [flags] URL", "whsentry check [flags]", "whsentry ca list [flags]", "whsentry ca update [flags]", "whsentry ca check [flags] URL", "Only in the file: listeners, clientCerts"} {
+		for _, part := range append(tt.want, "--config FILE", "WHSENTRY_CONFIG", "--help", "--version") {
 			if !strings.Contains(r.stdout, part) {
-				t.Errorf("%v: got no %q in it", args, part)
+				t.Errorf("%v: got no %q in it", tt.args, part)
 			}
 		}
 	}
 }
 
-// TestHelpListsEverySetting looks for every flag with its environment variable and default.
+// TestHelpListsEverySetting looks for every flag with its environment variable and default, on every command.
 func TestHelpListsEverySetting(t *testing.T) {
-	help := strings.Join(strings.Fields(runApp(t, nil, "--help").stdout), " ")
-	defaults := defaultSettings()
-	for i := range table {
-		st := &table[i]
-		if st.structure {
-			continue
+	for _, args := range [][]string{{"--help"}, {"check", "--help"}, {"ca", "--help"}, {"ca", "list", "--help"}} {
+		text := runApp(t, nil, args...).stdout
+		help := strings.Join(strings.Fields(text), " ")
+		for _, st := range settings.Flags() {
+			want := strings.TrimSpace(st.Flag()+" "+st.Placeholder) + " " + st.Help + " (default: " + st.DefaultText() + ") [$" + st.Variable() + "]"
+			if !strings.Contains(help, want) {
+				t.Errorf("%v: got no %q in the help", args, want)
+			}
 		}
-		want := strings.TrimSpace(st.flag()+" "+st.placeholder) + " " + st.help + " default " + st.show(defaults) + "; " + st.variable()
-		if !strings.Contains(help, want) {
-			t.Errorf("got no %q in the help", want)
-		}
-	}
-	for _, line := range strings.Split(runApp(t, nil, "--help").stdout, "\n") {
-		if len(line) > 120 {
-			t.Errorf("got a line of %d characters: %s", len(line), line)
+		for line := range strings.Lines(text) {
+			if len(line) > 120 {
+				t.Errorf("%v: got a line of %d characters: %s", args, len(line), line)
+			}
 		}
 	}
 }
 
 func TestVersion(t *testing.T) {
-	for _, args := range [][]string{{"--version"}, {"check", "--version"}, {"--version", "--connect-timeout", "no duration"}} {
+	for _, args := range [][]string{{"--version"}, {"-v"}, {"check", "--version"}, {"ca", "--version"}, {"ca", "lst", "--version"}, {"explain", "http://a/", "--version"}, {"--version", "--connect-timeout", "no duration"}} {
 		testVersion(t, runApp(t, nil, args...))
 	}
 }
@@ -95,23 +134,28 @@ func TestCommandLineErrors(t *testing.T) {
 		{"unknown flag", []string{"--conect-timeout", "5s"}, `"--conect-timeout": unknown flag; did you mean --connect-timeout?`},
 		{"unknown flag like no other", []string{"--zzz"}, `"--zzz": unknown flag; want one that whsentry --help lists`},
 		{"unknown flag of a command", []string{"check", "--confg=x"}, `"--confg": unknown flag; did you mean --config?`},
-		{"one hyphen", []string{"-config", "x"}, `"-config": unknown flag; did you mean --config?`},
-		{"one letter", []string{"-v"}, `"-v": unknown flag; want one that whsentry --help lists`},
+		{"one hyphen", []string{"-confg", "x"}, `"--confg": unknown flag; did you mean --config?`},
+		{"one letter", []string{"-x"}, `"--x": unknown flag; want one that whsentry --help lists`},
 		{"three hyphens", []string{"---config", "x"}, `"---config": unknown flag; did you mean --config?`},
 		{"flag of line breaks", []string{"--\n\x00=\n"}, `unknown flag; want one`},
 		{"no value", []string{"--connect-timeout"}, `--connect-timeout: no value; want a duration such as 10s`},
 		{"flag for a value", []string{"--connect-timeout", "--read-timeout", "1s"}, `--connect-timeout: no value; want a duration`},
 		{"no file", []string{"--config"}, `--config: no value; want the name of a file`},
 		{"empty file", []string{"--config="}, `--config: "": no name; want the name of a file`},
-		{"value for help", []string{"--help=yes"}, `--help: "yes": a value; want none`},
-		{"value for the short help", []string{"-h=yes"}, `-h: "yes": a value; want none`},
+		{"value for help", []string{"--help=yes"}, `"invalid boolean value \"yes\" for -help: parse error"; want what whsentry --help lists`},
+		{"value for the short help", []string{"check", "-h=yes"}, `"invalid boolean value \"yes\" for -h: parse error"; want what`},
+		{"unknown flag behind a word", []string{"explain", "http://a/", "--confg=x"}, `"--confg": unknown flag; did you mean --config?`},
+		{"no value behind a word", []string{"explain", "http://a/", "--connect-timeout"}, `--connect-timeout: no value; want a duration`},
+		{"flag for a value behind a word", []string{"explain", "http://a/", "--connect-timeout", "--read-timeout"}, `--connect-timeout: no value; want a duration`},
+		{"command like another", []string{"chekc"}, `"chekc" is not a command; did you mean check?`},
+		{"command of ca like another", []string{"ca", "chek"}, `"chek" is not a command of ca; did you mean check?`},
 		{"long word", []string{strings.Repeat("x", 1000)}, `xxx"... is not a command; want one of check, explain`},
-		{"no name", []string{"--=x"}, `"--": unknown flag; want one that whsentry --help lists`},
+		{"no name", []string{"--=x"}, `"--=x": unknown flag; want one that whsentry --help lists`},
 		{"structure", []string{"--listeners", "x"}, `--listeners: not a flag; want listeners in a configuration file`},
 		{"bad value", []string{"--connect-timeout", "5"}, `--connect-timeout: connectTimeout: "5": a number without a unit; want a duration`},
 		{"negative value", []string{"--connect-timeout", "-5s"}, `--connect-timeout: connectTimeout: "-5s": not above 0; want a duration`},
 		{"value of a boolean", []string{"--insecure-skip-cidr-deny-list=perhaps"}, `insecureSkipCidrDenyList: "perhaps": not a boolean; want true or false`},
-		{"stray argument", []string{"chekc"}, `"chekc" is not a command; want one of check, explain, ca, `},
+		{"stray argument", []string{"now"}, `"now" is not a command; want one of check, explain, ca, `},
 		{"stray argument after --", []string{"--", "--help"}, `"--help" is not a command; want one of`},
 		{"stray argument of check", []string{"check", "now"}, `stray argument "now"; want whsentry check [flags]`},
 		{"value beside a boolean", []string{"check", "--listener-reuse-port", "true"}, `stray argument "true"; want whsentry check [flags]`},
@@ -127,7 +171,7 @@ func TestCommandLineErrors(t *testing.T) {
 		{"explain with bad settings", []string{"explain", "http://127.0.0.1/", "--read-timeout", "x"}, `--read-timeout: readTimeout: "x": not a duration`},
 		{"ca alone", []string{"ca"}, `the command of ca is missing; want one of list, update, check`},
 		{"ca with flags alone", []string{"--read-timeout", "1s", "ca", "--connect-timeout=1s"}, `the command of ca is missing`},
-		{"unknown command of ca", []string{"ca", "lst"}, `"lst" is not a command of ca; want one of list, update, check`},
+		{"unknown command of ca", []string{"ca", "zzz"}, `"zzz" is not a command of ca; want one of list, update, check`},
 		{"empty command of ca", []string{"ca", ""}, `"" is not a command of ca`},
 		{"help of ca for a command", []string{"ca", "help"}, `"help" is not a command of ca`},
 		{"name of a flag for a command of ca", []string{"ca", "read-timeout", "--read-timeout", "1s"}, `"read-timeout" is not a command of ca`},
@@ -217,28 +261,32 @@ func FuzzCommandLine(f *testing.F) {
 	f.Fuzz(func(t *testing.T, line string) {
 		var stdout, stderr bytes.Buffer
 		a := &app{getenv: noEnvironment, stdout: &stdout, stderr: &stderr}
-		words, err := flagsFirst(strings.Split(line, "\x00"))
+		words := strings.Split(line, "\x00")
+		if words[len(words)-1] == "--generate-bash-completion" {
+			return // which may print anything, or nothing
+		}
 		done := 0
-		if err == nil {
-			parser := a.parser()
-			load := func(c *cli.Context) error {
-				done++
-				if len(c.Generic("config").(*given).texts) > 0 {
-					return nil // what may lie anywhere
-				}
-				_, err := a.load(c)
-				return err
+		parser := a.parser()
+		load := func(*cli.Context) error {
+			done++
+			if a.flags[0].IsSet() { // --config
+				return nil // what may lie anywhere
 			}
-			parser.Action = func(c *cli.Context) error {
-				if c.Args().Present() {
-					return a.runProxy(c) // which refuses them
-				}
-				return load(c)
+			_, err := a.load()
+			return err
+		}
+		parser.Action = func(c *cli.Context) error {
+			if c.Args().Present() {
+				return a.runProxy(c) // which refuses them
 			}
-			for _, command := range commandTree(parser.Commands) {
-				command.Action = load
-			}
-			err = parser.Run(words)
+			return load(c)
+		}
+		for _, command := range commandTree(parser.Commands) {
+			command.Action = load
+		}
+		err := parser.Run(append([]string{"whsentry"}, words...))
+		if exit := cli.ExitCoder(nil); errors.As(err, &exit) && exit.ExitCode() == exitOK {
+			err = nil // what was printed in place of anything else
 		}
 		printed := stdout.Len() > 0
 		if stderr.Len() > 0 || done > 1 || done == 0 && printed == (err != nil) || done == 1 && printed {
@@ -267,7 +315,7 @@ func TestCheck(t *testing.T) {
 		want string
 	}{
 		{"defaults", nil, exitOK, "configuration is valid\n"},
-		{"example", []string{"--config", absolute(t, "config.example.yaml")}, exitOK, "configuration is valid\n"},
+		{"example", []string{"--config", absolute(t, top+"config.example.yaml")}, exitOK, "configuration is valid\n"},
 		{"missing certificate", []string{"--client-cert-file", "none.pem", "--client-key-file", "none.key"}, exitFailed,
 			"--client-cert-file: clientCertFile: open none.pem: no such file or directory; want the name of a file that can be read"},
 		{"missing certificate of an alias", []string{"--config", aliases}, exitFailed, ":2: clientCerts.acme.certFile: open none.pem: no such file or directory; want the name of a file that can be read"},
@@ -452,7 +500,7 @@ func TestReload(t *testing.T) {
 	t.Chdir(t.TempDir())
 	write := func(text string) {
 		t.Helper()
-		if err := os.WriteFile(defaultConfigFile, []byte(text), 0o600); err != nil {
+		if err := os.WriteFile("config.yaml", []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,25 +1,22 @@
-package main
+package command
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"text/tabwriter"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
 	"whsentry/guard"
+	"whsentry/internal/settings"
 	"whsentry/proxy"
 )
 
@@ -30,19 +27,22 @@ func (a *app) commands() []*cli.Command {
 			Usage: "load the configuration and every file that it names, and say what is wrong"},
 		{Name: "explain", ArgsUsage: "URL", Action: a.explain,
 			Usage: "say whether the proxy would forward to URL, and why; connects to nothing"},
-		{Name: "ca", Subcommands: a.caCommands()},
+		{Name: "ca", Usage: "look at the trust store, and into what it says of a destination", Subcommands: a.caCommands()},
 		{Name: "health", ArgsUsage: "[healthz]", Action: a.health,
 			Usage: "ask a proxy that runs here whether it takes work, or whether it is alive"},
-		{Name: "completion", ArgsUsage: shellArgument, Action: a.completion,
-			Usage: "print what makes a shell (bash, fish or zsh) complete all this"},
+		{Name: "completion", ArgsUsage: "SHELL", Action: a.completion,
+			Usage: "print what makes a shell (bash, fish, powershell or zsh) complete all this"},
 		{Name: "man", Action: a.man, Usage: "print the manual page"},
 	}
 	for name, c := range commandTree(all) {
-		c.SkipFlagParsing = true // the flags are the parser's
-		c.HideHelp = true
-		c.Before = checkArguments(name)
+		c.Flags = a.cliFlags()
+		c.UsageText = usage(name, c.ArgsUsage)
+		c.HideHelpCommand = true
+		c.OnUsageError = usageError
+		c.BashComplete = a.complete
+		c.Before = a.checkArguments
 		if len(c.Subcommands) > 0 {
-			c.Before = checkSubcommand
+			c.Before = a.checkSubcommand
 		}
 	}
 	return all
@@ -78,66 +78,88 @@ func usage(name, arguments string) string {
 	return strings.Join(strings.Fields("whsentry "+name+" [flags] "+arguments), " ")
 }
 
-// checkArguments returns what holds the words after a command to those that it wants. One in brackets may be left out.
-func checkArguments(name string) cli.BeforeFunc {
-	return func(c *cli.Context) error {
-		arguments := c.Command.ArgsUsage
-		wanted, got := strings.Fields(arguments), c.Args().Slice()
-		switch {
-		case len(got) > len(wanted):
-			return fmt.Errorf("stray argument %s; want %s", quote(got[len(wanted)]), usage(name, arguments))
-		case len(got) < len(wanted) && !strings.HasPrefix(wanted[len(got)], "["):
-			return fmt.Errorf("%s is missing; want %s", wanted[len(got)], usage(name, arguments))
-		}
-		return nil
+// checkArguments holds the words after a command to those that it wants. One in brackets may be left out.
+func (a *app) checkArguments(c *cli.Context) error {
+	if err := obey(c, false, c.Bool("version")); err != nil {
+		return err
 	}
+	got, err := a.words(c)
+	if err != nil {
+		return err
+	}
+	wanted := strings.Fields(c.Command.ArgsUsage)
+	switch {
+	case len(got) > len(wanted):
+		return fmt.Errorf("stray argument %s; want %s", settings.Quote(got[len(wanted)]), c.Command.UsageText)
+	case len(got) < len(wanted) && !strings.HasPrefix(wanted[len(got)], "["):
+		return fmt.Errorf("%s is missing; want %s", wanted[len(got)], c.Command.UsageText)
+	}
+	return a.checkFlags()
 }
 
 // checkSubcommand holds the word after a command of commands to their names.
-func checkSubcommand(c *cli.Context) error {
+func (a *app) checkSubcommand(c *cli.Context) error {
 	known := c.Command.Subcommands
-	switch word := c.Args().First(); {
-	case !c.Args().Present():
-		return fmt.Errorf("the command of %s is missing; want one of %s", c.Command.Name, names(known))
-	case c.Command.Command(word) == nil:
-		return fmt.Errorf("%s is not a command of %s; want one of %s", quote(word), c.Command.Name, names(known))
+	if c.Command.Command(c.Args().First()) != nil {
+		return nil
 	}
-	return nil
+	if err := obey(c, false, c.Bool("version")); err != nil {
+		return err
+	}
+	if !c.Args().Present() {
+		return fmt.Errorf("the command of %s is missing; want one of %s", c.Command.Name, names(known))
+	}
+	words, err := a.words(c)
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("%s is not a command of %s; %s", settings.Quote(words[0]), c.Command.Name, wanted(words[0], known))
+}
+
+// wanted says which of known commands a word that is none of them was meant to be.
+func wanted(word string, known []*cli.Command) string {
+	if near := settings.Nearest(word, strings.Split(names(known), ", ")); near != "" {
+		return "did you mean " + near + "?"
+	}
+	return "want one of " + names(known)
 }
 
 // runProxy runs the proxy until a signal ends it. Words that name no command end up here too.
 func (a *app) runProxy(c *cli.Context) error {
-	if c.Args().Present() {
-		return fmt.Errorf("%s is not a command; want one of %s, or none to run the proxy",
-			quote(c.Args().First()), names(c.App.Commands))
+	words, err := a.words(c)
+	if err != nil {
+		return err
 	}
-	return a.serve(func() (*settings, error) { return a.load(c) })
+	if len(words) > 0 {
+		return fmt.Errorf("%s is not a command; %s", settings.Quote(words[0]), wanted(words[0], c.App.Commands))
+	}
+	return a.serve(a.load)
 }
 
 // check loads what runProxy would, and opens no port.
 func (a *app) check(c *cli.Context) error {
-	s, store, err := a.loadStore(c)
+	s, store, err := a.loadStore()
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	if _, err := guard.New(s.guard, guard.Hooks{}); err != nil {
-		return s.locate(err)
+	if _, err := guard.New(s.Guard, guard.Hooks{}); err != nil {
+		return s.Locate(err)
 	}
-	for i, l := range s.proxy.Listeners {
+	for i, l := range s.Proxy.Listeners {
 		if l.Type != proxy.ListenerHTTPS {
 			continue
 		}
 		if _, err := store.ServerConfig(l.CertFile, l.KeyFile, l.ClientCAFile); err != nil {
-			return s.locate(fmt.Errorf("listeners[%d].%w", i, err))
+			return s.Locate(fmt.Errorf("listeners[%d].%w", i, err))
 		}
 	}
 	for _, log := range []struct{ key, file string }{
-		{"accessLog.file", s.proxy.AccessLog.File},
-		{"proxyLog.file", s.log.File},
+		{"accessLog.file", s.Proxy.AccessLog.File},
+		{"proxyLog.file", s.Log.File},
 	} {
 		if err := checkAppendable(log.file); err != nil {
-			return s.locate(fmt.Errorf("%s: %s: %w; want a file that can be appended to", log.key, quote(log.file), err))
+			return s.Locate(fmt.Errorf("%s: %s: %w; want a file that can be appended to", log.key, settings.Quote(log.file), err))
 		}
 	}
 	fmt.Fprintln(a.stdout, "configuration is valid")
@@ -164,13 +186,13 @@ func checkAppendable(file string) error {
 
 // explain judges a URL in the order of the proxy's refusals: the URL itself, its port, its name, its addresses.
 func (a *app) explain(c *cli.Context) error {
-	s, err := a.load(c)
+	s, err := a.load()
 	if err != nil {
 		return err
 	}
-	g, err := guard.New(s.guard, guard.Hooks{})
+	g, err := guard.New(s.Guard, guard.Hooks{})
 	if err != nil {
-		return s.locate(err)
+		return s.Locate(err)
 	}
 	dest, err := proxy.ParseURL(c.Args().First())
 	if err != nil {
@@ -179,7 +201,7 @@ func (a *app) explain(c *cli.Context) error {
 	if err := g.CheckPort(dest.Port); err != nil {
 		return a.conclude(err, exitUnresolved)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), s.proxy.ConnectTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), s.Proxy.ConnectTimeout)
 	defer cancel()
 	addrs, err := guard.NewDialer(g).Resolve(ctx, dest.Host)
 	if err != nil {
@@ -234,7 +256,7 @@ func (a *app) conclude(err error, unresolved int) error {
 	default:
 		return err
 	}
-	fmt.Fprintln(a.stdout, printable(verdict))
+	fmt.Fprintln(a.stdout, settings.Printable(verdict))
 	return cli.Exit("", code)
 }
 
@@ -261,94 +283,4 @@ func buildCommit() string {
 		}
 	}
 	return revision + modified
-}
-
-// printable makes one line of text that came from outside. What cannot be printed is written as in Go: \n, \x1b, \u202e.
-func printable(text string) string {
-	var b strings.Builder
-	for len(text) > 0 {
-		c, size := utf8.DecodeRuneInString(text)
-		char := text[:size]
-		if text = text[size:]; !unicode.IsPrint(c) || c == utf8.RuneError && size == 1 {
-			quoted := strconv.Quote(char)
-			char = quoted[1 : len(quoted)-1]
-		}
-		b.WriteString(char)
-	}
-	return b.String()
-}
-
-const helpIntroduction = `whsentry forwards webhooks to servers that nobody vouches for, and to nothing inside your network.
-
-Examples:
-  whsentry                                  # proxy on :9090, metrics and health on :2112
-  curl -x http://127.0.0.1:9090 -H 'X-WhSentry-TLS: true' http://example.com/hook -d '{}'
-  whsentry explain https://example.com/hook
-  whsentry ca check example.com
-  whsentry check --config config.yaml
-  whsentry --cidr-allow-list 10.8.0.0/16 --connect-timeout 5s
-
-Commands:
-`
-
-const helpFlags = `
-Settings come from flags, then the environment, then the file, then defaults: the first that has one counts.
-A list has commas between its items, and a flag for one that is given twice adds to it. Flags may stand on either
-side of a command and its argument.
-
-Flags:
-`
-
-// printHelp lists the commands, and every flag with its default and environment variable.
-func printHelp(w io.Writer, commands []*cli.Command) {
-	fmt.Fprint(w, helpIntroduction)
-	printUsage := func(line, help string) { fmt.Fprintf(w, "  %-33s  %s\n", line, help) }
-	printUsage(usage("", ""), "run the proxy until SIGTERM or SIGINT")
-	for name, c := range commandTree(commands) {
-		if len(c.Subcommands) == 0 {
-			printUsage(usage(name, c.ArgsUsage), c.Usage)
-		}
-	}
-	fmt.Fprint(w, helpFlags)
-	defaults := defaultSettings()
-	for _, st := range flags() {
-		fmt.Fprintln(w, "  "+strings.TrimSpace(st.flag()+" "+st.placeholder))
-		printWrapped(w, st.help)
-		if st.get != nil {
-			printWrapped(w, "default "+st.show(defaults)+"; "+st.variable())
-		}
-	}
-	var fileOnly []string
-	for i := range table {
-		if table[i].structure {
-			fileOnly = append(fileOnly, table[i].key)
-		}
-	}
-	fmt.Fprintf(w, "\nOnly in the file: %s\n", strings.Join(fileOnly, ", "))
-}
-
-// show returns a setting's value for people: the items of a list, and "none" where there is none.
-func (st *setting) show(s *settings) string {
-	values := st.get(s)
-	if text := strings.Join(values, ", "); text != "" {
-		return text
-	}
-	return "none"
-}
-
-// printWrapped prints text below a flag, in lines that fit a terminal.
-func printWrapped(w io.Writer, text string) {
-	const indent, width = "        ", 100
-	line := indent
-	for word := range strings.FieldsSeq(text) {
-		if len(line)+1+len(word) > width && line != indent {
-			fmt.Fprintln(w, line)
-			line = indent
-		}
-		if line != indent {
-			line += " "
-		}
-		line += word
-	}
-	fmt.Fprintln(w, line)
 }

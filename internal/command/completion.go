@@ -1,251 +1,104 @@
-package main
+package command
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"whsentry/internal/settings"
 )
 
-// shells are those that there is a completion for; shellArgument stands for one of them on the command line.
-var shells = []string{"bash", "fish", "zsh"}
+// shells are those that there is a completion for. All but fish's ask the program at each Tab, which then answers by
+// urfave/cli; a word that is begun is handed on only where it is a flag.
+var shells = []string{"bash", "fish", "powershell", "zsh"}
 
-const shellArgument = "SHELL"
-
-// completion prints the script that makes a shell complete whsentry's commands, flags and values. It is written from the
-// command line's definition and has all that it needs in it: a Tab runs nothing.
+// completion prints what makes a shell complete commands and flags.
 func (a *app) completion(c *cli.Context) error {
-	var script func(commands []*cli.Command) string
 	switch name := c.Args().First(); name {
 	case "bash":
-		script = bashCompletion
+		fmt.Fprint(a.stdout, bashCompletion)
 	case "fish":
-		script = fishCompletion
+		script, err := c.App.ToFishCompletion()
+		if err != nil {
+			return fmt.Errorf("write the completion for fish: %w", err)
+		}
+		fmt.Fprint(a.stdout, script)
+	case "powershell":
+		fmt.Fprint(a.stdout, powershellCompletion)
 	case "zsh":
-		script = zshCompletion
+		fmt.Fprint(a.stdout, zshCompletion)
 	default:
-		return fmt.Errorf("%s is not a shell that there is a completion for; want one of %s", quote(name), strings.Join(shells, ", "))
-	}
-	fmt.Fprint(a.stdout, script(c.App.Commands))
-	return nil
-}
-
-// takesFile reports whether the value of st is the name of a file.
-func (st *setting) takesFile() bool { return st.placeholder == files.placeholder }
-
-// choices returns the values that st can have, where they are a few words.
-func (st *setting) choices() []string {
-	if strings.Contains(st.placeholder, "|") {
-		return strings.Split(st.placeholder, "|")
+		return fmt.Errorf("%s is not a shell that there is a completion for; want one of %s", settings.Quote(name), strings.Join(shells, ", "))
 	}
 	return nil
 }
 
-// nextWords returns what can follow on the words of a command, each with a note about it: the commands below it, or what
-// its argument can be.
-func nextWords(c *cli.Command) (words, notes []string) {
-	for _, below := range c.Subcommands {
-		words, notes = append(words, below.Name), append(notes, below.Usage)
+// complete answers a shell. Where the word to complete is a flag's value, it leaves that to the shell.
+func (a *app) complete(c *cli.Context) {
+	for _, f := range a.flags {
+		if n := len(f.texts); n > 0 && f.texts[n-1] == "" {
+			return
+		}
 	}
-	switch literal := strings.Trim(c.ArgsUsage, "[]"); {
-	case literal == shellArgument:
-		words = shells
-	case literal != c.ArgsUsage: // a word that may be left out
-		words = []string{literal}
-	default:
-		return words, notes
-	}
-	return words, make([]string, len(words))
+	cli.DefaultCompleteWithFlags(c.Command)(c)
 }
 
-// about is what a list of commands says of one.
-func about(c *cli.Command) string { return cmp.Or(c.Usage, names(c.Subcommands)) }
-
-const bashHead = `# bash completion for whsentry. For this shell: eval "$(whsentry completion bash)"; for all of them put it into
-# /usr/share/bash-completion/completions/whsentry.
-
+const bashCompletion = `# For this shell: eval "$(whsentry completion bash)"
 _whsentry() {
-	local line=${COMP_LINE:0:COMP_POINT} words last cur flag path="" i
-	COMPREPLY=()
-	# By white space alone: bash's own words end at = and : too.
-	read -ra words <<<"$line"
-	[[ $line != *[[:space:]] ]] || words+=("")
-	last=$((${#words[@]} - 1))
-	cur=${words[last]} flag=${words[last - 1]}
-	if [[ $cur == --*=* ]]; then
-		flag=${cur%%=*} cur=${cur#*=}
-	fi
-`
-
-const bashTail = `	if [[ $cur == -* ]]; then
-		COMPREPLY=($(compgen -W "$flags" -- "$cur"))
-		return
-	fi
-	# The words before this one, without the flags and their values.
-	for ((i = 1; i < last; i++)); do
-		case ${words[i]} in
-		--*=*) ;;
-		-*) [[ " $bare " == *" ${words[i]} "* ]] || i=$((i + 1)) ;;
-		*) path="$path ${words[i]}" ;;
-		esac
-	done
-	case "${path# }" in
-`
-
-func bashCompletion(commands []*cli.Command) string {
-	var b strings.Builder
-	b.WriteString(bashHead)
-	var all, bare, valued, withFile []string
-	fmt.Fprint(&b, "	case $flag in\n")
-	for _, st := range flags() {
-		all = append(all, st.flag())
-		switch {
-		case st.boolean():
-			bare = append(bare, st.flag())
-		case st.takesFile():
-			withFile = append(withFile, st.flag())
-		case st.choices() != nil:
-			fmt.Fprintf(&b, "	%s)\n		COMPREPLY=($(compgen -W \"%s\" -- \"$cur\"))\n		return\n		;;\n", st.flag(), strings.Join(st.choices(), " "))
-		default:
-			valued = append(valued, st.flag())
-		}
-	}
-	or := func(names []string) string { return strings.Join(names, " | ") }
-	fmt.Fprintf(&b, "	%s)\n		compopt -o default 2>/dev/null\n		return\n		;;\n	%s) return ;;\n	esac\n", or(withFile), or(valued))
-	fmt.Fprintf(&b, "	local flags=\"%s\"\n	local bare=\"%s -h\"\n", strings.Join(all, " "), strings.Join(bare, " "))
-	b.WriteString(bashTail)
-	fmt.Fprintf(&b, "	\"\") COMPREPLY=($(compgen -W \"%s\" -- \"$cur\")) ;;\n", strings.ReplaceAll(names(commands), ",", ""))
-	for name, c := range commandTree(commands) {
-		if words, _ := nextWords(c); words != nil {
-			fmt.Fprintf(&b, "	%q) COMPREPLY=($(compgen -W \"%s\" -- \"$cur\")) ;;\n", name, strings.Join(words, " "))
-		}
-	}
-	b.WriteString("	esac\n}\n\ncomplete -F _whsentry whsentry\n")
-	return b.String()
+	local line=${COMP_LINE:0:COMP_POINT} words cur=""
+	read -ra words <<<"$line" # by white space alone: bash's own words end at = and : too
+	[[ $line == *[[:space:]] ]] || cur=${words[-1]}
+	[[ -n $cur ]] || words+=("")
+	[[ $cur == -* ]] || words[-1]="" # which has the words asked for, not the flags
+	COMPREPLY=($(compgen -W "$("${words[@]}" --generate-bash-completion 2>/dev/null)" -- "$cur"))
 }
+complete -o default -F _whsentry whsentry
+`
 
-const zshHead = `#compdef whsentry
-# zsh completion for whsentry. Put it into a folder of $fpath as _whsentry, or: source <(whsentry completion zsh)
-
+const zshCompletion = `#compdef whsentry
+# For this shell: source <(whsentry completion zsh)
 _whsentry() {
-	local curcontext=$curcontext state line
-	local -a flags commands words_below
-	local -A opt_args
+	local -a line answers
+	line=("${(@)words[1,CURRENT-1]}" "")
+	[[ $words[CURRENT] != -* ]] || line[-1]=$words[CURRENT]
+	answers=("${(@f)$("${line[@]}" --generate-bash-completion 2>/dev/null)}")
+	if [[ -n $answers[1] ]]; then compadd -a answers; else _files; fi
+}
+if [[ $funcstack[1] == _whsentry ]]; then _whsentry "$@"; else compdef _whsentry whsentry; fi
 `
 
-const zshTail = `	esac
+const powershellCompletion = `# For this shell: whsentry completion powershell | Out-String | Invoke-Expression
+Register-ArgumentCompleter -Native -CommandName whsentry -ScriptBlock {
+	param($word, $ast, $position)
+	$line = @($ast.CommandElements | Select-Object -Skip 1 | ForEach-Object { $_.ToString() })
+	if ($word) { $line = @($line | Select-Object -SkipLast 1) }
+	if (-not $word.StartsWith('-')) { $line += '""' } else { $line += $word }
+	& whsentry @line --generate-bash-completion 2>$null | Where-Object { $_ -like "$word*" }
 }
-
-if [[ $funcstack[1] == _whsentry ]]; then
-	_whsentry "$@"
-else
-	compdef _whsentry whsentry
-fi
 `
 
-func zshCompletion(commands []*cli.Command) string {
-	var b strings.Builder
-	b.WriteString(zshHead)
-	b.WriteString("	flags=(\n")
-	for _, st := range flags() {
-		fmt.Fprintf(&b, "		%s\n", shellQuote(zshFlag(st)))
+// man prints the manual page.
+func (a *app) man(c *cli.Context) error {
+	page := *c.App
+	page.Commands = nil
+	for _, command := range c.App.Commands {
+		page.Commands = append(page.Commands, withoutFlags(command))
 	}
-	b.WriteString("	)\n	commands=(\n")
-	for _, c := range commands {
-		fmt.Fprintf(&b, "		%s\n", shellQuote(zshWord(c.Name, about(c))))
+	text, err := page.ToManWithSection(1)
+	if err != nil {
+		return fmt.Errorf("write the manual page: %w", err)
 	}
-	b.WriteString("	)\n	_arguments -C $flags '1:command:->command' '2: :->argument' && return\n	case $state in\n" +
-		"	command) _describe command commands ;;\n	argument)\n		case $line[1] in\n")
-	for _, c := range commands {
-		words, notes := nextWords(c)
-		if words == nil {
-			continue
-		}
-		fmt.Fprintf(&b, "		%s)\n			words_below=(", c.Name)
-		for i, word := range words {
-			fmt.Fprintf(&b, "%s ", shellQuote(zshWord(word, notes[i])))
-		}
-		b.WriteString(")\n			_describe argument words_below\n			;;\n")
-	}
-	b.WriteString("		esac\n		;;\n" + zshTail)
-	return b.String()
+	fmt.Fprint(a.stdout, text)
+	return nil
 }
 
-// zshFlag is what _arguments is told of a flag.
-func zshFlag(st *setting) string {
-	escape := strings.NewReplacer(`\`, `\\`, "[", `\[`, "]", `\]`, ":", `\:`).Replace
-	spec, help := st.flag(), "["+escape(st.help)+"]"
-	if st.list {
-		spec = "*" + spec
+// withoutFlags returns a command for a page that lists the flags of all commands once.
+func withoutFlags(command *cli.Command) *cli.Command {
+	plain := *command
+	plain.Flags, plain.Subcommands = nil, nil
+	for _, below := range command.Subcommands {
+		plain.Subcommands = append(plain.Subcommands, withoutFlags(below))
 	}
-	switch {
-	case slices.Contains(parserFlags, st.flag()):
-		return spec + help
-	case st.boolean():
-		return spec + "=-" + help + "::boolean:(true false)"
-	case st.takesFile():
-		return spec + "=" + help + ":file:_files"
-	case st.choices() != nil:
-		return spec + "=" + help + ":value:(" + strings.Join(st.choices(), " ") + ")"
-	}
-	return spec + "=" + help + ":" + escape(st.placeholder) + ": "
-}
-
-// zshWord is what _describe is told of a word.
-func zshWord(word, note string) string {
-	if note == "" {
-		return word
-	}
-	return word + ":" + note
-}
-
-const fishHead = `# fish completion for whsentry. For this shell: whsentry completion fish | source; for all of them put it into
-# ~/.config/fish/completions/whsentry.fish.
-
-complete -c whsentry -f
-`
-
-func fishCompletion(commands []*cli.Command) string {
-	var b strings.Builder
-	b.WriteString(fishHead)
-	for _, st := range flags() {
-		kind := "-x" // a value, and no files for it
-		switch {
-		case st.boolean():
-			kind = ""
-		case st.takesFile():
-			kind = "-r -F"
-		case st.choices() != nil:
-			kind = "-x -a " + shellQuote(strings.Join(st.choices(), " "))
-		}
-		fmt.Fprintf(&b, "complete -c whsentry -l %s\n", strings.Join(strings.Fields(strings.TrimPrefix(st.flag(), "--")+" "+kind+" -d "+fishQuote(st.help)), " "))
-	}
-	top := strings.ReplaceAll(names(commands), ",", "")
-	line := func(condition, word, note string) {
-		fmt.Fprintf(&b, "complete -c whsentry -n %s -a %s", shellQuote(condition), word)
-		if note != "" {
-			fmt.Fprintf(&b, " -d %s", fishQuote(note))
-		}
-		b.WriteString("\n")
-	}
-	for _, c := range commands {
-		line("not __fish_seen_subcommand_from "+top, c.Name, about(c))
-	}
-	for _, c := range commands {
-		words, notes := nextWords(c)
-		for i, word := range words {
-			line("__fish_seen_subcommand_from "+c.Name+"; and not __fish_seen_subcommand_from "+strings.Join(words, " "), word, notes[i])
-		}
-	}
-	return b.String()
-}
-
-// shellQuote puts text in single quotes, as bash and zsh read them.
-func shellQuote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
-
-// fishQuote puts text in single quotes, as fish reads them.
-func fishQuote(text string) string {
-	return "'" + strings.NewReplacer(`\`, `\\`, "'", `\'`).Replace(text) + "'"
+	return &plain
 }

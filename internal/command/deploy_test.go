@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"bytes"
@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	chartFolder   = "deploy/chart"
+	chartFolder   = top + "deploy/chart"
 	alertsFile    = chartFolder + "/monitoring/alerts.yaml"
 	dashboardFile = chartFolder + "/monitoring/dashboard.json"
 )
@@ -127,7 +127,7 @@ func metricNames(t *testing.T, url string) (names []string) {
 func TestVersions(t *testing.T) {
 	for file, want := range map[string]string{
 		chartFolder + "/Chart.yaml": `appVersion: "` + version + `"`,
-		"deploy/compose.yaml":       "image: whsentry:" + version,
+		top + "deploy/compose.yaml": "image: whsentry:" + version,
 	} {
 		data, err := os.ReadFile(file)
 		if err != nil || !strings.Contains(string(data), want+"\n") {

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"errors"
@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	securityPage = "docs/security.md"
+	securityPage = top + "docs/security.md"
 	promisesHead = "| promise | held by |"
 	// fewestPromises is below how many there must be something wrong with how they are read.
 	fewestPromises = 50
@@ -29,7 +29,7 @@ type promise struct {
 
 var (
 	holderInRow = regexp.MustCompile("^`([^`]+)`$")
-	testHolder  = regexp.MustCompile(`^(main|guard|ca|proxy|e2e)\.((?:Test|Fuzz)[A-Z0-9]\w*)$`)
+	testHolder  = regexp.MustCompile(`^(command|settings|guard|ca|proxy|e2e)\.((?:Test|Fuzz)[A-Z0-9]\w*)$`)
 	ciHolder    = regexp.MustCompile(`^\.ci/[a-z-]+$`)
 )
 
@@ -119,7 +119,7 @@ func TestSecurityPromises(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run, err := os.ReadFile(".ci/run")
+	run, err := os.ReadFile(top + ".ci/run")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,8 +128,8 @@ func TestSecurityPromises(t *testing.T) {
 		t.Fatalf("%s: got %d promises, %v; want %d at least", securityPage, len(rows), err, fewestPromises)
 	}
 	tests := make(map[string]map[string]bool)
-	for name, folder := range map[string]string{"main": ".", "guard": "guard", "ca": "ca", "proxy": "proxy", "e2e": "proxy/e2e"} {
-		if tests[name], err = testsIn(folder); err != nil || len(tests[name]) == 0 {
+	for name, folder := range map[string]string{"command": "internal/command", "settings": "internal/settings", "guard": "guard", "ca": "ca", "proxy": "proxy", "e2e": "proxy/e2e"} {
+		if tests[name], err = testsIn(top + folder); err != nil || len(tests[name]) == 0 {
 			t.Fatalf("%s: got %d tests, %v; want some", folder, len(tests[name]), err)
 		}
 	}
@@ -141,7 +141,7 @@ func TestSecurityPromises(t *testing.T) {
 				}
 			} else if !ciHolder.MatchString(holder) {
 				t.Errorf("%s:%d: %q is neither a test such as guard.TestEdges nor a script such as .ci/netns", securityPage, p.line, holder)
-			} else if err := ciScript(holder, string(run)); err != nil {
+			} else if err := ciScript(top+holder, string(run)); err != nil {
 				t.Errorf("%s:%d: %s: %v, and is to hold %q", securityPage, p.line, holder, err, p.text)
 			}
 		}
@@ -152,12 +152,12 @@ func TestSecurityPromises(t *testing.T) {
 func TestReadPromises(t *testing.T) {
 	for _, tt := range []struct{ name, page, want, err string }{
 		{"one", promisesHead + "\n| --- | --- |\n| It holds `x` | `guard.TestA`, `.ci/b` |\n", "It holds `x`: [guard.TestA .ci/b]\n", ""},
-		{"two tables", promisesHead + "\n| --- | --- |\n| a | `main.TestA` |\n\ntext\n\n" + promisesHead + "\n| --- | --- |\n| b | `main.TestB` |", "a: [main.TestA]\nb: [main.TestB]\n", ""},
+		{"two tables", promisesHead + "\n| --- | --- |\n| a | `command.TestA` |\n\ntext\n\n" + promisesHead + "\n| --- | --- |\n| b | `command.TestB` |", "a: [command.TestA]\nb: [command.TestB]\n", ""},
 		{"another table", "| key | value |\n| --- | --- |\n| a | b |\n", "", ""},
 		{"no table", "promise and held by\n", "", ""},
 		{"held by nothing", promisesHead + "\n| --- | --- |\n| a |  |\n", "", `line 3: got "" among`},
-		{"held by words", promisesHead + "\n| --- | --- |\n| a | `main.TestA` and care |\n", "", "line 3: got \"`main.TestA` and care\" among"},
-		{"a cell too many", promisesHead + "\n| --- | --- |\n| a | b | `main.TestA` |\n", "", "line 3: got 3 cells"},
+		{"held by words", promisesHead + "\n| --- | --- |\n| a | `command.TestA` and care |\n", "", "line 3: got \"`command.TestA` and care\" among"},
+		{"a cell too many", promisesHead + "\n| --- | --- |\n| a | b | `command.TestA` |\n", "", "line 3: got 3 cells"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			rows, err := promises(tt.page)

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"errors"
@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"whsentry/internal/settings"
 )
 
 const (
@@ -31,21 +33,21 @@ func (a *app) health(c *cli.Context) error {
 		endpoint = c.Args().First()
 	}
 	if !slices.Contains(healthEndpoints, endpoint) {
-		return fmt.Errorf("%s: not known; want one of %s", quote(endpoint), strings.Join(healthEndpoints, ", "))
+		return fmt.Errorf("%s: not known; want one of %s", settings.Quote(endpoint), strings.Join(healthEndpoints, ", "))
 	}
-	s, err := a.load(c)
+	s, err := a.load()
 	if err != nil {
 		return err
 	}
-	address, err := healthAddress(s.proxy.MetricsAddress)
+	address, err := healthAddress(s.Proxy.MetricsAddress)
 	if err != nil {
-		return s.locate(fmt.Errorf("metrics.address: %q: %w; want the address of a proxy that runs", s.proxy.MetricsAddress, err))
+		return s.Locate(fmt.Errorf("metrics.address: %q: %w; want the address of a proxy that runs", s.Proxy.MetricsAddress, err))
 	}
 	answer, err := askHealth("http://" + address + "/" + endpoint)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(a.stdout, printable(answer))
+	fmt.Fprintln(a.stdout, settings.Printable(answer))
 	return nil
 }
 

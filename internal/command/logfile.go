@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"errors"
@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+
+	"whsentry/internal/settings"
 )
 
 // logFile is the application log's destination, which can be put in the place of another while loggers use it. Nothing
@@ -30,7 +32,7 @@ func openLogFile(name string, stdout io.Writer) (*logFile, error) {
 	}
 	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
 	if path := (*fs.PathError)(nil); errors.As(err, &path) {
-		return nil, fmt.Errorf("proxyLog.file: %s: %w; want a file that can be appended to", quote(name), path.Err)
+		return nil, fmt.Errorf("proxyLog.file: %s: %w; want a file that can be appended to", settings.Quote(name), path.Err)
 	}
 	return &logFile{out: f, file: f}, err
 }

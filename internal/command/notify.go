@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"errors"
@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"whsentry/internal/settings"
 )
 
 // notifyVariable names the socket of a service manager that wants to know how its service is doing, sd_notify(3).
@@ -46,14 +48,14 @@ func (m manager) tell(lines ...string) error {
 		return nil
 	}
 	if m[0] != '/' && m[0] != '@' {
-		return fmt.Errorf("%s: %s: not the address of a socket; want a path, or @ and a name", notifyVariable, quote(string(m)))
+		return fmt.Errorf("%s: %s: not the address of a socket; want a path, or @ and a name", notifyVariable, settings.Quote(string(m)))
 	}
 	err := m.send(strings.Join(lines, "\n"))
 	if op := (*net.OpError)(nil); errors.As(err, &op) {
 		err = op.Err
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %s: send %s: %w", notifyVariable, quote(string(m)), lines[0], err)
+		return fmt.Errorf("%s: %s: send %s: %w", notifyVariable, settings.Quote(string(m)), lines[0], err)
 	}
 	return nil
 }
@@ -71,7 +73,7 @@ func (m manager) send(message string) error {
 
 // statusLine makes one line of a text, which ends the message's field otherwise.
 func statusLine(text string) string {
-	text = printable(text)
+	text = settings.Printable(text)
 	if len(text) > maxStatus {
 		text = strings.ToValidUTF8(text[:maxStatus], "") + "..."
 	}

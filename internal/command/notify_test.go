@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"errors"
@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"whsentry/proxy"
+
+	"whsentry/internal/settings"
 )
 
 // listenForNotes plays a service manager. It returns where it listens, and what waits for a message that is all of
@@ -50,7 +52,7 @@ func TestNotify(t *testing.T) {
 	d.signals <- syscall.SIGHUP
 	hear(reloading)
 	hear(`READY=1\nSTATUS=serving`)
-	if err := os.WriteFile(defaultConfigFile, []byte("nonsense: \"a\\nb\"\n"), 0o600); err != nil {
+	if err := os.WriteFile("config.yaml", []byte("nonsense: \"a\\nb\"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	d.signals <- syscall.SIGHUP
@@ -92,7 +94,7 @@ func TestNotifyErrors(t *testing.T) {
 	for _, tt := range []struct{ name, socket, want string }{
 		{"no path", "notify", `NOTIFY_SOCKET: "notify": not the address of a socket; want a path, or @ and a name`},
 		{"another protocol", "vsock:2:1234", `not the address of a socket`},
-		{"missing", missing, "NOTIFY_SOCKET: " + quote(missing) + ": send READY=1: "},
+		{"missing", missing, "NOTIFY_SOCKET: " + settings.Quote(missing) + ": send READY=1: "},
 		{"too long", "/" + strings.Repeat("x", 200), "send READY=1: "},
 	} {
 		if err := manager(tt.socket).ready("x"); err == nil || !strings.Contains(err.Error(), tt.want) {

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"encoding/pem"
@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"whsentry/ca/catest"
+
+	"whsentry/internal/settings"
 )
 
 // TestKeysStayOutOfErrors gives a private key, or its certificate, in every place where the name of its file should
@@ -40,7 +42,7 @@ func TestKeysStayOutOfErrors(t *testing.T) {
 		{"log file", "", map[string]string{"WHSENTRY_ACCESS_LOG_FILE": key}, nil, `accessLog.file: "(a private key)": PEM itself`},
 		{"duration", "", nil, []string{"--connect-timeout=" + large}, `connectTimeout: "(a private key)": not a duration`},
 		{"list", "", nil, []string{"--cidr-deny-list=" + large}, `cidrDenyList: "(a private key)": neither`},
-		{"flag apart from its value", "", nil, []string{"--client-key-file", key}, `--client-key-file: no value; want the name of a`},
+		{"flag apart from its value", "", nil, []string{"--client-key-file", key}, `--client-key-file: clientKeyFile: "(a private key)": PEM itself; want the name of a`},
 		{"argument", "", nil, []string{large}, `"(a private key)": unknown flag`},
 		{"stray argument", "", nil, []string{"a " + large}, `stray argument "(a private key)"`},
 		{"flag of its own", "", nil, []string{"--" + large}, `unknown flag`},
@@ -178,10 +180,10 @@ func TestSecretsCannotBeTheRequestID(t *testing.T) {
 func TestTextLogLines(t *testing.T) {
 	const hostile = "x\n2026-01-01T00:00:00Z ERR forged\x1b[31m\u0085\u202e"
 	var b strings.Builder
-	c := defaultLogConfig()
-	log := c.logger(&b)
+
+	log := newLogger(settings.Default().Log, &b)
 	log.Error().Str("client", hostile).Err(errorText(hostile)).Msg("not reloaded")
-	log.Warn().Msg(printable(hostile))
+	log.Warn().Msg(settings.Printable(hostile))
 	if got := b.String(); strings.Count(got, "\n") != 2 || strings.ContainsAny(got, "\x1b\u0085\u202e") {
 		t.Errorf("got %q; want two lines without control characters", got)
 	}

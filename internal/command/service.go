@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"context"
@@ -14,15 +14,16 @@ import (
 
 	"whsentry/ca"
 	"whsentry/guard"
+	"whsentry/internal/settings"
 	"whsentry/proxy"
 )
 
 // service is the running proxy with what it was made of.
 type service struct {
 	app      *app
-	load     func() (*settings, error)
-	settings *settings // in use
-	started  *settings // at the start, for what cannot change since
+	load     func() (*settings.Settings, error)
+	settings *settings.Settings // in use
+	started  *settings.Settings // at the start, for what cannot change since
 	logFile  *logFile
 	log      zerolog.Logger
 	metrics  *proxy.Metrics
@@ -32,7 +33,7 @@ type service struct {
 }
 
 // serve runs the proxy with the settings that load returns, until a signal ends it.
-func (a *app) serve(load func() (*settings, error)) error {
+func (a *app) serve(load func() (*settings.Settings, error)) error {
 	signals := make(chan os.Signal, 8)
 	a.notify(signals)
 	s := &service{app: a, load: load, manager: manager(a.getenv(notifyVariable))}
@@ -59,8 +60,8 @@ func (s *service) start() (err error) {
 	if s.settings, err = s.load(); err != nil {
 		return err
 	}
-	if s.logFile, err = openLogFile(s.settings.log.File, s.app.stdout); err != nil {
-		return s.settings.locate(err)
+	if s.logFile, err = openLogFile(s.settings.Log.File, s.app.stdout); err != nil {
+		return s.settings.Locate(err)
 	}
 	defer func() {
 		if err != nil {
@@ -69,15 +70,15 @@ func (s *service) start() (err error) {
 	}()
 	s.metrics = proxy.NewMetrics(version, buildCommit())
 	s.logFile.failed, s.logFile.warn = s.metrics.LogFailed, s.app.warn
-	s.log = s.settings.log.logger(s.logFile)
+	s.log = newLogger(s.settings.Log, s.logFile)
 	deps, err := s.dependencies(s.settings, s.log)
 	if err != nil {
-		return s.settings.locate(err)
+		return s.settings.Locate(err)
 	}
 	deps.Sockets = sockets
-	if s.proxy, err = proxy.New(s.settings.proxy, deps); err != nil {
+	if s.proxy, err = proxy.New(s.settings.Proxy, deps); err != nil {
 		deps.CA.Close()
-		return s.settings.locate(err)
+		return s.settings.Locate(err)
 	}
 	s.store, s.started = deps.CA, s.settings
 	s.store.Start(context.Background()) // ends with close
@@ -86,30 +87,30 @@ func (s *service) start() (err error) {
 }
 
 // dependencies makes the guard and the certificates that settings describe.
-func (s *service) dependencies(settings *settings, log zerolog.Logger) (proxy.Dependencies, error) {
-	g, err := guard.New(settings.guard, s.metrics.GuardHooks())
+func (s *service) dependencies(cfg *settings.Settings, log zerolog.Logger) (proxy.Dependencies, error) {
+	g, err := guard.New(cfg.Guard, s.metrics.GuardHooks())
 	if err != nil {
 		return proxy.Dependencies{}, err
 	}
-	store, err := ca.New(settings.ca, s.caHooks(log))
+	store, err := ca.New(cfg.CA, s.caHooks(log))
 	if err != nil {
 		return proxy.Dependencies{}, err
 	}
 	return proxy.Dependencies{
-		Guard: g, Dialer: guard.NewDialer(g), CA: store, Log: log, Metrics: s.metrics, Settings: settings.inForce,
+		Guard: g, Dialer: guard.NewDialer(g), CA: store, Log: log, Metrics: s.metrics, Settings: cfg.InForce,
 	}, nil
 }
 
 // caHooks logs what the trust store reports, beside counting it, and sees to it that a changed one is used.
 func (s *service) caHooks(log zerolog.Logger) ca.Hooks {
 	hooks := s.metrics.CAHooks()
-	hooks.Warn = func(err error) { log.Warn().Msg(printable(err.Error())) }
+	hooks.Warn = func(err error) { log.Warn().Msg(settings.Printable(err.Error())) }
 	hooks.Changed = func() { s.proxy.Retire() } // called only once the store is started, after the proxy is there
 	count := hooks.Refreshed
 	hooks.Refreshed = func(result ca.RefreshResult, err error) {
 		count(result, err)
 		if err != nil {
-			log.Warn().Msg(printable(err.Error()))
+			log.Warn().Msg(settings.Printable(err.Error()))
 			return
 		}
 		log.Info().Str("result", string(result)).Msg("looked for a newer trust store")
@@ -135,7 +136,7 @@ func (s *service) announce() {
 	}
 	started.Msg("started")
 	// A client's connection has one to its destination beside it.
-	if wanted := 2 * uint64(s.settings.proxy.MaxConnections); limit.Cur > 0 && uint64(limit.Cur) < wanted {
+	if wanted := 2 * uint64(s.settings.Proxy.MaxConnections); limit.Cur > 0 && uint64(limit.Cur) < wanted {
 		s.log.Warn().Uint64("open_files_limit", uint64(limit.Cur)).Uint64("wanted", wanted).
 			Msg("the limit of open files is too low for maxConnections")
 	}
@@ -143,19 +144,19 @@ func (s *service) announce() {
 	s.warnOfInsecure(s.settings)
 }
 
-func (s *service) warnOfProxyProtocol(settings *settings) {
-	for _, l := range settings.proxy.Listeners {
+func (s *service) warnOfProxyProtocol(cfg *settings.Settings) {
+	for _, l := range cfg.Proxy.Listeners {
 		if l.ProxyProtocol && len(l.ProxyProtocolFrom) == 0 {
 			s.log.Warn().Str("listener", l.Address).Msg("proxyProtocol is set, but proxyProtocolFrom names nobody to take it from")
 		}
 	}
 }
 
-func (s *service) warnOfInsecure(settings *settings) {
-	if settings.guard.InsecureSkipDenyList {
+func (s *service) warnOfInsecure(cfg *settings.Settings) {
+	if cfg.Guard.InsecureSkipDenyList {
 		s.log.Warn().Msg("insecureSkipCidrDenyList is set: every address is let through, those of this network included")
 	}
-	if settings.ca.InsecureSkipVerify {
+	if cfg.CA.InsecureSkipVerify {
 		s.log.Warn().Msg("insecureSkipCertVerification is set: any certificate of a destination is accepted")
 	}
 }
@@ -177,8 +178,8 @@ func (s *service) serve(signals <-chan os.Signal) error {
 				s.reload()
 				continue
 			}
-			s.log.Info().Stringer("signal", sig).Stringer("within", s.settings.proxy.ShutdownTimeout).Msg("stopping")
-			s.tell(s.manager.stopping(s.settings.proxy.ShutdownTimeout + 2*shutdownPatience))
+			s.log.Info().Stringer("signal", sig).Stringer("within", s.settings.Proxy.ShutdownTimeout).Msg("stopping")
+			s.tell(s.manager.stopping(s.settings.Proxy.ShutdownTimeout + 2*shutdownPatience))
 			s.stop(signals)
 			return nil
 		}
@@ -197,11 +198,11 @@ const shutdownPatience = 5 * time.Second
 
 // stop lets running requests finish for shutdownTimeout, or until a second signal.
 func (s *service) stop(signals <-chan os.Signal) {
-	ctx, cancel := context.WithTimeout(context.Background(), s.settings.proxy.ShutdownTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), s.settings.Proxy.ShutdownTimeout)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- s.proxy.Shutdown(ctx) }() // ends soon after ctx
-	overdue := time.NewTimer(s.settings.proxy.ShutdownTimeout + shutdownPatience)
+	overdue := time.NewTimer(s.settings.Proxy.ShutdownTimeout + shutdownPatience)
 	defer overdue.Stop()
 	for {
 		select {
@@ -236,7 +237,7 @@ func (s *service) reload() {
 	s.tell(s.manager.reloading())
 	if err := s.tryReload(); err != nil {
 		// Whoever rotates logs must get new files even so.
-		if same, openErr := openLogFile(s.settings.log.File, s.app.stdout); openErr == nil {
+		if same, openErr := openLogFile(s.settings.Log.File, s.app.stdout); openErr == nil {
 			s.logFile.replace(same)
 		}
 		s.proxy.ReloadFailed()
@@ -255,20 +256,20 @@ func (s *service) tryReload() error {
 		return err
 	}
 	s.keepFixed(next)
-	opened, err := openLogFile(next.log.File, s.app.stdout)
+	opened, err := openLogFile(next.Log.File, s.app.stdout)
 	if err != nil {
-		return next.locate(err)
+		return next.Locate(err)
 	}
-	log := next.log.logger(s.logFile)
+	log := newLogger(next.Log, s.logFile)
 	deps, err := s.dependencies(next, log)
 	if err != nil {
 		opened.Close()
-		return next.locate(err)
+		return next.Locate(err)
 	}
-	if err := s.proxy.Reload(next.proxy, deps); err != nil {
+	if err := s.proxy.Reload(next.Proxy, deps); err != nil {
 		deps.CA.Close()
 		opened.Close()
-		return next.locate(err)
+		return next.Locate(err)
 	}
 	s.logFile.replace(opened)
 	s.store.Close()
@@ -278,57 +279,35 @@ func (s *service) tryReload() error {
 }
 
 // keepFixed logs what cannot change while the proxy runs, and is asked to. The proxy keeps its part of it itself.
-func (s *service) keepFixed(next *settings) {
+func (s *service) keepFixed(next *settings.Settings) {
 	was := s.started
 	for _, fixed := range []struct {
 		key  string
 		same bool
 	}{
 		{"listeners", slices.Equal(endpoints(was), endpoints(next))},
-		{"metrics.address", was.proxy.MetricsAddress == next.proxy.MetricsAddress},
-		{"accessLog.type", was.proxy.AccessLog.Type == next.proxy.AccessLog.Type},
-		{"proxyLog.type", was.log.Type == next.log.Type},
+		{"metrics.address", was.Proxy.MetricsAddress == next.Proxy.MetricsAddress},
+		{"accessLog.type", was.Proxy.AccessLog.Type == next.Proxy.AccessLog.Type},
+		{"proxyLog.type", was.Log.Type == next.Log.Type},
 	} {
 		if !fixed.same {
 			s.log.Warn().Str("key", fixed.key).Msg("cannot change without a restart; it stays as it was")
 		}
 	}
-	next.log.Type = was.log.Type
+	next.Log.Type = was.Log.Type
 }
 
 // endpoints are the listeners without the files of their certificates, which are read again.
-func endpoints(s *settings) []string {
+func endpoints(s *settings.Settings) []string {
 	var list []string
-	for _, l := range s.proxy.Listeners {
+	for _, l := range s.Proxy.Listeners {
 		list = append(list, fmt.Sprint(l.Type, l.Address, l.ReusePort, l.ProxyProtocol, l.ProxyProtocolFrom))
 	}
 	return list
 }
 
-// logConfig is where and how the proxy logs what it does itself (proxyLog).
-type logConfig struct {
-	Type  string // text or json
-	File  string // appended to; "" is standard output
-	Level string // debug, info, warn or error
-}
-
-func defaultLogConfig() logConfig {
-	return logConfig{Type: proxy.LogText, Level: zerolog.LevelInfoValue}
-}
-
-func (c *logConfig) validate() error {
-	if c.Type != proxy.LogText && c.Type != proxy.LogJSON {
-		return fmt.Errorf("proxyLog.type: %q: not known; want text or json", c.Type)
-	}
-	switch c.Level {
-	case zerolog.LevelDebugValue, zerolog.LevelInfoValue, zerolog.LevelWarnValue, zerolog.LevelErrorValue:
-		return nil
-	}
-	return fmt.Errorf("proxyLog.level: %q: not known; want debug, info, warn or error", c.Level)
-}
-
-// logger returns a logger that writes to w as c says.
-func (c *logConfig) logger(w io.Writer) zerolog.Logger {
+// newLogger returns a logger that writes to w as c says.
+func newLogger(c settings.LogConfig, w io.Writer) zerolog.Logger {
 	if c.Type == proxy.LogText {
 		w = zerolog.ConsoleWriter{Out: w, NoColor: true, TimeFormat: time.RFC3339}
 	}

@@ -1,4 +1,4 @@
-package main
+package settings
 
 import (
 	"errors"
@@ -34,7 +34,7 @@ func (e *entry) wrong(text, problem, want string) error {
 // members say, for each key that a mapping may have, what is done with its value.
 type members map[string]func(entry) error
 
-func (r *yamlReader) document(s *settings, body ast.Node) error {
+func (r *yamlReader) document(s *Settings, body ast.Node) error {
 	node, err := r.resolve(body)
 	if err != nil {
 		return fmt.Errorf("%s: %w; want a mapping of keys such as connectTimeout: 10s", position(r.file, body.GetToken()), err)
@@ -44,13 +44,13 @@ func (r *yamlReader) document(s *settings, body ast.Node) error {
 	}
 	if _, ok := node.(ast.MapNode); !ok {
 		return fmt.Errorf("%s: %s is %s; want a mapping of keys such as connectTimeout: 10s",
-			position(r.file, node.GetToken()), quote(excerpt(node)), describe(node))
+			position(r.file, node.GetToken()), Quote(excerpt(node)), describe(node))
 	}
 	return r.mapping(entry{value: node}, r.topLevel(s))
 }
 
 // topLevel makes members of the table.
-func (r *yamlReader) topLevel(s *settings) members {
+func (r *yamlReader) topLevel(s *Settings) members {
 	top := members{
 		"listeners":   func(e entry) error { return r.listeners(s, e) },
 		"clientCerts": func(e entry) error { return r.clientCerts(s, e) },
@@ -58,11 +58,11 @@ func (r *yamlReader) topLevel(s *settings) members {
 	groups := make(map[string]members)
 	for i := range table {
 		st := &table[i]
-		group, name, nested := strings.Cut(st.key, ".")
+		group, name, nested := strings.Cut(st.Key, ".")
 		switch {
-		case st.structure:
+		case st.Structure:
 		case !nested:
-			top[st.key] = r.setter(s, st)
+			top[st.Key] = r.setter(s, st)
 		default:
 			if groups[group] == nil {
 				groups[group] = make(members)
@@ -75,15 +75,15 @@ func (r *yamlReader) topLevel(s *settings) members {
 }
 
 // scalars returns what e holds for st: one scalar, or the items of a list.
-func (r *yamlReader) scalars(st *setting, e entry) ([]scalar, error) {
+func (r *yamlReader) scalars(st *Setting, e entry) ([]scalar, error) {
 	if !st.list {
 		text, form, ok := scalarText(e.value)
 		if !ok {
-			return nil, e.wrong(excerpt(e.value), describe(e.value), st.want)
+			return nil, e.wrong(excerpt(e.value), describe(e.value), st.Want)
 		}
 		return []scalar{{text, form, e.origin}}, nil
 	}
-	want := "a list, in it " + st.want
+	want := "a list, in it " + st.Want
 	list, ok := e.value.(*ast.SequenceNode)
 	if !ok {
 		return nil, e.wrong(excerpt(e.value), describe(e.value)+", not a list", want)
@@ -105,7 +105,7 @@ func (r *yamlReader) scalars(st *setting, e entry) ([]scalar, error) {
 }
 
 // setter stores a value by the same function that flags and the environment use.
-func (r *yamlReader) setter(s *settings, st *setting) func(entry) error {
+func (r *yamlReader) setter(s *Settings, st *Setting) func(entry) error {
 	return func(e entry) error {
 		values, err := r.scalars(st, e)
 		if err != nil {
@@ -116,17 +116,17 @@ func (r *yamlReader) setter(s *settings, st *setting) func(entry) error {
 }
 
 // listeners reads each endpoint as if it were listener.
-func (r *yamlReader) listeners(s *settings, e entry) error {
+func (r *yamlReader) listeners(s *Settings, e entry) error {
 	list, ok := e.value.(*ast.SequenceNode)
 	if !ok {
 		return e.wrong(excerpt(e.value), describe(e.value), "a list of mappings with the keys of listener")
 	}
-	s.proxy.Listeners = nil
+	s.Proxy.Listeners = nil
 	for i, item := range list.Values {
-		scratch := &settings{listener: proxy.DefaultListenerConfig()}
+		scratch := &Settings{listener: proxy.DefaultListenerConfig()}
 		keys := make(members)
 		for i := range table {
-			if name, found := strings.CutPrefix(table[i].key, "listener."); found {
+			if name, found := strings.CutPrefix(table[i].Key, "listener."); found {
 				keys[name] = r.setter(scratch, &table[i])
 			}
 		}
@@ -134,19 +134,19 @@ func (r *yamlReader) listeners(s *settings, e entry) error {
 		if err := r.structure(at, keys); err != nil {
 			return err
 		}
-		s.proxy.Listeners = append(s.proxy.Listeners, scratch.listener)
+		s.Proxy.Listeners = append(s.Proxy.Listeners, scratch.listener)
 	}
 	return nil
 }
 
 // clientCerts reads each alias' files as if they were clientCertFile and clientKeyFile.
-func (r *yamlReader) clientCerts(s *settings, e entry) error {
-	s.ca.ClientCerts = make(map[string]ca.KeyPairFiles)
+func (r *yamlReader) clientCerts(s *Settings, e entry) error {
+	s.CA.ClientCerts = make(map[string]ca.KeyPairFiles)
 	return r.eachKey(e, "aliases, each with certFile and keyFile", func(alias string, at entry) error {
-		scratch := &settings{}
+		scratch := &Settings{}
 		keys := make(members)
 		for i := range table {
-			switch table[i].key {
+			switch table[i].Key {
 			case "clientCertFile":
 				keys["certFile"] = r.setter(scratch, &table[i])
 			case "clientKeyFile":
@@ -156,7 +156,7 @@ func (r *yamlReader) clientCerts(s *settings, e entry) error {
 		if err := r.structure(at, keys); err != nil {
 			return err
 		}
-		s.ca.ClientCerts[alias] = scratch.ca.ClientCert
+		s.CA.ClientCerts[alias] = scratch.CA.ClientCert
 		return nil
 	})
 }
@@ -217,7 +217,7 @@ func (r *yamlReader) eachKey(e entry, content string, visit func(name string, at
 
 // join returns the path of a key, which is quoted where it would spoil an error's text.
 func join(path, key string) string {
-	if quoted := quote(key); quoted != `"`+key+`"` {
+	if quoted := Quote(key); quoted != `"`+key+`"` {
 		key = quoted
 	}
 	if path == "" {
@@ -241,23 +241,23 @@ func (r *yamlReader) key(node ast.Node) (string, int, error) {
 	}
 	text, _, ok := scalarText(resolved)
 	if !ok {
-		return "", 0, fmt.Errorf("%s:%d: %s is %s; want a key", r.file, line, quote(excerpt(resolved)), describe(resolved))
+		return "", 0, fmt.Errorf("%s:%d: %s is %s; want a key", r.file, line, Quote(excerpt(resolved)), describe(resolved))
 	}
 	return text, line, nil
 }
 
 // unknownKey says what name was meant to be: another key of its mapping, or one of a mapping within the file.
 func (r *yamlReader) unknownKey(name string, at entry, keys members) error {
-	unknown := fmt.Sprintf("%s: %s: %s: unknown key", at.origin, at.path, quote(excerpt(at.value)))
-	if near := nearest(name, keys.names()); near != "" {
+	unknown := fmt.Sprintf("%s: %s: %s: unknown key", at.origin, at.path, Quote(excerpt(at.value)))
+	if near := Nearest(name, keys.names()); near != "" {
 		return fmt.Errorf("%s; did you mean %s?", unknown, near)
 	}
 	if nested := at.path != join("", name); nested {
 		return fmt.Errorf("%s; want %s", unknown, keys)
 	}
 	for i := range table {
-		group, last, nested := strings.Cut(table[i].key, ".")
-		if nested && nearest(name, []string{table[i].key, last}) != "" {
+		group, last, nested := strings.Cut(table[i].Key, ".")
+		if nested && Nearest(name, []string{table[i].Key, last}) != "" {
 			return fmt.Errorf("%s; did you mean %s within %s?", unknown, last, group)
 		}
 	}

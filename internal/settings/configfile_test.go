@@ -1,4 +1,4 @@
-package main
+package settings
 
 import (
 	"net/netip"
@@ -14,7 +14,7 @@ import (
 
 // TestFileWithoutSettings holds the files that say nothing to the defaults: a decoder would zero them.
 func TestFileWithoutSettings(t *testing.T) {
-	want := defaultSettings()
+	want := Default()
 	if err := want.settle(); err != nil {
 		t.Fatal(err)
 	}
@@ -29,8 +29,8 @@ func TestFileWithoutSettings(t *testing.T) {
 			continue
 		}
 		s.origin, want.origin = nil, nil
-		if len(s.ca.ClientCerts) == 0 {
-			s.ca.ClientCerts = nil
+		if len(s.CA.ClientCerts) == 0 {
+			s.CA.ClientCerts = nil
 		}
 		if !reflect.DeepEqual(s, want) {
 			t.Errorf("%q: got %+v; want the defaults", text, s)
@@ -42,54 +42,54 @@ func TestFile(t *testing.T) {
 	prefix := netip.MustParsePrefix
 	for _, tt := range []struct {
 		name, text string
-		got        func(*settings) any
+		got        func(*Settings) any
 		want       any
 	}{
-		{"plain", "connectTimeout: 5s\n", func(s *settings) any { return s.proxy.ConnectTimeout }, 5 * time.Second},
-		{"in quotes", "connectTimeout: '5s'\n", func(s *settings) any { return s.proxy.ConnectTimeout }, 5 * time.Second},
-		{"CRLF", "connectTimeout: 5s\r\nreadTimeout: 6s\r\n", func(s *settings) any { return s.proxy.ReadTimeout }, 6 * time.Second},
-		{"byte order mark", "\ufeffconnectTimeout: 5s\n", func(s *settings) any { return s.proxy.ConnectTimeout }, 5 * time.Second},
-		{"flow style", "{dns: {cacheTTL: 0s}}\n", func(s *settings) any { return s.guard.DNSCacheTTL }, time.Duration(0)},
-		{"explicit key", "? readTimeout\n: 6s\n", func(s *settings) any { return s.proxy.ReadTimeout }, 6 * time.Second},
-		{"quoted key", "\"readTimeout\": 6s\n", func(s *settings) any { return s.proxy.ReadTimeout }, 6 * time.Second},
-		{"document markers", "---\nreadTimeout: 6s\n...\n", func(s *settings) any { return s.proxy.ReadTimeout }, 6 * time.Second},
-		{"one key of a group leaves the others", "accessLog:\n  type: json\n", func(s *settings) any { return s.proxy.AccessLog },
+		{"plain", "connectTimeout: 5s\n", func(s *Settings) any { return s.Proxy.ConnectTimeout }, 5 * time.Second},
+		{"in quotes", "connectTimeout: '5s'\n", func(s *Settings) any { return s.Proxy.ConnectTimeout }, 5 * time.Second},
+		{"CRLF", "connectTimeout: 5s\r\nreadTimeout: 6s\r\n", func(s *Settings) any { return s.Proxy.ReadTimeout }, 6 * time.Second},
+		{"byte order mark", "\ufeffconnectTimeout: 5s\n", func(s *Settings) any { return s.Proxy.ConnectTimeout }, 5 * time.Second},
+		{"flow style", "{dns: {cacheTTL: 0s}}\n", func(s *Settings) any { return s.Guard.DNSCacheTTL }, time.Duration(0)},
+		{"explicit key", "? readTimeout\n: 6s\n", func(s *Settings) any { return s.Proxy.ReadTimeout }, 6 * time.Second},
+		{"quoted key", "\"readTimeout\": 6s\n", func(s *Settings) any { return s.Proxy.ReadTimeout }, 6 * time.Second},
+		{"document markers", "---\nreadTimeout: 6s\n...\n", func(s *Settings) any { return s.Proxy.ReadTimeout }, 6 * time.Second},
+		{"one key of a group leaves the others", "accessLog:\n  type: json\n", func(s *Settings) any { return s.Proxy.AccessLog },
 			proxy.AccessLogConfig{Type: "json", URL: "full"}},
-		{"size as number", "maxResponseBodySize: 4096\n", func(s *settings) any { return s.proxy.MaxResponseBodySize }, int64(4096)},
-		{"size with unit", "maxResponseBodySize: 512KiB\n", func(s *settings) any { return s.proxy.MaxResponseBodySize }, int64(512 << 10)},
-		{"boolean", "insecureSkipCidrDenyList: true\n", func(s *settings) any { return s.guard.InsecureSkipDenyList }, true},
-		{"list", "cidrAllowList:\n  - 10.0.0.0/8 # ours\n  - \"fd00::/8\"\n", func(s *settings) any { return s.guard.AllowList },
+		{"size as number", "maxResponseBodySize: 4096\n", func(s *Settings) any { return s.Proxy.MaxResponseBodySize }, int64(4096)},
+		{"size with unit", "maxResponseBodySize: 512KiB\n", func(s *Settings) any { return s.Proxy.MaxResponseBodySize }, int64(512 << 10)},
+		{"boolean", "insecureSkipCidrDenyList: true\n", func(s *Settings) any { return s.Guard.InsecureSkipDenyList }, true},
+		{"list", "cidrAllowList:\n  - 10.0.0.0/8 # ours\n  - \"fd00::/8\"\n", func(s *Settings) any { return s.Guard.AllowList },
 			[]netip.Prefix{prefix("10.0.0.0/8"), prefix("fd00::/8")}},
-		{"list in brackets", "cidrAllowList: [10.0.0.0/8, 192.0.2.1]\n", func(s *settings) any { return s.guard.AllowList },
+		{"list in brackets", "cidrAllowList: [10.0.0.0/8, 192.0.2.1]\n", func(s *Settings) any { return s.Guard.AllowList },
 			[]netip.Prefix{prefix("10.0.0.0/8"), prefix("192.0.2.1/32")}},
-		{"empty list replaces the default", "portDenyList: []\n", func(s *settings) any { return len(s.guard.PortDenyList) }, 0},
-		{"list replaces the default", "portDenyList: [25, 587]\n", func(s *settings) any { return s.guard.PortDenyList }, []uint16{25, 587}},
-		{"number in quotes is text", "userAgent: \"10\"\n", func(s *settings) any { return s.proxy.UserAgent }, "10"},
-		{"number tagged as text", "userAgent: !!str 10\n", func(s *settings) any { return s.proxy.UserAgent }, "10"},
-		{"tag of its own type", "maxConnections: !!int 10\n", func(s *settings) any { return s.proxy.MaxConnections }, 10},
-		{"empty text", "userAgent: ''\n", func(s *settings) any { return s.proxy.UserAgent }, ""},
-		{"folded text", "userAgent: >-\n  one\n  two\n", func(s *settings) any { return s.proxy.UserAgent }, "one two"},
-		{"alias", "connectTimeout: &t 7s\nreadTimeout: *t\n", func(s *settings) any { return s.proxy.ReadTimeout }, 7 * time.Second},
-		{"alias of a list", "cidrAllowList: &l [10.0.0.0/8]\ncidrDenyList: *l\n", func(s *settings) any { return s.guard.DenyList },
+		{"empty list replaces the default", "portDenyList: []\n", func(s *Settings) any { return len(s.Guard.PortDenyList) }, 0},
+		{"list replaces the default", "portDenyList: [25, 587]\n", func(s *Settings) any { return s.Guard.PortDenyList }, []uint16{25, 587}},
+		{"number in quotes is text", "userAgent: \"10\"\n", func(s *Settings) any { return s.Proxy.UserAgent }, "10"},
+		{"number tagged as text", "userAgent: !!str 10\n", func(s *Settings) any { return s.Proxy.UserAgent }, "10"},
+		{"tag of its own type", "maxConnections: !!int 10\n", func(s *Settings) any { return s.Proxy.MaxConnections }, 10},
+		{"empty text", "userAgent: ''\n", func(s *Settings) any { return s.Proxy.UserAgent }, ""},
+		{"folded text", "userAgent: >-\n  one\n  two\n", func(s *Settings) any { return s.Proxy.UserAgent }, "one two"},
+		{"alias", "connectTimeout: &t 7s\nreadTimeout: *t\n", func(s *Settings) any { return s.Proxy.ReadTimeout }, 7 * time.Second},
+		{"alias of a list", "cidrAllowList: &l [10.0.0.0/8]\ncidrDenyList: *l\n", func(s *Settings) any { return s.Guard.DenyList },
 			[]netip.Prefix{prefix("10.0.0.0/8")}},
-		{"alias in a list", "cidrAllowList: [&p 10.0.0.0/8]\ncidrDenyList: [*p]\n", func(s *settings) any { return s.guard.DenyList },
+		{"alias in a list", "cidrAllowList: [&p 10.0.0.0/8]\ncidrDenyList: [*p]\n", func(s *Settings) any { return s.Guard.DenyList },
 			[]netip.Prefix{prefix("10.0.0.0/8")}},
-		{"listener", "listener: {address: \"127.0.0.1:0\"}\n", func(s *settings) any { return s.proxy.Listeners },
+		{"listener", "listener: {address: \"127.0.0.1:0\"}\n", func(s *Settings) any { return s.Proxy.Listeners },
 			[]proxy.ListenerConfig{{Type: "http", Address: "127.0.0.1:0"}}},
 		{"listeners", "listeners:\n- address: :1\n- type: https\n  address: :2\n  certFile: c\n  keyFile: k\n  proxyProtocol: true\n  proxyProtocolFrom: [10.0.0.1]\n",
-			func(s *settings) any { return s.proxy.Listeners },
+			func(s *Settings) any { return s.Proxy.Listeners },
 			[]proxy.ListenerConfig{{Type: "http", Address: ":1"}, {Type: "https", Address: ":2", CertFile: "c", KeyFile: "k",
 				ProxyProtocol: true, ProxyProtocolFrom: []netip.Prefix{prefix("10.0.0.1/32")}}}},
 		{"clientCerts", "clientCerts:\n  acme: {certFile: a, keyFile: b}\n  globex: {certFile: c, keyFile: d}\n",
-			func(s *settings) any { return s.ca.ClientCerts },
+			func(s *Settings) any { return s.CA.ClientCerts },
 			map[string]ca.KeyPairFiles{"acme": {CertFile: "a", KeyFile: "b"}, "globex": {CertFile: "c", KeyFile: "d"}}},
 		{"alias for structures", "clientCerts:\n  acme: &a {certFile: a, keyFile: b}\n  globex: *a\n",
-			func(s *settings) any { return s.ca.ClientCerts["globex"] }, ca.KeyPairFiles{CertFile: "a", KeyFile: "b"}},
-		{"mitm where an issuer is set", "mitmIssuerCertFile: c\nmitmIssuerKeyFile: k\n", func(s *settings) any { return s.proxy.ConnectMode }, "mitm"},
+			func(s *Settings) any { return s.CA.ClientCerts["globex"] }, ca.KeyPairFiles{CertFile: "a", KeyFile: "b"}},
+		{"mitm where an issuer is set", "mitmIssuerCertFile: c\nmitmIssuerKeyFile: k\n", func(s *Settings) any { return s.Proxy.ConnectMode }, "mitm"},
 		{"but not against the file's word", "connect: {mode: deny}\nmitmIssuerCertFile: c\nmitmIssuerKeyFile: k\n",
-			func(s *settings) any { return s.proxy.ConnectMode }, "deny"},
+			func(s *Settings) any { return s.Proxy.ConnectMode }, "deny"},
 		{"port 0 more than once", "listeners: [{address: \"127.0.0.1:0\"}, {address: \"127.0.0.1:0\"}]\n",
-			func(s *settings) any { return len(s.proxy.Listeners) }, 2},
+			func(s *Settings) any { return len(s.Proxy.Listeners) }, 2},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s, err := loadText(t, tt.text)
@@ -233,7 +233,7 @@ func TestFileErrors(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			file := writeFile(t, tt.text)
-			_, err := sources{configFile: file, getenv: noEnvironment}.load()
+			_, err := Sources{ConfigFile: file, Getenv: noEnvironment}.Load()
 			if err == nil {
 				t.Fatal("got no error")
 			}
@@ -281,34 +281,34 @@ func TestOtherErrors(t *testing.T) {
 	directory := t.TempDir()
 	for _, tt := range []struct {
 		name string
-		src  sources
+		src  Sources
 		want string
 	}{
-		{"environment", sources{getenv: environment(map[string]string{"WHSENTRY_CONNECT_TIMEOUT": "10"})},
+		{"environment", Sources{Getenv: environment(map[string]string{"WHSENTRY_CONNECT_TIMEOUT": "10"})},
 			`WHSENTRY_CONNECT_TIMEOUT: connectTimeout: "10": a number without a unit; want a duration such as 10s`},
-		{"environment, found by the proxy", sources{getenv: environment(map[string]string{"WHSENTRY_CONNECT_TIMEOUT": "0s"})},
+		{"environment, found by the proxy", Sources{Getenv: environment(map[string]string{"WHSENTRY_CONNECT_TIMEOUT": "0s"})},
 			`WHSENTRY_CONNECT_TIMEOUT: connectTimeout: "0s": not above 0; want a duration such as 10s`},
-		{"flag", sources{flags: map[string][]string{"--max-connections": {"many"}}},
+		{"flag", Sources{Flags: map[string][]string{"--max-connections": {"many"}}},
 			`--max-connections: maxConnections: "many": not a whole number; want a whole number`},
-		{"item of a flag", sources{flags: map[string][]string{"--cidr-deny-list": {"10.0.0.0/8,, 11.0.0.0/8"}}},
+		{"item of a flag", Sources{Flags: map[string][]string{"--cidr-deny-list": {"10.0.0.0/8,, 11.0.0.0/8"}}},
 			`--cidr-deny-list: cidrDenyList: "": neither a CIDR prefix nor an address; want a CIDR prefix`},
-		{"boolean flag", sources{flags: map[string][]string{"--listener-reuse-port": {"maybe"}}},
+		{"boolean flag", Sources{Flags: map[string][]string{"--listener-reuse-port": {"maybe"}}},
 			`--listener-reuse-port: listener.reusePort: "maybe": not a boolean; want true or false`},
-		{"flag for one of listeners", sources{flags: map[string][]string{"--listener-address": {":1"}}, configFile: writeFile(t, "listeners: [{}]\n")},
+		{"flag for one of listeners", Sources{Flags: map[string][]string{"--listener-address": {":1"}}, ConfigFile: writeFile(t, "listeners: [{}]\n")},
 			`: set beside listener.address (--listener-address); want one of listener and listeners`},
-		{"variable for one of listeners", sources{getenv: environment(map[string]string{"WHSENTRY_LISTENER_TYPE": "http"}), configFile: writeFile(t, "listeners: [{}]\n")},
+		{"variable for one of listeners", Sources{Getenv: environment(map[string]string{"WHSENTRY_LISTENER_TYPE": "http"}), ConfigFile: writeFile(t, "listeners: [{}]\n")},
 			`: set beside listener.type (WHSENTRY_LISTENER_TYPE); want one of listener and listeners`},
-		{"missing file", sources{configFile: "no such file.yaml"},
+		{"missing file", Sources{ConfigFile: "no such file.yaml"},
 			`--config: "no such file.yaml": no such file or directory; want a YAML file that can be read`},
-		{"missing file in the environment", sources{getenv: environment(map[string]string{"WHSENTRY_CONFIG": "no.yaml"})},
+		{"missing file in the environment", Sources{Getenv: environment(map[string]string{"WHSENTRY_CONFIG": "no.yaml"})},
 			`WHSENTRY_CONFIG: "no.yaml": no such file or directory; want`},
-		{"directory for a file", sources{configFile: directory}, `: is a directory; want a YAML file that can be read`},
+		{"directory for a file", Sources{ConfigFile: directory}, `: is a directory; want a YAML file that can be read`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if tt.src.getenv == nil {
-				tt.src.getenv = noEnvironment
+			if tt.src.Getenv == nil {
+				tt.src.Getenv = noEnvironment
 			}
-			_, err := tt.src.load()
+			_, err := tt.src.Load()
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got  %v\nwant %s", err, tt.want)
 			}
@@ -319,18 +319,18 @@ func TestOtherErrors(t *testing.T) {
 // TestDefaultFile checks that config.yaml in the working directory is read, and need not be there.
 func TestDefaultFile(t *testing.T) {
 	t.Chdir(t.TempDir())
-	src := sources{getenv: noEnvironment}
-	if _, err := src.load(); err != nil {
+	src := Sources{Getenv: noEnvironment}
+	if _, err := src.Load(); err != nil {
 		t.Fatalf("without config.yaml: %v", err)
 	}
 	if err := os.WriteFile(defaultConfigFile, []byte("\nreadTimeout: x\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := src.load(); err == nil || !strings.HasPrefix(err.Error(), `config.yaml:2: readTimeout: "x": `) {
+	if _, err := src.Load(); err == nil || !strings.HasPrefix(err.Error(), `config.yaml:2: readTimeout: "x": `) {
 		t.Errorf("with config.yaml: got %v; want its error", err)
 	}
-	src.configFile = writeFile(t, "")
-	if _, err := src.load(); err != nil {
+	src.ConfigFile = writeFile(t, "")
+	if _, err := src.Load(); err != nil {
 		t.Errorf("with --config: %v", err)
 	}
 }
@@ -344,14 +344,14 @@ func FuzzConfigFile(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s := defaultSettings()
+		s := Default()
 		err := s.loadYAML("fuzz.yaml", data)
 		if err == nil {
 			if err = s.settle(); err == nil {
 				err = s.validate()
 			}
 			if err != nil {
-				err = s.locate(err)
+				err = s.Locate(err)
 			}
 		}
 		if err != nil && !strings.Contains(err.Error(), "; ") {

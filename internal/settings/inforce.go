@@ -1,4 +1,4 @@
-package main
+package settings
 
 import (
 	"fmt"
@@ -9,11 +9,11 @@ import (
 	"whsentry/proxy"
 )
 
-// inForce lists the settings for the status page, with cfg for the proxy's part of them: what cannot change while it
+// InForce lists the settings for the status page, with cfg for the proxy's part of them: what cannot change while it
 // runs, the proxy has kept. Of files there are the names, and URLs are without what may be secret in them.
-func (s *settings) inForce(cfg proxy.Config) []proxy.Setting {
+func (s *Settings) InForce(cfg proxy.Config) []proxy.Setting {
 	shown := *s
-	shown.proxy = cfg
+	shown.Proxy = cfg
 	origin, several := s.origin["listeners"]
 	several = several || len(cfg.Listeners) != 1
 	if !several {
@@ -21,25 +21,25 @@ func (s *settings) inForce(cfg proxy.Config) []proxy.Setting {
 	}
 	var list []proxy.Setting
 	add := func(key, value, origin string) {
-		list = append(list, proxy.Setting{Key: key, Value: printable(value), Origin: printable(origin)})
+		list = append(list, proxy.Setting{Key: key, Value: Printable(value), Origin: Printable(origin)})
 	}
 	for i := range table {
 		st := &table[i]
 		switch {
-		case st.key == "listeners" && several:
+		case st.Key == "listeners" && several:
 			for i, l := range cfg.Listeners {
 				add(fmt.Sprintf("listeners[%d]", i), describeListener(l), origin)
 			}
-		case st.key == "clientCerts":
-			for _, alias := range slices.Sorted(maps.Keys(s.ca.ClientCerts)) {
-				pair := s.ca.ClientCerts[alias]
+		case st.Key == "clientCerts":
+			for _, alias := range slices.Sorted(maps.Keys(s.CA.ClientCerts)) {
+				pair := s.CA.ClientCerts[alias]
 				add("clientCerts."+alias, "certFile "+pair.CertFile+", keyFile "+pair.KeyFile, s.origin["clientCerts"])
 			}
-		case st.structure, several && strings.HasPrefix(st.key, "listener."):
-		case st.placeholder == urls.placeholder:
-			add(st.key, proxy.RedactURL(st.show(&shown)), s.origin[st.key])
+		case st.Structure, several && strings.HasPrefix(st.Key, "listener."):
+		case st.Placeholder == urls.placeholder:
+			add(st.Key, proxy.RedactURL(st.show(&shown)), s.origin[st.Key])
 		default:
-			add(st.key, st.show(&shown), s.origin[st.key])
+			add(st.Key, st.show(&shown), s.origin[st.Key])
 		}
 	}
 	return list
@@ -47,12 +47,12 @@ func (s *settings) inForce(cfg proxy.Config) []proxy.Setting {
 
 // describeListener names what an endpoint has that is not the default.
 func describeListener(l proxy.ListenerConfig) string {
-	this, plain := settings{listener: l}, settings{}
+	this, plain := Settings{listener: l}, Settings{}
 	plain.listener.Type = proxy.ListenerHTTP
 	var parts []string
 	for i := range table {
 		st := &table[i]
-		name, ok := strings.CutPrefix(st.key, "listener.")
+		name, ok := strings.CutPrefix(st.Key, "listener.")
 		if ok && !slices.Equal(st.get(&this), st.get(&plain)) {
 			parts = append(parts, name+" "+st.show(&this))
 		}

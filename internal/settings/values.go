@@ -1,4 +1,4 @@
-package main
+package settings
 
 import (
 	"errors"
@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // form is what kind of value the writer of a text meant it to be. YAML tells; elsewhere everything is bareForm.
@@ -67,11 +69,11 @@ func (f format[T]) read(path string, v scalar) (T, error) {
 
 // wrongValue is the one form in which a value that cannot be used is reported.
 func wrongValue(origin, path, text, problem, want string) error {
-	return fmt.Errorf("%s: %s: %s: %s; want %s", origin, path, quote(text), problem, want)
+	return fmt.Errorf("%s: %s: %s: %s; want %s", origin, path, Quote(text), problem, want)
 }
 
-// quote returns text in quotes, without control characters and secrets, and shortened where it would fill the screen.
-func quote(text string) string {
+// Quote returns text in quotes, without control characters and secrets, and shortened where it would fill the screen.
+func Quote(text string) string {
 	const longest = 120
 	text = withoutSecrets(text)
 	if len(text) > longest {
@@ -103,6 +105,21 @@ func isKeyLine(word string) bool {
 
 func notBase64(c rune) bool {
 	return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '+' && c != '/' && c != '='
+}
+
+// Printable makes one line of text that came from outside. What cannot be printed is written as in Go: \n, \x1b, \u202e.
+func Printable(text string) string {
+	var b strings.Builder
+	for len(text) > 0 {
+		c, size := utf8.DecodeRuneInString(text)
+		char := text[:size]
+		if text = text[size:]; !unicode.IsPrint(c) || c == utf8.RuneError && size == 1 {
+			quoted := strconv.Quote(char)
+			char = quoted[1 : len(quoted)-1]
+		}
+		b.WriteString(char)
+	}
+	return b.String()
 }
 
 // texts are anything. What is more to be said of a key's text is said by its package's Validate.

@@ -1,4 +1,4 @@
-package main
+package settings
 
 import (
 	"bytes"
@@ -26,20 +26,20 @@ import (
 
 const (
 	defaultConfigFile = "config.yaml"
-	configVariable    = "WHSENTRY_CONFIG"
+	ConfigVariable    = "WHSENTRY_CONFIG"
 	maxConfigFile     = 1 << 20 // bytes
 )
 
-// sources are where settings come from, beside the defaults.
-type sources struct {
-	configFile string              // --config
-	flags      map[string][]string // what was given for each flag of the table, in order
-	getenv     func(string) string
+// Sources are where settings come from, beside the defaults.
+type Sources struct {
+	ConfigFile string              // --config
+	Flags      map[string][]string // what was given for each flag of the table, in order
+	Getenv     func(string) string
 }
 
-// load returns the settings, which have been found to make sense together. An error names the key, the value, where
+// Load returns the settings, which have been found to make sense together. An error names the key, the value, where
 // it stands and what is accepted.
-func (src sources) load() (*settings, error) {
+func (src Sources) Load() (*Settings, error) {
 	s, err := src.collect()
 	if err != nil {
 		return nil, err
@@ -48,21 +48,21 @@ func (src sources) load() (*settings, error) {
 		return nil, err
 	}
 	if err := s.validate(); err != nil {
-		return nil, s.locate(err)
+		return nil, s.Locate(err)
 	}
 	return s, nil
 }
 
 // collect takes each key from the first of flags, environment, file and defaults that has it. What cannot be read is
 // an error whether another source overrides it or not.
-func (src sources) collect() (*settings, error) {
-	s := defaultSettings()
+func (src Sources) collect() (*Settings, error) {
+	s := Default()
 	if err := src.loadFile(s); err != nil {
 		return nil, err
 	}
 	for i := range table {
 		st := &table[i]
-		if st.structure {
+		if st.Structure {
 			continue
 		}
 		if err := src.loadVariable(s, st); err != nil {
@@ -75,10 +75,10 @@ func (src sources) collect() (*settings, error) {
 	return s, nil
 }
 
-func (src sources) loadFile(s *settings) error {
-	name, origin := src.configFile, "--config"
+func (src Sources) loadFile(s *Settings) error {
+	name, origin := src.ConfigFile, "--config"
 	if name == "" {
-		name, origin = src.getenv(configVariable), configVariable
+		name, origin = src.Getenv(ConfigVariable), ConfigVariable
 	}
 	named := name != ""
 	if !named {
@@ -89,7 +89,7 @@ func (src sources) loadFile(s *settings) error {
 	case err == nil:
 		return s.loadYAML(name, data)
 	case named:
-		return fmt.Errorf("%s: %s: %w; want a YAML file that can be read", origin, quote(name), err)
+		return fmt.Errorf("%s: %s: %w; want a YAML file that can be read", origin, Quote(name), err)
 	case errors.Is(err, fs.ErrNotExist):
 		return nil // nobody asked for it
 	}
@@ -122,7 +122,7 @@ const maxNesting = 32
 // loadYAML takes settings from the text of a configuration file. It walks the syntax tree itself, key by key
 // against the table, where a decoder would know neither the line nor the key of half of the errors, would let an
 // empty file wipe out the defaults and would ignore a second document. A key without a value is not set.
-func (s *settings) loadYAML(file string, data []byte) error {
+func (s *Settings) loadYAML(file string, data []byte) error {
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	data = bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n")) // of which the parser counts some as two lines
 	if err := checkEncoding(file, data); err != nil {
@@ -219,7 +219,7 @@ func syntaxError(file string, err error) error {
 	if syntax.Token == nil {
 		return fmt.Errorf("%s: %s; %s", file, message, want)
 	}
-	return fmt.Errorf("%s: %s: %s; %s", position(file, syntax.Token), quote(syntax.Token.Value), message, want)
+	return fmt.Errorf("%s: %s: %s; %s", position(file, syntax.Token), Quote(syntax.Token.Value), message, want)
 }
 
 func position(file string, t *token.Token) string {
@@ -231,26 +231,26 @@ func position(file string, t *token.Token) string {
 
 // loadVariable takes a key from the environment, where an empty variable is no setting. Variables of no key are
 // nobody's mistake: Kubernetes sets WHSENTRY_PORT and others for a service of this name.
-func (src sources) loadVariable(s *settings, st *setting) error {
-	text := src.getenv(st.variable())
+func (src Sources) loadVariable(s *Settings, st *Setting) error {
+	text := src.Getenv(st.Variable())
 	if text == "" {
 		return nil
 	}
-	return st.assign(s, st.variable(), text)
+	return st.assign(s, st.Variable(), text)
 }
 
 // loadFlag takes a key from the command line: all that was given for a list, else what was given last.
-func (src sources) loadFlag(s *settings, st *setting) error {
-	texts := src.flags[st.flag()]
+func (src Sources) loadFlag(s *Settings, st *Setting) error {
+	texts := src.Flags[st.Flag()]
 	if len(texts) == 0 {
 		return nil
 	}
-	return st.assign(s, st.flag(), texts...)
+	return st.assign(s, st.Flag(), texts...)
 }
 
 // assign sets st to what is written outside of YAML, where the items of a list have commas between them.
-func (st *setting) assign(s *settings, origin string, texts ...string) error {
-	s.origin[st.key] = origin
+func (st *Setting) assign(s *Settings, origin string, texts ...string) error {
+	s.origin[st.Key] = origin
 	var values []scalar
 	for _, text := range texts {
 		if !st.list {
@@ -264,42 +264,42 @@ func (st *setting) assign(s *settings, origin string, texts ...string) error {
 			values = append(values, scalar{strings.TrimSpace(item), bareForm, origin})
 		}
 	}
-	return st.set(s, st.key, values)
+	return st.set(s, st.Key, values)
 }
 
 // settle makes what one key means for another.
-func (s *settings) settle() error {
+func (s *Settings) settle() error {
 	origin, several := s.origin["listeners"]
 	if !several {
-		s.proxy.Listeners = []proxy.ListenerConfig{s.listener}
+		s.Proxy.Listeners = []proxy.ListenerConfig{s.listener}
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.origin)) {
 		if several && (key == "listener" || strings.HasPrefix(key, "listener.")) {
 			return fmt.Errorf("%s: listeners: set beside %s (%s); want one of listener and listeners", origin, key, s.origin[key])
 		}
 	}
-	if _, chosen := s.origin["connect.mode"]; !chosen && s.ca.MITMIssuer.CertFile != "" {
-		s.proxy.ConnectMode = proxy.ConnectMITM
+	if _, chosen := s.origin["connect.mode"]; !chosen && s.CA.MITMIssuer.CertFile != "" {
+		s.Proxy.ConnectMode = proxy.ConnectMITM
 	}
 	return nil
 }
 
-func (s *settings) validate() error {
-	for _, check := range []func() error{s.guard.Validate, s.ca.Validate, s.proxy.Validate, s.log.validate} {
+func (s *Settings) validate() error {
+	for _, check := range []func() error{s.Guard.Validate, s.CA.Validate, s.Proxy.Validate, s.Log.validate} {
 		if err := check(); err != nil {
 			return err
 		}
 	}
-	if s.proxy.ConnectMode == proxy.ConnectMITM && s.ca.MITMIssuer.CertFile == "" {
+	if s.Proxy.ConnectMode == proxy.ConnectMITM && s.CA.MITMIssuer.CertFile == "" {
 		return errors.New(`connect.mode: "mitm": nobody to sign certificates; want mitmIssuerCertFile and mitmIssuerKeyFile beside it`)
 	}
 	return nil
 }
 
-// locate puts in front of a package's error, which begins with a key, where that key was set, and behind it what is
+// Locate puts in front of a package's error, which begins with a key, where that key was set, and behind it what is
 // accepted where it does not say so itself: of a file that cannot be opened. Where the key was set nowhere, the error
 // is about something that lacks, and another key in its text is what called for it.
-func (s *settings) locate(err error) error {
+func (s *Settings) Locate(err error) error {
 	text := err.Error()
 	if _, several := s.origin["listeners"]; !several {
 		text = strings.ReplaceAll(text, "listeners[0]", "listener")
@@ -325,8 +325,8 @@ func (s *settings) locate(err error) error {
 func accepted(path string) string {
 	name := path[strings.LastIndex(path, ".")+1:]
 	for _, key := range []string{path, "listener." + name} {
-		if i := slices.IndexFunc(table, func(st setting) bool { return st.key == key }); i >= 0 {
-			return table[i].want
+		if i := slices.IndexFunc(table, func(st Setting) bool { return st.Key == key }); i >= 0 {
+			return table[i].Want
 		}
 	}
 	return ""

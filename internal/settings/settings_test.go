@@ -1,4 +1,4 @@
-package main
+package settings
 
 import (
 	"os"
@@ -11,7 +11,7 @@ import (
 // noEnvironment has no variables.
 func noEnvironment(string) string { return "" }
 
-// environment makes a getenv of a map.
+// environment makes a Getenv of a map.
 func environment(m map[string]string) func(string) string {
 	return func(name string) string { return m[name] }
 }
@@ -27,9 +27,9 @@ func writeFile(t *testing.T, text string) string {
 }
 
 // loadText loads settings from a file with the text alone.
-func loadText(t *testing.T, text string) (*settings, error) {
+func loadText(t *testing.T, text string) (*Settings, error) {
 	t.Helper()
-	return sources{configFile: writeFile(t, text), getenv: noEnvironment}.load()
+	return Sources{ConfigFile: writeFile(t, text), Getenv: noEnvironment}.Load()
 }
 
 func TestNames(t *testing.T) {
@@ -49,15 +49,15 @@ func TestNames(t *testing.T) {
 		{"accessLog.url", "--access-log-url", "WHSENTRY_ACCESS_LOG_URL"},
 		{"maxConnectionsPerDestination", "--max-connections-per-destination", "WHSENTRY_MAX_CONNECTIONS_PER_DESTINATION"},
 	} {
-		i := slices.IndexFunc(table, func(st setting) bool { return st.key == tt.key })
+		i := slices.IndexFunc(table, func(st Setting) bool { return st.Key == tt.key })
 		if i < 0 {
 			t.Errorf("%s is not in the table", tt.key)
 			continue
 		}
-		if got := table[i].flag(); got != tt.flag {
+		if got := table[i].Flag(); got != tt.flag {
 			t.Errorf("flag of %s: got %s; want %s", tt.key, got, tt.flag)
 		}
-		if got := table[i].variable(); got != tt.variable {
+		if got := table[i].Variable(); got != tt.variable {
 			t.Errorf("variable of %s: got %s; want %s", tt.key, got, tt.variable)
 		}
 	}
@@ -68,25 +68,25 @@ func TestTable(t *testing.T) {
 	seen := make(map[string]bool)
 	for i := range table {
 		st := &table[i]
-		for _, name := range []string{st.key, st.flag(), st.variable()} {
+		for _, name := range []string{st.Key, st.Flag(), st.Variable()} {
 			if seen[name] {
-				t.Errorf("%s: %s is there twice", st.key, name)
+				t.Errorf("%s: %s is there twice", st.Key, name)
 			}
 			seen[name] = true
 		}
-		if st.help == "" || st.want == "" {
-			t.Errorf("%s: got no help or no want", st.key)
+		if st.Help == "" || st.Want == "" {
+			t.Errorf("%s: got no help or no want", st.Key)
 		}
-		if strings.Count(st.key, ".") > 1 {
-			t.Errorf("%s: nested deeper than the reader of files looks", st.key)
+		if strings.Count(st.Key, ".") > 1 {
+			t.Errorf("%s: nested deeper than the reader of files looks", st.Key)
 		}
 	}
 }
 
 // written returns three values of a setting, none of them its default, each unlike the one before it.
-func written(t *testing.T, st *setting) [3]string {
+func written(t *testing.T, st *Setting) [3]string {
 	t.Helper()
-	switch placeholder := strings.TrimSuffix(st.placeholder, ",..."); placeholder {
+	switch placeholder := strings.TrimSuffix(st.Placeholder, ",..."); placeholder {
 	case "":
 		return [3]string{"true", "false", "true"}
 	case "DURATION":
@@ -106,7 +106,7 @@ func written(t *testing.T, st *setting) [3]string {
 	default:
 		choices := strings.Split(placeholder, "|")
 		if len(choices) < 2 {
-			t.Fatalf("%s: no values for %s", st.key, placeholder)
+			t.Fatalf("%s: no values for %s", st.Key, placeholder)
 		}
 		return [3]string{choices[1], choices[0], choices[1]}
 	}
@@ -116,24 +116,24 @@ func written(t *testing.T, st *setting) [3]string {
 func TestPrecedence(t *testing.T) {
 	for i := range table {
 		st := &table[i]
-		if st.structure {
+		if st.Structure {
 			continue
 		}
-		t.Run(st.key, func(t *testing.T) {
+		t.Run(st.Key, func(t *testing.T) {
 			inFile, inEnv, inFlag := written(t, st)[0], written(t, st)[1], written(t, st)[2]
 			yaml := inFile
 			if st.list {
 				yaml = "[" + inFile + "]"
 			}
-			if group, name, nested := strings.Cut(st.key, "."); nested {
+			if group, name, nested := strings.Cut(st.Key, "."); nested {
 				yaml = group + ":\n  " + name + ": " + yaml
 			} else {
-				yaml = st.key + ": " + yaml
+				yaml = st.Key + ": " + yaml
 			}
 			file := writeFile(t, "# settings\n"+yaml+"\n")
 			env := map[string]string{}
 			flags := map[string][]string{}
-			src := sources{configFile: writeFile(t, ""), getenv: environment(env), flags: flags}
+			src := Sources{ConfigFile: writeFile(t, ""), Getenv: environment(env), Flags: flags}
 			expect := func(source, want string) {
 				t.Helper()
 				s, err := src.collect()
@@ -144,33 +144,39 @@ func TestPrecedence(t *testing.T) {
 					t.Errorf("%s: got %q; want %q", source, got, want)
 				}
 			}
-			expect("default", strings.Join(st.get(defaultSettings()), ","))
-			src.configFile = file
+			expect("default", strings.Join(st.get(Default()), ","))
+			src.ConfigFile = file
 			expect("file", inFile)
-			env[st.variable()] = ""
+			env[st.Variable()] = ""
 			expect("empty variable", inFile)
-			env[st.variable()] = inEnv
+			env[st.Variable()] = inEnv
 			expect("environment", inEnv)
-			flags[st.flag()] = []string{inFlag}
+			flags[st.Flag()] = []string{inFlag}
 			expect("flag", inFlag)
 			if st.list {
-				flags[st.flag()] = []string{inFlag, inEnv + ", " + inFile}
+				flags[st.Flag()] = []string{inFlag, inEnv + ", " + inFile}
 				expect("flag given twice", inFlag+","+inEnv+","+inFile)
-				flags[st.flag()] = []string{""}
+				flags[st.Flag()] = []string{""}
 				expect("empty flag", "")
 			} else {
-				flags[st.flag()] = []string{inEnv, inFlag}
+				flags[st.Flag()] = []string{inEnv, inFlag}
 				expect("flag given twice", inFlag)
 			}
 		})
 	}
 }
 
+// byFlag returns the setting of a flag.
+func byFlag(name string) *Setting {
+	all := Flags()
+	return all[slices.IndexFunc(all, func(st *Setting) bool { return st.Flag() == name })]
+}
+
 // TestEmptyText sets the keys for which empty means something.
 func TestEmptyText(t *testing.T) {
 	for _, flag := range []string{"--user-agent", "--request-id-header", "--metrics-address", "--ca-bundle-url", "--ca-bundle-file"} {
-		st := findFlag(flag)
-		s, err := sources{configFile: writeFile(t, ""), getenv: noEnvironment, flags: map[string][]string{flag: {""}}}.load()
+		st := byFlag(flag)
+		s, err := Sources{ConfigFile: writeFile(t, ""), Getenv: noEnvironment, Flags: map[string][]string{flag: {""}}}.Load()
 		if err != nil {
 			t.Errorf("%s: %v", flag, err)
 			continue
@@ -263,7 +269,7 @@ func testFormat[T any](t *testing.T, f format[T], tests []valueTest) {
 			t.Errorf("%q: got %s; want an error with %q", tt.text, f.print(value), tt.problem)
 			continue
 		}
-		for _, part := range []string{"--a-flag: aKey: " + quote(tt.text) + ": ", tt.problem, "; want " + f.want} {
+		for _, part := range []string{"--a-flag: aKey: " + Quote(tt.text) + ": ", tt.problem, "; want " + f.want} {
 			if !strings.Contains(err.Error(), part) {
 				t.Errorf("%q: got error %q; want %q in it", tt.text, err, part)
 			}
