@@ -23,7 +23,7 @@ func (a *app) completion(c *cli.Context) error {
 		if err != nil {
 			return fmt.Errorf("write the completion for fish: %w", err)
 		}
-		fmt.Fprint(a.stdout, script)
+		fmt.Fprint(a.stdout, "complete -c whsentry -f\n"+script) // no files among the commands
 	case "powershell":
 		fmt.Fprint(a.stdout, powershellCompletion)
 	case "zsh":
