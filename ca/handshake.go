@@ -1,18 +1,41 @@
 package ca
 
 import (
-	"crypto/rsa"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strconv"
 	"strings"
+	"syscall"
+	"time"
 )
 
-// minRSABits is the shortest RSA key accepted in a destination's chain.
-const minRSABits = 2048
+const (
+	// maxClassic bounds how many hosts and ports are remembered that answer only a small ClientHello.
+	maxClassic = 10_000
+	// classicFor is how long they are remembered.
+	classicFor = 24 * time.Hour
+	// unansweredShare is the part of a handshake's time in which a server has to say its first word: one third.
+	unansweredShare = 3
+)
+
+// NoClientCert is the alias of no certificate at all, DefaultAlias included. No certificate can have it.
+const NoClientCert = "none"
+
+// Destination is with whom a handshake is made, and as whom.
+type Destination struct {
+	Host string // a DNS name or an IP address, as it is asked for
+	Port uint16
+	// Alias is that of the client certificate to present where the server asks for one: "" is DefaultAlias where that
+	// is configured, else none; NoClientCert is none.
+	Alias string
+	// Rules are those of the entry of destinations that applies, of the same Store; nil for none.
+	Rules *Rules
+}
 
 // UnknownAliasError is returned for an alias that has no client certificate.
 type UnknownAliasError struct{ Alias string }
@@ -24,70 +47,167 @@ func (e *UnknownAliasError) Error() string {
 // HasAlias reports whether a client certificate is configured under alias. No certificate has the alias "".
 func (s *Store) HasAlias(alias string) bool { return s.clientCerts[alias] != nil }
 
-// ClientConfig returns the configuration for one connection to host and port: TLS 1.2 and 1.3, HTTP/1.1, verified
-// against the trust store of the moment, presenting the client certificate of alias to a server that asks. The alias
-// "" is DefaultAlias where that is configured, else none; one that is not configured is an *UnknownAliasError.
+// Handshake starts TLS on conn and completes the handshake, until ctx ends, which closes the connection. It sets
+// conn's deadline to ctx's, and none where it succeeds. TLS 1.2 and 1.3 are spoken, or what to.Rules say; HTTP/1.1; the
+// server is verified against the trust store of the moment.
 //
-// Sessions are resumed only between connections of the same alias, host and port: a resumed session carries the
-// identity it began with, and must not show one customer's certificate under another's name.
-func (s *Store) ClientConfig(alias, host string, port uint16) (*tls.Config, error) {
-	if alias == "" && s.HasAlias(DefaultAlias) {
-		alias = DefaultAlias
-	}
-	if alias != "" && !s.HasAlias(alias) {
-		return nil, &UnknownAliasError{Alias: alias}
-	}
-	t := s.trust.Load()
-	name := serverName(host)
-	// A space is in neither an alias nor a host name, so no two destinations share a key.
-	key := alias + " " + net.JoinHostPort(name, strconv.Itoa(int(port)))
-	cfg := t.verifyConfig()
-	cfg.ServerName = name
-	sessions := &keyedSessions{sessions: t.sessions, key: key}
-	cfg.ClientSessionCache = sessions
-	if _, known := sessions.Get(""); known {
-		cfg.CurvePreferences = classicCurves
-	}
-	cfg.GetClientCertificate = presentCertificate(s.clientCerts[alias])
-	if s.cfg.InsecureSkipVerify {
-		cfg.InsecureSkipVerify = true
-		cfg.VerifyConnection = nil
-	}
-	return cfg, nil
+// The ClientHello offers a hybrid key exchange with ML-KEM, which makes it larger than one segment, and some servers do
+// not answer such a one. Where the connection ends before a byte has come, or none has come for a third of the time that
+// ctx leaves, and the hello was that large, again is called, once, to give up conn and to return another connection to
+// the same destination, on which the handshake is made without. Where that works, host and port are remembered for a day,
+// and Handshake begins so. With again nil there is no second attempt; its error is returned as it is.
+//
+// The caller closes the connection after an error. An alias that is not configured is an *UnknownAliasError; Explain
+// puts the others into words, better than those of a bare tls.Conn: whether the server had asked for a client
+// certificate, for a TLS 1.2 server that then refuses says no more than "handshake failure".
+func (s *Store) Handshake(ctx context.Context, conn net.Conn, to Destination, again func() (net.Conn, error)) (*tls.Conn, error) {
+	return s.handshake(ctx, conn, to, again, nil)
 }
 
-// Handshake starts TLS on conn as ClientConfig says and completes the handshake; the caller sets the deadline, and
-// closes conn after an error. DescribeError knows more of its errors than of those of a bare tls.Conn: whether the server
-// had asked for a client certificate, for a TLS 1.2 server that then refuses says no more than "handshake failure".
-func (s *Store) Handshake(conn net.Conn, alias, host string, port uint16) (*tls.Conn, error) {
-	cfg, err := s.ClientConfig(alias, host, port)
+func (s *Store) handshake(ctx context.Context, conn net.Conn, to Destination, again func() (net.Conn, error), report *Report) (*tls.Conn, error) {
+	first, err := s.newAttempt(to, report)
 	if err != nil {
 		return nil, err
 	}
-	var asked, presented bool
-	present := cfg.GetClientCertificate
-	cfg.GetClientCertificate = func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		cert, err := present(info)
-		asked, presented = true, len(cert.Certificate) > 0
-		return cert, err
+	peer := first.peer
+	if at, known := s.learned.classic.get(peer); known && s.now().Sub(at) < classicFor {
+		first.cfg.CurvePreferences = classicCurves
 	}
-	client := tls.Client(conn, cfg)
-	if err := client.Handshake(); err != nil {
-		if asked {
-			err = &askedError{err, presented}
-		}
+	retries := again != nil && first.cfg.CurvePreferences == nil
+	client, unanswered, err := first.run(ctx, conn, retries)
+	if err == nil || !retries || !unanswered {
+		return client, err
+	}
+	if conn, err = again(); err != nil {
 		return nil, err
 	}
-	if cfg.CurvePreferences != nil && !client.ConnectionState().DidResume {
-		cfg.ClientSessionCache.(*keyedSessions).forget()
+	second, err := s.newAttempt(to, report)
+	if err != nil {
+		return nil, err
+	}
+	second.cfg.CurvePreferences = classicCurves
+	if client, _, err = second.run(ctx, conn, false); err != nil {
+		return nil, err
+	}
+	s.learned.classic.put(peer, s.now())
+	if report != nil {
+		report.Classic = true
 	}
 	return client, nil
 }
 
-// classicCurves are the key exchanges offered where a session is to be resumed: all but the hybrid ones with ML-KEM,
-// which cost as much as all the rest of a resumed handshake. What they are for, that nobody can record the traffic now
-// and decrypt it with a quantum computer later, comes from the session then: its secret, which was agreed on with one of
-// them if the server knows any, goes into the new keys beside the exchange (RFC 8446 section 7.1).
+// attempt is one handshake on one connection. The tls.Conn keeps it, for renegotiations.
+type attempt struct {
+	store    *Store
+	trust    *trust
+	rules    *Rules
+	host     string // as it is verified
+	peer     string // host and port
+	pair     *tls.Certificate
+	cfg      tls.Config
+	sessions keyedSessions
+	report   *Report // nil where nobody looks on
+
+	ctx              context.Context // while the handshake lasts
+	asked, presented bool            // for and with a client certificate
+}
+
+// newAttempt makes all that one connection needs to itself. Sessions are resumed only between connections of the same
+// alias, entry of destinations, host and port: a resumed session carries the identity it began with, and must not show
+// one customer's certificate under another's name.
+func (s *Store) newAttempt(to Destination, report *Report) (*attempt, error) {
+	who, err := s.clientCert(to.Alias)
+	if err != nil {
+		return nil, err
+	}
+	a := &attempt{store: s, trust: s.trust.Load(), rules: to.Rules, host: serverName(to.Host), pair: &who.pair, report: report}
+	if a.rules == nil {
+		a.rules = s.noRules
+	}
+	rules := a.rules.current.Load()
+	a.peer = net.JoinHostPort(a.host, strconv.Itoa(int(to.Port)))
+	// A space is in none of the parts, so no two destinations share a key.
+	a.sessions = keyedSessions{sessions: a.trust.sessions, key: who.id + " " + rules.id + " " + a.peer, now: s.now}
+	rules.configure(&a.cfg)
+	a.cfg.ServerName = a.host
+	a.cfg.ClientSessionCache = &a.sessions
+	if _, known := a.sessions.Get(""); known {
+		a.cfg.CurvePreferences = classicCurves
+	}
+	a.cfg.GetClientCertificate = a.present
+	a.cfg.InsecureSkipVerify = true // for verify does it, with what the server failed to send
+	a.cfg.VerifyConnection = a.verify
+	return a, nil
+}
+
+// run makes the handshake. unanswered says of an error that no byte had come, and that there may be time to try again.
+func (a *attempt) run(ctx context.Context, conn net.Conn, retries bool) (client *tls.Conn, unanswered bool, err error) {
+	h := &hearing{Conn: conn}
+	if deadline, ok := ctx.Deadline(); ok {
+		h.until = deadline
+		if retries {
+			deadline = time.Now().Add(time.Until(deadline) / unansweredShare)
+		}
+		conn.SetDeadline(deadline)
+	}
+	a.ctx = ctx
+	client = tls.Client(h, &a.cfg)
+	err = client.HandshakeContext(ctx)
+	a.ctx = nil
+	if err != nil {
+		unanswered = !h.heard && ctx.Err() == nil && isEnd(err)
+		return nil, unanswered, &handshakeError{err: err, asked: a.asked, presented: a.presented, rules: a.rules.current.Load()}
+	}
+	if !h.until.IsZero() {
+		conn.SetDeadline(time.Time{})
+	}
+	if a.sessions.offered && !client.ConnectionState().DidResume {
+		a.sessions.forget()
+	}
+	return client, false, nil
+}
+
+// isEnd reports whether err is the end of a connection, or of the patience with it.
+func isEnd(err error) bool {
+	var netErr net.Error
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
+		errors.As(err, &netErr) && netErr.Timeout()
+}
+
+// handshakeError is an error of a handshake with what is known of how it went.
+type handshakeError struct {
+	err       error
+	asked     bool // the server asked for a client certificate
+	presented bool // and got one
+	rules     *ruleSet
+}
+
+func (e *handshakeError) Error() string { return e.err.Error() }
+func (e *handshakeError) Unwrap() error { return e.err }
+
+// hearing is a connection that knows whether a byte has come. From the first one on it has until its deadline.
+type hearing struct {
+	net.Conn
+	until time.Time // zero: no deadline
+	heard bool
+}
+
+func (h *hearing) Read(p []byte) (int, error) {
+	n, err := h.Conn.Read(p)
+	if n > 0 && !h.heard {
+		h.heard = true
+		if !h.until.IsZero() {
+			h.Conn.SetDeadline(h.until)
+		}
+	}
+	return n, err
+}
+
+// classicCurves are the key exchanges offered where a session is to be resumed, and where a small ClientHello is wanted:
+// all but the hybrid ones with ML-KEM, which cost as much as all the rest of a resumed handshake. What they are for, that
+// nobody can record the traffic now and decrypt it with a quantum computer later, comes from the session then: its secret,
+// which was agreed on with one of them if the server knows any, goes into the new keys beside the exchange (RFC 8446
+// section 7.1).
 var classicCurves = []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521}
 
 // serverName returns host as it is verified and sent in SNI: lower case, without the dot of an absolute name
@@ -96,152 +216,83 @@ func serverName(host string) string {
 	return strings.ToLower(strings.TrimSuffix(host, "."))
 }
 
-// verifyConfig returns a configuration that verifies a server against t; the name to verify is still to be set.
-func (t *trust) verifyConfig() *tls.Config {
-	return &tls.Config{
-		MinVersion:       tls.VersionTLS12,
-		NextProtos:       []string{"http/1.1"},
-		RootCAs:          t.pool,
-		VerifyConnection: refuseWeakChains,
-		// A request is one write, and should be one record where it fits.
-		DynamicRecordSizingDisabled: true,
+// present answers a server's request for a certificate, whatever authorities it names: a certificate that the server then
+// refuses gives a clearer error than one that was never sent.
+func (a *attempt) present(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	a.asked, a.presented = true, len(a.pair.Certificate) > 0
+	if a.report != nil {
+		a.report.Asked, a.report.Presented = a.asked, a.presented
 	}
+	return a.pair, nil
 }
 
-// presentCertificate returns the answer to a server's request for a certificate. It is pair whatever authorities the
-// server names: a certificate that the server then refuses gives a clearer error than one that was never sent.
-func presentCertificate(pair *tls.Certificate) func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-	if pair == nil {
-		pair = new(tls.Certificate) // crypto/tls wants "none" as an empty one
-	}
-	return func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair, nil }
+// session is a TLS session to be resumed until some time.
+type session struct {
+	state *tls.ClientSessionState
+	until time.Time // from when on the server's chain is not valid
 }
 
-// keyedSessions is a session cache of one alias, host and port, for one connection. crypto/tls would use the server name
-// alone as the key.
+// keyedSessions is a session cache of one alias, entry of destinations, host and port, for one connection. crypto/tls
+// would use the server name alone as the key.
 type keyedSessions struct {
-	sessions tls.ClientSessionCache
+	sessions *lru[string, session]
 	key      string
+	now      func() time.Time
+	until    time.Time // of a session that begins on this connection
+	offered  bool      // a session was there to be resumed
 	closed   bool
 }
 
-func (k *keyedSessions) Get(string) (*tls.ClientSessionState, bool) { return k.sessions.Get(k.key) }
+// Get implements tls.ClientSessionCache.
+func (k *keyedSessions) Get(string) (*tls.ClientSessionState, bool) {
+	s, ok := k.sessions.get(k.key)
+	if !ok || !k.now().Before(s.until) {
+		return nil, false
+	}
+	k.offered = true
+	return s.state, true
+}
 
+// Put implements tls.ClientSessionCache; nil drops the session.
 func (k *keyedSessions) Put(_ string, state *tls.ClientSessionState) {
-	if !k.closed {
-		k.sessions.Put(k.key, state)
+	switch {
+	case k.closed:
+	case state == nil:
+		k.sessions.drop(k.key)
+	default:
+		k.sessions.put(k.key, session{state, k.until})
 	}
 }
 
 // forget drops the session that the server did not resume, and what it offers in its place: that was agreed on with
 // classicCurves, and the next connection is to have better.
 func (k *keyedSessions) forget() {
-	k.sessions.Put(k.key, nil)
+	k.sessions.drop(k.key)
 	k.closed = true
 }
 
-// refuseWeakChains is a tls.Config.VerifyConnection: one of the verified chains has to be strong.
-func refuseWeakChains(state tls.ConnectionState) error {
-	var first error
-	for _, chain := range state.VerifiedChains {
-		err := checkStrength(chain)
-		if err == nil {
-			return nil
-		}
-		if first == nil {
-			first = err
-		}
-	}
-	if first == nil {
-		return nil // nothing was verified: not ours to refuse
-	}
-	return &tls.CertificateVerificationError{UnverifiedCertificates: state.PeerCertificates, Err: first}
+// Report is what came to light in a handshake, for whoever is to mend a destination.
+type Report struct {
+	Chain    []*x509.Certificate   // as the server sent it, its own first
+	Verified [][]*x509.Certificate // from its certificate to a trusted root; none where it is not trusted, or pinned
+	Added    []Added               // what the server failed to send, and we fetched to complete its chain
+	FetchErr error                 // why a certificate that the chain lacks could not be fetched; nil where it could
+	Pinned   bool                  // its key is one of the entry's pins, which is all that was asked of it
+	// Asked says that the server asked for a client certificate, Presented that it got one.
+	Asked, Presented bool
+	// Classic says that the server answers only a ClientHello without ML-KEM.
+	Classic bool
 }
 
-// checkStrength returns a *weakError for the first certificate of a chain that has a short RSA key or a broken
-// signature. The signature of a root on itself proves nothing and does not matter, unless it is the server's own.
-func checkStrength(chain []*x509.Certificate) error {
-	for i, c := range chain {
-		if key, ok := c.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() < minRSABits {
-			return &weakError{i, c, fmt.Sprintf("has an RSA key of %d bits; want at least %d", key.N.BitLen(), minRSABits)}
-		}
-		if isRoot := i > 0 && i == len(chain)-1; isRoot {
-			continue
-		}
-		if digest := brokenDigest(c.SignatureAlgorithm); digest != "" {
-			return &weakError{i, c, "is signed with " + digest + ", which is broken"}
-		}
-	}
-	return nil
+// Added is a certificate that a chain was completed with.
+type Added struct {
+	Certificate *x509.Certificate
+	URL         string // where the certificate below it says that it is found
 }
 
-func brokenDigest(a x509.SignatureAlgorithm) string {
-	switch a {
-	case x509.MD2WithRSA, x509.MD5WithRSA:
-		return "MD5"
-	case x509.SHA1WithRSA, x509.DSAWithSHA1, x509.ECDSAWithSHA1:
-		return "SHA-1"
-	}
-	return ""
-}
-
-// weakError is a certificate that is valid but too easily forged.
-type weakError struct {
-	depth int // 0 is the server's own certificate
-	cert  *x509.Certificate
-	what  string
-}
-
-func (e *weakError) Error() string {
-	if e.depth == 0 {
-		return "certificate " + e.what
-	}
-	return fmt.Sprintf("certificate of the authority %s %s", subjectName(e.cert), e.what)
-}
-
-// ServerConfig returns the configuration of an https listener: TLS 1.2 and 1.3, HTTP/1.1. With clientCAFile it demands
-// a client certificate from an authority in that file. The files are read now; the errors name the key and the file.
-func (s *Store) ServerConfig(certFile, keyFile, clientCAFile string) (*tls.Config, error) {
-	files := KeyPairFiles{CertFile: certFile, KeyFile: keyFile}
-	if err := files.validate("certFile", "keyFile"); err != nil {
-		return nil, err
-	}
-	pair, err := files.load("certFile", "keyFile")
-	if err != nil {
-		return nil, err
-	}
-	if pair == nil {
-		return nil, errors.New("certFile: missing; an https listener wants certFile and keyFile")
-	}
-	s.hooks.warn(checkValidity("certFile", pair.Leaf))
-	cfg := &tls.Config{
-		MinVersion:   tls.VersionTLS12,
-		NextProtos:   []string{"http/1.1"},
-		Certificates: []tls.Certificate{*pair},
-		// An answer is one write, and should be one record where it fits.
-		DynamicRecordSizingDisabled: true,
-	}
-	if clientCAFile != "" {
-		cfg.ClientAuth = tls.RequireAndVerifyClientCert
-		if cfg.ClientCAs, err = loadPool("clientCAFile", clientCAFile); err != nil {
-			return nil, err
-		}
-	}
-	return cfg, nil
-}
-
-func loadPool(key, file string) (*x509.CertPool, error) {
-	data, err := readFile(file, maxBundle)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", key, err)
-	}
-	certs, err := parseCertificates(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %q: %w", key, file, err)
-	}
-	pool := x509.NewCertPool()
-	for _, c := range certs {
-		pool.AddCert(c)
-	}
-	return pool, nil
+// Check makes the handshake as Handshake does, and reports what it saw, also where it failed.
+func (s *Store) Check(ctx context.Context, conn net.Conn, to Destination, again func() (net.Conn, error)) (*tls.Conn, Report, error) {
+	var report Report
+	client, err := s.handshake(ctx, conn, to, again, &report)
+	return client, report, err
 }

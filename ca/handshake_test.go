@@ -15,7 +15,7 @@ import (
 	"whsentry/ca/catest"
 )
 
-func TestClientConfig(t *testing.T) {
+func TestAttempt(t *testing.T) {
 	root := catest.Root(t, "Root")
 	with := testConfig(t, root)
 	with.ClientCert = keyPairFiles(t, root.Leaf(t, "ours"))
@@ -32,6 +32,7 @@ func TestClientConfig(t *testing.T) {
 		{"no alias is the default", s, "", "a.test", "a.test", "ours", false},
 		{"default by name", s, "default", "a.test", "a.test", "ours", false},
 		{"alias", s, "acme", "a.test", "a.test", "acme", false},
+		{"none by name", s, NoClientCert, "a.test", "a.test", "", false},
 		{"unknown alias", s, "globex", "a.test", "", "", true},
 		{"alias in other letters", s, "ACME", "a.test", "", "", true},
 		{"none configured", none, "", "a.test", "a.test", "", false},
@@ -42,12 +43,12 @@ func TestClientConfig(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			cfg, err := tt.store.ClientConfig(tt.alias, tt.host, 443)
+			a, err := tt.store.newAttempt(Destination{Host: tt.host, Port: 443, Alias: tt.alias}, nil)
 			var unknown *UnknownAliasError
 			if errors.As(err, &unknown) != tt.wantUnknown {
 				t.Fatalf("got error %v; want an unknown alias: %v", err, tt.wantUnknown)
 			}
-			if tt.alias != "" && tt.store.HasAlias(tt.alias) == tt.wantUnknown {
+			if tt.alias != "" && tt.alias != NoClientCert && tt.store.HasAlias(tt.alias) == tt.wantUnknown {
 				t.Errorf("HasAlias: got %v; want %v", !tt.wantUnknown, tt.wantUnknown)
 			}
 			if tt.wantUnknown {
@@ -56,6 +57,7 @@ func TestClientConfig(t *testing.T) {
 				}
 				return
 			}
+			cfg := &a.cfg
 			if cfg.ServerName != tt.wantName {
 				t.Errorf("got server name %q; want %q", cfg.ServerName, tt.wantName)
 			}
