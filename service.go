@@ -91,7 +91,11 @@ func (s *service) dependencies(settings *settings, log zerolog.Logger) (proxy.De
 	if err != nil {
 		return proxy.Dependencies{}, err
 	}
-	store, err := ca.New(settings.ca, s.caHooks(log))
+	open := ca.New
+	if s.store != nil {
+		open = s.store.Reload // which goes on with what the one in use has learned
+	}
+	store, err := open(settings.ca, s.caHooks(log))
 	if err != nil {
 		return proxy.Dependencies{}, err
 	}
