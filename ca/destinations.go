@@ -90,7 +90,7 @@ func parseMinVersion(text string) (uint16, error) {
 func parsePin(text string) (pin [sha256.Size]byte, err error) {
 	encoded, ok := strings.CutPrefix(text, "sha256/")
 	sum, err := base64.StdEncoding.Strict().DecodeString(encoded)
-	if !ok || err != nil || len(sum) != len(pin) {
+	if !ok || err != nil || len(sum) != len(pin) || strings.ContainsAny(encoded, "\r\n") { // which package base64 skips
 		return pin, fmt.Errorf(`%q is not a pin; want "sha256/" and the base64 of the SHA-256 of a public key, 44 characters`, text)
 	}
 	return [sha256.Size]byte(sum), nil
