@@ -55,6 +55,9 @@ func (a *attempt) complete(certs []*x509.Certificate, opts x509.VerifyOptions, e
 		if verifyErr == nil {
 			return chains, added, nil
 		}
+		if digest := brokenDigest(top.SignatureAlgorithm); digest != "" {
+			return nil, nil, &weakError{len(added), top, "is signed with " + digest + ", which is broken"}
+		}
 		if !isUnknownAuthority(verifyErr) {
 			return nil, nil, verifyErr
 		}
@@ -110,7 +113,10 @@ func issuerURL(c *x509.Certificate) string {
 }
 
 // fetcher fetches certificates. It is nil where that is not wanted.
-type fetcher struct{ client *http.Client }
+type fetcher struct {
+	client  *http.Client
+	timeout time.Duration // of one certificate
+}
 
 // newFetcher returns one that connects with dial alone: past proxies, without redirects, a connection for each request.
 func newFetcher(dial func(ctx context.Context, host string, port uint16) (net.Conn, error)) *fetcher {
@@ -131,7 +137,7 @@ func newFetcher(dial func(ctx context.Context, host string, port uint16) (net.Co
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: 16 << 10,
 	}
-	return &fetcher{&http.Client{
+	return &fetcher{timeout: fetchTimeout, client: &http.Client{
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
@@ -185,7 +191,7 @@ func (got *fetched) settle(ctx context.Context, now time.Time) {
 
 // fetch asks for a certificate once.
 func (f *fetcher) fetch(ctx context.Context, raw string) (*x509.Certificate, error) {
-	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, raw, nil)
 	if err != nil {
