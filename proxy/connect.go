@@ -2,9 +2,11 @@ package proxy
 
 import (
 	"context"
+	"net"
 	"net/netip"
 	"time"
 
+	"whsentry/ca"
 	"whsentry/guard"
 )
 
@@ -82,10 +84,7 @@ func (ex *exchange) open(r route) (*upstream, *failure) {
 		return nil, connectFailure(err, ex.address.name(), limit)
 	}
 	if r.tls {
-		if f := ex.startTLS(u); f != nil {
-			conn.Close()
-			return nil, f
-		}
+		return ex.startTLS(u)
 	}
 	return u, nil
 }
@@ -99,25 +98,45 @@ func (ex *exchange) noteTiming(t guard.Timing) {
 	}
 }
 
-// startTLS makes the TLS handshake, which has connectTimeout for itself.
-func (ex *exchange) startTLS(u *upstream) *failure {
-	host, limit := ex.address.name(), ex.run.cfg.ConnectTimeout
-	ex.beginWait(u, nil)
+// startTLS makes the TLS handshake, which has connectTimeout for itself, on u or a connection that takes its place. Where
+// it fails it has closed them.
+func (ex *exchange) startTLS(u *upstream) (*upstream, *failure) {
+	host, port, limit := ex.address.name(), ex.address.port, ex.run.cfg.ConnectTimeout
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	ex.beginWait(u, cancel)
 	defer ex.endWait()
 	ex.remote = u.remote
 	began := now()
 	u.wire = &wire{socket: u.tcp}
-	u.tcp.SetDeadline(time.Now().Add(limit))
-	conn, err := ex.run.ca.Handshake(u.wire, u.route.alias, host, ex.address.port)
-	u.tcp.SetDeadline(time.Time{})
-	ex.phases[phaseTLS] = time.Duration(now() - began)
-	if err != nil && closeReason(u.killed.Load()) == closeClient {
-		return clientGone()
+	again := func() (net.Conn, error) {
+		u.tcp.Close()
+		conn, _, err := ex.run.dialer.Dial(ctx, host, port)
+		if err != nil {
+			return nil, err
+		}
+		next, err := newUpstream(conn, u.route, u.generation)
+		if err != nil {
+			conn.Close()
+			return nil, err
+		}
+		next.wire = &wire{socket: next.tcp}
+		u, ex.remote = next, next.remote
+		if !ex.client.attach(u, cancel) {
+			ex.client.vanished()
+		}
+		return u.wire, nil
 	}
+	conn, err := ex.run.ca.Handshake(ctx, u.wire, ca.Destination{Host: host, Port: port, Alias: u.route.alias}, again)
+	ex.phases[phaseTLS] = time.Duration(now() - began)
 	if err != nil {
-		return handshakeFailure(err, host, limit)
+		u.tcp.Close()
+		if closeReason(u.killed.Load()) == closeClient {
+			return nil, clientGone()
+		}
+		return nil, handshakeFailure(err, host, limit)
 	}
 	u.wire.received = func() { u.due.Store(now() + int64(u.idle)) }
 	u.Conn, u.tlsVersion = conn, tlsVersionName(conn.ConnectionState().Version)
-	return nil
+	return u, nil
 }

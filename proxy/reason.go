@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"strconv"
@@ -153,15 +152,28 @@ func connectFailure(err error, host string, limit time.Duration) *failure {
 
 // handshakeFailure turns the error of a TLS handshake with host into what the client is told.
 func handshakeFailure(err error, host string, limit time.Duration) *failure {
-	var timeout net.Error
-	if errors.As(err, &timeout) && timeout.Timeout() {
+	if isConnectError(err) { // of the second attempt's connection
+		return connectFailure(err, host, limit)
+	}
+	switch f := ca.Explain(err, host); f.Cause {
+	case ca.CauseTimeout:
 		return failf(reasonTimeout, "timed out in the TLS handshake with %s after %s", host, limit)
+	case ca.CauseCertificate:
+		return failf(reasonCertificate, "%s", f.Text)
+	default:
+		return failf(reasonHandshake, "TLS handshake with %s failed: %s", host, f.Text)
 	}
-	certificate, text := ca.DescribeError(err, host)
-	if certificate {
-		return failf(reasonCertificate, "%s", text)
-	}
-	return failf(reasonHandshake, "TLS handshake with %s failed: %s", host, text)
+}
+
+// isConnectError reports whether err came from the guard.
+func isConnectError(err error) bool {
+	var (
+		blocked *guard.BlockedError
+		port    *guard.PortError
+		resolve *guard.ResolveError
+		connect *guard.ConnectError
+	)
+	return errors.As(err, &blocked) || errors.As(err, &port) || errors.As(err, &resolve) || errors.As(err, &connect)
 }
 
 // outOfDescriptors reports whether err says that the process or the system has no file descriptor left.

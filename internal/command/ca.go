@@ -137,10 +137,17 @@ func (a *app) caCheck(c *cli.Context) error {
 	if err != nil {
 		return a.conclude(err, exitFailed)
 	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(limit))
-	h := shakeHands(conn, store, dest)
+	defer func() { conn.Close() }()
+	h := shakeHands(conn, store, dest, limit, func(ctx context.Context) (net.Conn, error) {
+		conn.Close()
+		next, _, err := guard.NewDialer(g).Dial(ctx, dest.Host, dest.Port)
+		if err == nil {
+			conn = next
+		}
+		return next, err
+	})
 	a.printChain(dest, conn.RemoteAddr(), h.chain)
+	a.printCompleted(h)
 	a.printClientCertificate(h)
 	fmt.Fprintf(a.stdout, "trust store: %s\n", describeStore(store))
 	verdict, trusted := h.judge(dest.Host, limit, accepting)
@@ -173,36 +180,20 @@ type handshake struct {
 	verified [][]*x509.Certificate // from its certificate to a trusted root; none where it is not trusted
 	asked    bool                  // it asked for a client certificate
 	given    bool                  // and one is configured
+	added    []ca.Added            // what it failed to send
+	classic  bool                  // it answers only a ClientHello without ML-KEM
 	err      error
 }
 
-// shakeHands starts TLS on conn as the proxy does, and looks on.
-func shakeHands(conn net.Conn, store *ca.Store, dest proxy.Destination) (h handshake) {
-	cfg, err := store.ClientConfig("", dest.Host, dest.Port)
-	if err != nil {
-		return handshake{err: err}
-	}
-	verify, present := cfg.VerifyConnection, cfg.GetClientCertificate
-	cfg.VerifyConnection = func(state tls.ConnectionState) error {
-		err := verify(state)
-		if h.chain = state.PeerCertificates; err == nil {
-			h.verified = state.VerifiedChains
-		}
-		return err
-	}
-	cfg.GetClientCertificate = func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		h.asked, h.given = true, store.HasAlias(ca.DefaultAlias)
-		return present(info)
-	}
-	client := tls.Client(conn, cfg)
-	if h.err = client.Handshake(); h.err == nil {
+// shakeHands starts TLS on conn as the proxy does, or on what again connects, and reports what it saw.
+func shakeHands(conn net.Conn, store *ca.Store, dest proxy.Destination, limit time.Duration, again func(context.Context) (net.Conn, error)) handshake {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	client, seen, err := store.Check(ctx, conn, ca.Destination{Host: dest.Host, Port: dest.Port}, func() (net.Conn, error) { return again(ctx) })
+	if err == nil {
 		client.Close()
 	}
-	var unverified *tls.CertificateVerificationError
-	if errors.As(h.err, &unverified) {
-		h.chain = unverified.UnverifiedCertificates
-	}
-	return h
+	return handshake{chain: seen.Chain, verified: seen.Verified, added: seen.Added, asked: seen.Asked, given: seen.Presented, classic: seen.Classic, err: err}
 }
 
 // judge says whether and why a destination is trusted. accepting is insecureSkipCertVerification.
@@ -243,6 +234,17 @@ func (h *handshake) roots() []string {
 		}
 	}
 	return names
+}
+
+// printCompleted says what works only because we see to it, and what the server's people should mend.
+func (a *app) printCompleted(h handshake) {
+	for _, add := range h.added {
+		fmt.Fprintf(a.stdout, "completed by us: the server does not send %s, which was fetched from %s; it should, for most clients do not fetch it\n",
+			shown(add.Certificate.Subject.String()), shown(add.URL))
+	}
+	if h.classic {
+		fmt.Fprintln(a.stdout, "key exchange: the server does not answer a ClientHello with ML-KEM, which takes two segments; it was asked again without")
+	}
 }
 
 func (a *app) printClientCertificate(h handshake) {

@@ -92,7 +92,11 @@ func (s *service) dependencies(cfg *settings.Settings, log zerolog.Logger) (prox
 	if err != nil {
 		return proxy.Dependencies{}, err
 	}
-	store, err := ca.New(cfg.CA, s.caHooks(log))
+	open := ca.New
+	if s.store != nil {
+		open = s.store.Reload // which goes on with what the one in use has learned
+	}
+	store, err := open(cfg.CA, s.caHooks(log))
 	if err != nil {
 		return proxy.Dependencies{}, err
 	}

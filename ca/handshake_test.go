@@ -15,7 +15,7 @@ import (
 	"whsentry/ca/catest"
 )
 
-func TestClientConfig(t *testing.T) {
+func TestAttempt(t *testing.T) {
 	root := catest.Root(t, "Root")
 	with := testConfig(t, root)
 	with.ClientCert = keyPairFiles(t, root.Leaf(t, "ours"))
@@ -32,6 +32,7 @@ func TestClientConfig(t *testing.T) {
 		{"no alias is the default", s, "", "a.test", "a.test", "ours", false},
 		{"default by name", s, "default", "a.test", "a.test", "ours", false},
 		{"alias", s, "acme", "a.test", "a.test", "acme", false},
+		{"none by name", s, NoClientCert, "a.test", "a.test", "", false},
 		{"unknown alias", s, "globex", "a.test", "", "", true},
 		{"alias in other letters", s, "ACME", "a.test", "", "", true},
 		{"none configured", none, "", "a.test", "a.test", "", false},
@@ -42,12 +43,12 @@ func TestClientConfig(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			cfg, err := tt.store.ClientConfig(tt.alias, tt.host, 443)
+			a, err := tt.store.newAttempt(Destination{Host: tt.host, Port: 443, Alias: tt.alias}, nil)
 			var unknown *UnknownAliasError
 			if errors.As(err, &unknown) != tt.wantUnknown {
 				t.Fatalf("got error %v; want an unknown alias: %v", err, tt.wantUnknown)
 			}
-			if tt.alias != "" && tt.store.HasAlias(tt.alias) == tt.wantUnknown {
+			if tt.alias != "" && tt.alias != NoClientCert && tt.store.HasAlias(tt.alias) == tt.wantUnknown {
 				t.Errorf("HasAlias: got %v; want %v", !tt.wantUnknown, tt.wantUnknown)
 			}
 			if tt.wantUnknown {
@@ -56,6 +57,7 @@ func TestClientConfig(t *testing.T) {
 				}
 				return
 			}
+			cfg := &a.cfg
 			if cfg.ServerName != tt.wantName {
 				t.Errorf("got server name %q; want %q", cfg.ServerName, tt.wantName)
 			}
@@ -204,6 +206,12 @@ func TestServerConfig(t *testing.T) {
 		{"tls 1.1", "", &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, refused},
 		{"http/1.1 and http/2", "", &tls.Config{NextProtos: []string{"h2", "http/1.1"}}, ""},
 		{"only http/2", "", &tls.Config{NextProtos: []string{"h2"}}, refused},
+		{"only what nobody knows", "", &tls.Config{NextProtos: []string{"acme/7", "\x0a\x0a"}}, ""},
+		{"only what nobody knows, tls 1.2", "", &tls.Config{NextProtos: []string{"acme/7"}, MaxVersion: tls.VersionTLS12}, ""},
+		{"only http/1.0", "", &tls.Config{NextProtos: []string{"http/1.0"}}, ""},
+		{"http/2 and what nobody knows", "", &tls.Config{NextProtos: []string{"acme/7", "h2"}}, refused},
+		{"http/1.1 and what nobody knows", "", &tls.Config{NextProtos: []string{"acme/7", "http/1.1"}}, ""},
+		{"what nobody knows, without the client certificate", clients, &tls.Config{NextProtos: []string{"acme/7"}}, refused},
 		{"client certificate", clients, &tls.Config{Certificates: []tls.Certificate{root.Leaf(t, "client")}}, ""},
 		{"no client certificate", clients, &tls.Config{}, refused},
 		{"no client certificate, tls 1.2", clients, &tls.Config{MaxVersion: tls.VersionTLS12}, refused},
@@ -242,6 +250,32 @@ func fetch(t *testing.T, cfg *tls.Config, port uint16) error {
 	conn.SetDeadline(time.Now().Add(10 * time.Second))
 	_, err = io.ReadAll(conn)
 	return err
+}
+
+// TestServerConfigALPN shows which protocol a client is told of, and that it is resumed with one as without.
+func TestServerConfigALPN(t *testing.T) {
+	root := catest.Root(t, "Root")
+	certFile, keyFile := catest.Files(t, root.Leaf(t, testHost))
+	server, err := newStore(t, testConfig(t)).ServerConfig(certFile, keyFile, "")
+	if err != nil {
+		t.Fatalf("ServerConfig: %v", err)
+	}
+	states := make(chan tls.ConnectionState, 1)
+	port := serveTLS(t, server, func(s tls.ConnectionState) { states <- s })
+	for _, tt := range []struct {
+		offer []string
+		want  string
+	}{{nil, ""}, {[]string{"acme/7"}, ""}, {[]string{"h2", "http/1.1"}, "http/1.1"}, {[]string{"acme/7", "http/1.1"}, "http/1.1"}} {
+		client := &tls.Config{ServerName: testHost, RootCAs: root.Pool(), NextProtos: tt.offer, ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+		for _, resumed := range []bool{false, true} {
+			if err := fetch(t, client, port); err != nil {
+				t.Fatalf("with %q: %v", tt.offer, err)
+			}
+			if s := <-states; s.NegotiatedProtocol != tt.want || s.DidResume != resumed {
+				t.Errorf("with %q: got %q, resumed %v; want %q, %v", tt.offer, s.NegotiatedProtocol, s.DidResume, tt.want, resumed)
+			}
+		}
+	}
 }
 
 func TestServerConfigErrors(t *testing.T) {
