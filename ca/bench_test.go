@@ -3,6 +3,7 @@ package ca
 import (
 	"crypto/tls"
 	"testing"
+	"time"
 
 	"whsentry/ca/catest"
 )
@@ -10,7 +11,10 @@ import (
 // TestAllocSession holds the look for a session to no allocation; making a connection's configuration and the handshake
 // allocate, as crypto/tls does.
 func TestAllocSession(t *testing.T) {
-	sessions := &keyedSessions{sessions: tls.NewLRUClientSessionCache(maxSessions), key: " hooks.example.com:443"}
+	sessions := &keyedSessions{
+		sessions: newLRU[string, session](maxSessions), key: " hooks.example.com:443",
+		now: time.Now, until: time.Now().Add(time.Hour),
+	}
 	sessions.Put("", new(tls.ClientSessionState))
 	if n := testing.AllocsPerRun(1000, func() {
 		if _, ok := sessions.Get(""); !ok {
@@ -21,11 +25,11 @@ func TestAllocSession(t *testing.T) {
 	}
 }
 
-func BenchmarkClientConfig(b *testing.B) {
+func BenchmarkAttempt(b *testing.B) {
 	s := newStore(b, testConfig(b))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := s.ClientConfig("", testHost, 443); err != nil {
+		if _, err := s.newAttempt(Destination{Host: testHost, Port: 443}, nil); err != nil {
 			b.Fatal(err)
 		}
 	}

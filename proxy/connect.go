@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"whsentry/ca"
 	"whsentry/guard"
 	"whsentry/proxy/metrics"
 	"whsentry/proxy/reason"
@@ -88,10 +89,7 @@ func (ex *exchange) open(r upstream.Route) (*upstream.Conn, *reason.Failure) {
 		return nil, reason.OfConnect(err, ex.address.name(), limit)
 	}
 	if r.TLS {
-		if f := ex.startTLS(u, r.Alias); f != nil {
-			u.Close()
-			return nil, f
-		}
+		return ex.startTLS(u, r, generation)
 	}
 	return u, nil
 }
@@ -105,24 +103,44 @@ func (ex *exchange) noteTiming(t guard.Timing) {
 	}
 }
 
-// startTLS makes the TLS handshake, which has connectTimeout for itself.
-func (ex *exchange) startTLS(u *upstream.Conn, alias string) *reason.Failure {
-	host, limit := ex.address.name(), ex.run.cfg.ConnectTimeout
-	ex.beginWait(u, nil)
+// startTLS makes the TLS handshake, which has connectTimeout for itself, on u or on a connection that takes its place.
+// Where it fails it has closed them.
+func (ex *exchange) startTLS(u *upstream.Conn, r upstream.Route, generation uint32) (*upstream.Conn, *reason.Failure) {
+	host, port, limit := ex.address.name(), ex.address.port, ex.run.cfg.ConnectTimeout
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	ex.beginWait(u, cancel)
 	defer ex.endWait()
 	ex.remote = u.Remote()
 	began := socket.Now()
-	err := u.StartTLS(limit, func(wire net.Conn) (*tls.Conn, error) {
-		return ex.run.ca.Handshake(wire, alias, host, ex.address.port)
-	})
+	again := func() (net.Conn, error) {
+		u.Close()
+		conn, _, err := ex.run.dialer.Dial(ctx, host, port)
+		if err != nil {
+			return nil, err
+		}
+		next, err := upstream.NewConn(conn, r, ex.run.limits, generation)
+		if err != nil {
+			conn.Close()
+			return nil, err
+		}
+		u, ex.remote = next, next.Remote()
+		if !ex.client.attach(u, cancel) {
+			ex.client.vanished()
+		}
+		return u.Wire(), nil
+	}
+	conn, err := ex.run.ca.Handshake(ctx, u.Wire(), ca.Destination{Host: host, Port: port, Alias: r.Alias}, again)
 	ex.phases[metrics.TLS] = time.Duration(socket.Now() - began)
-	if err != nil && u.Killed() == upstream.CloseClient {
-		return reason.ClientGone()
-	}
 	if err != nil {
-		return reason.OfHandshake(err, host, limit)
+		u.Close()
+		if u.Killed() == upstream.CloseClient {
+			return nil, reason.ClientGone()
+		}
+		return nil, reason.OfHandshake(err, host, limit)
 	}
-	return nil
+	u.UseTLS(conn)
+	return u, nil
 }
 
 // tlsVersionName names a version as the log does; 0 is none.

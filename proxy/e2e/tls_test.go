@@ -266,8 +266,12 @@ func TestTLSFailures(t *testing.T) {
 			if r.closing {
 				t.Errorf("the client's connection is closed; want it open, for the body was read")
 			}
-			if n := o.connections(); n != 1 {
-				t.Errorf("got %d connections to the origin; want 1", n)
+			want := 1
+			if slices.Contains([]string{"closed", "reset", "stalled"}, test.name) {
+				want = 2 // not a byte of an answer: once more, without ML-KEM
+			}
+			if n := o.connections(); n != want {
+				t.Errorf("got %d connections to the origin; want %d", n, want)
 			}
 		})
 	}
@@ -620,9 +624,11 @@ func TestTLSHandshakesCount(t *testing.T) {
 	r := s.exchange(overTLS(hooksHost+":"+port, "/", "x"))
 	r.check(t, "503 Service Unavailable", "1014")
 	o.closeAll()
+	eventually(t, "the second attempt, in the first one's place", func() bool { return o.connections() == 2 })
+	o.closeAll()
 	first.receive("POST").check(t, "502 Bad Gateway", "1005")
-	if n := o.connections(); n != 1 {
-		t.Errorf("got %d connections; want 1", n)
+	if n := o.connections(); n != 2 {
+		t.Errorf("got %d connections; want 2", n)
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"strconv"
@@ -193,15 +192,28 @@ func OfConnect(err error, host string, limit time.Duration) *Failure {
 
 // OfHandshake turns the error of a TLS handshake with host into what the client is told.
 func OfHandshake(err error, host string, limit time.Duration) *Failure {
-	var timeout net.Error
-	if errors.As(err, &timeout) && timeout.Timeout() {
+	if isConnectError(err) { // of the second attempt's connection
+		return OfConnect(err, host, limit)
+	}
+	switch f := ca.Explain(err, host); f.Cause {
+	case ca.CauseTimeout:
 		return Newf(Timeout, "timed out in the TLS handshake with %s after %s", host, limit)
+	case ca.CauseCertificate:
+		return Newf(Certificate, "%s", f.Text)
+	default:
+		return Newf(Handshake, "TLS handshake with %s failed: %s", host, f.Text)
 	}
-	certificate, text := ca.DescribeError(err, host)
-	if certificate {
-		return Newf(Certificate, "%s", text)
-	}
-	return Newf(Handshake, "TLS handshake with %s failed: %s", host, text)
+}
+
+// isConnectError reports whether err came from the guard.
+func isConnectError(err error) bool {
+	var (
+		blocked *guard.BlockedError
+		port    *guard.PortError
+		resolve *guard.ResolveError
+		connect *guard.ConnectError
+	)
+	return errors.As(err, &blocked) || errors.As(err, &port) || errors.As(err, &resolve) || errors.As(err, &connect)
 }
 
 // Of returns the failure that err is, or holds; nil of nil. Any other error is the client's connection's, which failed.

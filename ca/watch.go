@@ -1,0 +1,5 @@
+package ca
+
+import "context"
+
+func (s *Store) watch(ctx context.Context) { <-ctx.Done() }
