@@ -67,6 +67,9 @@ func (s *service) start() (err error) {
 			s.logFile.Close()
 		}
 	}()
+	if err := growDescriptorTable(s.settings.proxy.MaxConnections); err != nil {
+		s.app.warn(err) // without it requests are slower for a while, no more
+	}
 	s.metrics = proxy.NewMetrics(version, buildCommit())
 	s.logFile.failed, s.logFile.warn = s.metrics.LogFailed, s.app.warn
 	s.log = s.settings.log.logger(s.logFile)
