@@ -108,9 +108,8 @@ func aim(s *scenarioResult) float64 {
 		if v.Figure != s.Main || v.Status == notMeasured {
 			continue
 		}
-		mine := s.row(ours).Median[s.Main]
-		if strings.Contains(v.Target, "×") && v.Value > 0 {
-			return mine / v.Value * v.Most
+		if v.Than != "" && v.Value > 0 {
+			return s.row(ours).Median[s.Main] / v.Value * v.Most
 		}
 		return v.Most
 	}
@@ -154,31 +153,6 @@ func (b *bar) scale(whole float64) {
 	}
 	b.Low, b.Target = percent(b.Low), percent(b.Target)
 	b.Width = min(percent(b.Width), round2(100-b.Low))
-}
-
-// besideBars draws p99 of a healthy destination, alone and beside a hanging one.
-func besideBars(s *scenarioResult) barChart {
-	c := barChart{Title: titleOf(s, p99), Legend: []legend{{"part system", "alone"}, {"part user", "beside a hanging destination"}}}
-	for i := range s.Rows {
-		r := &s.Rows[i]
-		if r.Median[p99] == 0 {
-			continue
-		}
-		for _, one := range []struct {
-			figure figure
-			class  string
-		}{{p99Alone, "part system"}, {p99, "part user"}} {
-			value := r.Median[one.figure]
-			b := bar{Name: r.Peer, Ours: r.Peer == ours, Parts: []part{{one.class, value}}, Value: one.figure.format(value) + " ms", length: value}
-			b.Title = fmt.Sprintf("%s: %s %s", r.Peer, one.figure.says(s.Of), b.Value)
-			if one.figure == p99 {
-				b.Name = "beside" // the line above has the proxy's name
-			}
-			c.Bars = append(c.Bars, b)
-		}
-	}
-	c.scale()
-	return c
 }
 
 // lineChart is a line a proxy. Places are in percent of the chart's width, from the left, and height, from the top.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -24,12 +23,13 @@ const (
 	p99              figure = "p99_ms"
 	p999             figure = "p999_ms"
 	maxLatency       figure = "max_ms"
-	p99Alone         figure = "p99_alone_ms"   // with nothing else going on
 	resident         figure = "rss_mib"        // resident memory at the end, MiB
 	growth           figure = "growth_mib"     // resident memory at the end less that at the start, MiB
 	allocations      figure = "allocs"         // heap objects a request, of programs that tell
 	cpuPerGiB        figure = "cpu_ms_per_gib" // ms of CPU a GiB moved
 	gibPerSecond     figure = "gib_per_second"
+	socketCalls      figure = "socket_calls" // system calls on sockets a request
+	heldBytes        figure = "held_bytes"   // of heap and stacks that a request in flight holds
 )
 
 // figureInfo is how a figure is shown.
@@ -49,13 +49,14 @@ var figureTable = []figureInfo{
 	{gibPerSecond, "GiB/s", "throughput", "GiB/s", 2},
 	{perSecond, "per s", "requests a second", "/s", 0},
 	{perSecondCore, "per s and core", "requests a second that one core can do", "/s", 0},
-	{p99Alone, "p99 alone", "99th percentile of latency, alone", "ms", 2},
 	{p50, "p50 ms", "median latency", "ms", 2},
 	{p99, "p99 ms", "99th percentile of latency", "ms", 2},
 	{p999, "p99.9 ms", "99.9th percentile of latency", "ms", 2},
 	{maxLatency, "max ms", "longest latency", "ms", 1},
 	{resident, "RSS MiB", "resident memory", "MiB", 1},
 	{growth, "growth MiB", "resident memory over the start", "MiB", 1},
+	{socketCalls, "calls", "system calls on sockets a request", "", 2},
+	{heldBytes, "held", "memory held a request in flight", "bytes", 0},
 	{allocations, "allocs", "allocations a request", "", 2},
 }
 
@@ -201,6 +202,3 @@ func distribution(h *hdrhistogram.Histogram) []latencyPoint {
 	}
 	return points
 }
-
-// ratio writes how many times as much something is.
-func ratio(value float64) string { return fmt.Sprintf("%.2f×", value) }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -18,7 +19,7 @@ func TestReadPeers(t *testing.T) {
 		want       string // within the error; "": none
 	}{
 		{"smallest", "peers: [{name: p, command: p}]", ""},
-		{"all keys", "peers: [{name: p, about: a, command: 'p {{.Port}}', version: p -v, headers: ['A: b'], tls: https, user: nobody, metrics: '{{.MetricsAddress}}', short: true, cannot: {tls: none}, files: {p.conf: '{{.Dir}}'}}]", ""},
+		{"all keys", "peers: [{name: p, about: a, command: 'p {{.Port}}', version: p -v, headers: ['A: b'], tls: https, user: nobody, metrics: '{{.MetricsAddress}}', short: true, cannot: {tls: none}, everything: {args: '-c {{.Dir}}', headers: ['C: d'], check: test}, files: {p.conf: '{{range to 3}}{{.}}{{end}}'}}]", ""},
 		{"empty", "", "no peers in it"},
 		{"no list", "peers:\n", "no peers in it"},
 		{"empty peer", "peers: [null]", "peer 1 is empty"},
@@ -30,7 +31,8 @@ func TestReadPeers(t *testing.T) {
 		{"blank command", "peers: [{name: p, command: ' '}]", "command: empty"},
 		{"broken template", "peers: [{name: p, command: 'p {{.Port'}]", "command: template"},
 		{"unknown field", "peers: [{name: p, command: p, files: {x: '{{.Colour}}'}}]", "files: x: template"},
-		{"unknown tls", "peers: [{name: p, command: p, tls: maybe}]", `tls "maybe"; want header, https or plain`},
+		{"broken template in everything", "peers: [{name: p, command: p, everything: {args: '{{.Colour}}'}}]", "command: template"},
+		{"unknown tls", "peers: [{name: p, command: p, tls: maybe}]", `tls "maybe"; want header or https`},
 		{"unknown need", "peers: [{name: p, command: p, cannot: {fly: no}}]", `cannot: "fly"; want one of`},
 		{"file elsewhere", "peers: [{name: p, command: p, files: {../x: y}}]", `files: "../x"; want`},
 	}
@@ -68,6 +70,44 @@ func TestPeerCommand(t *testing.T) {
 	}
 	if got, want := c.files["c"], "ca /ca"; got != want {
 		t.Errorf("got file %q; want %q", got, want)
+	}
+}
+
+func TestCommandWithEverything(t *testing.T) {
+	peers, err := readPeers("x", []byte("peers: [{name: p, command: p -a, headers: ['A: b'], everything: {args: '-c {{.Port}}', headers: ['C: d'], check: test}}]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		full bool
+		want string
+	}{{false, "-a; A: b; "}, {true, "-a -c 9; A: b C: d; test"}} {
+		c, err := peers[0].command(setup{address: "127.0.0.1:9", origins: &origins{}, full: tt.full}, "")
+		if got := strings.Join(c.args, " ") + "; " + strings.Join(c.header, " ") + "; " + c.check; got != tt.want || err != nil {
+			t.Errorf("got %q, %v; want %q", got, err, tt.want)
+		}
+	}
+}
+
+func TestRefusedConfiguration(t *testing.T) {
+	sh, err := exec.LookPath("sh")
+	if err != nil {
+		t.Skip(err)
+	}
+	for _, tt := range []struct{ name, check, text, want string }{
+		{"nothing to check with", "", "exit 1", ""},
+		{"accepted", "FILE", "exit 0", ""},
+		{"refused", "FILE", "echo clients: not known; exit 1", "it refuses the configuration: clients: not known"},
+		{"refused without a word", "FILE", "exit 2", "it refuses the configuration: exit status 2"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := setup{dir: t.TempDir()}
+			check := strings.ReplaceAll(tt.check, "FILE", filepath.Join(s.dir, "script"))
+			got, err := command{path: sh, check: check, files: map[string]string{"script": tt.text}}.refused(t.Context(), s)
+			if got != tt.want || err != nil {
+				t.Errorf("got %q, %v; want %q", got, err, tt.want)
+			}
+		})
 	}
 }
 

@@ -99,6 +99,7 @@ const (
 type verdict struct {
 	Figure figure  `json:"figure"`
 	Target string  `json:"target"`           // in words
+	Than   string  `json:"than,omitempty"`   // what a ratio's divisor is: a peer, or our own in a scenario; "": no ratio
 	Most   float64 `json:"most"`             // as target.most
 	Value  float64 `json:"value"`            // what is compared with Most: the median over the rounds; 0 also where it was not measured
 	Status string  `json:"status"`           // met, missed or not measured
@@ -123,12 +124,20 @@ func (t target) words(of string) string {
 	return fmt.Sprintf("%s at most %s %s", says, most, t.figure.info().unit)
 }
 
+// than names what t's figure is divided by; "": nothing.
+func (t target) than() string {
+	if t.scenario != "" {
+		return "own " + t.scenario
+	}
+	return t.peer
+}
+
 // relative reports whether t compares two figures.
 func (t target) relative() bool { return t.peer != "" || t.scenario != "" }
 
 // judge compares our row of s with t. all holds the scenarios measured so far.
 func (t target) judge(s *scenarioResult, all []scenarioResult) verdict {
-	v := verdict{Figure: t.figure, Target: t.words(s.Of), Most: t.most, Status: notMeasured}
+	v := verdict{Figure: t.figure, Target: t.words(s.Of), Than: t.than(), Most: t.most, Status: notMeasured}
 	values, reason := t.compared(s, all)
 	if reason != "" {
 		v.Reason = reason

@@ -165,7 +165,7 @@ func TestScenarios(t *testing.T) {
 	if err != nil || len(picked) != 2 || picked[0].id != "post" {
 		t.Errorf("got %d scenarios, %v; want post and close", len(picked), err)
 	}
-	urls := destinationURLs(&origins{plain: 1}, 20000)
+	urls := destinationURLs(1, "/ok", 20000)
 	different := map[string]bool{}
 	for _, url := range urls {
 		different[url] = true

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// tracing is strace while it looks at a process' system calls.
+type tracing struct {
+	cmd  *exec.Cmd
+	file string // what it writes
+	said *bytes.Buffer
+}
+
+// errCannotTrace is for a system without strace, or that does not let it look.
+var errCannotTrace = errors.New("system calls cannot be counted here")
+
+// attachTimeout is how long strace may take until it looks at every thread.
+const attachTimeout = 30 * time.Second
+
+// trace has strace look at the process called pid, and returns once it does.
+func trace(ctx context.Context, pid int, dir string) (*tracing, error) {
+	path, err := exec.LookPath("strace")
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errCannotTrace, err)
+	}
+	t := &tracing{file: filepath.Join(dir, "strace.log"), said: new(bytes.Buffer)}
+	// -y shows what a descriptor is, so that sockets can be told from Go's own eventfd and from the log.
+	t.cmd = exec.Command(path, "-f", "-y", "-s", "0", "-e", "trace=%desc,%network", "-e", "signal=none", "-o", t.file, "-p", strconv.Itoa(pid))
+	out, err := t.cmd.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := t.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("%w: %w", errCannotTrace, err)
+	}
+	late := time.AfterFunc(attachTimeout, func() { _ = t.cmd.Process.Kill() })
+	defer late.Stop()
+	defer context.AfterFunc(ctx, func() { _ = t.cmd.Process.Kill() })()
+	for lines := bufio.NewScanner(io.TeeReader(out, t.said)); lines.Scan(); {
+		if strings.Contains(lines.Text(), " attached") {
+			go io.Copy(io.Discard, out) // ends with strace, which stop ends
+			return t, nil
+		}
+	}
+	_ = t.cmd.Wait()
+	return nil, fmt.Errorf("%w: strace: %s", errCannotTrace, firstLine(t.said.String()))
+}
+
+// stop ends it and returns how often which system call on a socket was made.
+func (t *tracing) stop() (map[string]int, error) {
+	// It lets go of the process, and exits as if the signal had ended it.
+	_ = t.cmd.Process.Signal(os.Interrupt)
+	_ = t.cmd.Wait()
+	file, err := os.Open(t.file)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return countSocketCalls(file)
+}
+
+// tracedCall is a line of strace -f that begins a call: the number of the thread, the call and its arguments.
+var tracedCall = regexp.MustCompile(`^(?:\d+ +)?([a-z0-9_]+)\(`)
+
+// countSocketCalls counts the calls that name a socket. Those for waiting (epoll_pwait), for Go's own threads and for the
+// log depend on time rather than on requests.
+func countSocketCalls(log io.Reader) (map[string]int, error) {
+	calls := map[string]int{}
+	lines := bufio.NewScanner(log)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		m := tracedCall.FindSubmatch(lines.Bytes())
+		// What makes a socket names it where it returns, which is another line if there was another call meanwhile.
+		if m != nil && (bytes.Contains(lines.Bytes(), []byte("<socket:")) || string(m[1]) == "socket") {
+			calls[string(m[1])]++
+		}
+	}
+	return calls, lines.Err()
+}
+
+// listCalls writes what a request's calls were, the most frequent first.
+func listCalls(calls map[string]int, requests int64) string {
+	names := slices.Collect(maps.Keys(calls))
+	slices.SortFunc(names, func(a, b string) int {
+		if calls[a] != calls[b] {
+			return calls[b] - calls[a]
+		}
+		return strings.Compare(a, b)
+	})
+	var parts []string
+	for _, name := range names {
+		if each := float64(calls[name]) / float64(requests); each >= 0.05 {
+			parts = append(parts, fmt.Sprintf("%s %.1f", name, each))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
