@@ -19,7 +19,7 @@ import (
 // costs is in each of them.
 
 const (
-	countedRequests = 400 // of each try
+	countedRequests = 300 // of each try
 	countedRate     = 250 // requests a second: each finds a proxy that is at rest
 	countTries      = 3
 	heldRequests    = 1000 // in flight, for what one of them holds
@@ -31,6 +31,7 @@ type countCase struct {
 	id   string
 	args []string // further ones of whsentry
 	full bool     // with everything on
+	kept bool     // connections are kept, so that also calls that find nothing are always as many
 	load func(*origins) load
 }
 
@@ -39,10 +40,10 @@ func countCases() []countCase {
 	plain := func(o *origins) load { return post(1, at(o.plain, "/soon")) }
 	json := []string{"--access-log-type", "json"}
 	return []countCase{
-		{id: "post", load: plain},
-		{id: "post, JSON log", args: json, load: plain},
-		{id: "post, everything on", full: true, args: json, load: plain},
-		{id: "post inside a kept tunnel", load: func(o *origins) load {
+		{id: "post", kept: true, load: plain},
+		{id: "post, JSON log", kept: true, args: json, load: plain},
+		{id: "post, everything on", kept: true, full: true, args: json, load: plain},
+		{id: "post inside a kept tunnel", kept: true, load: func(o *origins) load {
 			l := plain(o)
 			l.tunnel = fmt.Sprintf("127.0.0.1:%d", o.plain)
 			return l
@@ -52,7 +53,7 @@ func countCases() []countCase {
 			l.lone = true
 			return l
 		}},
-		{id: "a destination connection for each request", load: func(o *origins) load { return post(1, at(o.plain, "/close")) }},
+		{id: "a destination connection for each request", load: func(o *origins) load { return post(1, at(o.plain, "/soon/close")) }},
 		{id: "a new tunnel", load: openTunnels(1)},
 	}
 }
@@ -63,7 +64,7 @@ func tolerated(f figure, was float64) float64 {
 	switch f {
 	case heldBytes:
 		return was/10 + 256
-	case socketCalls:
+	case socketCalls, emptyCalls:
 		return 0.5
 	}
 	return max(0.1, was/50)
@@ -99,6 +100,9 @@ func runCounts(ctx context.Context, o suiteOptions) (err error) {
 	return s.settle(o.counts, counts)
 }
 
+// countedFigures are those that are counted.
+var countedFigures = []figure{allocations, socketCalls, emptyCalls, heldBytes}
+
 // counts are figures by the case that they are of.
 type counts map[string]figures
 
@@ -107,7 +111,7 @@ func (s *suite) count(ctx context.Context) (counts, error) {
 	all := counts{}
 	for _, c := range countCases() {
 		s.progress.step("count: "+c.id, 0, nil)
-		about := &scenario{full: c.full, measure: func(ctx context.Context, t *trial) error { return s.countRequests(ctx, t, c.load(s.origins)) }}
+		about := &scenario{full: c.full, measure: func(ctx context.Context, t *trial) error { return s.countRequests(ctx, t, c) }}
 		if err := s.countCase(ctx, all, c.id, about, c.args, nil); err != nil {
 			return nil, err
 		}
@@ -142,9 +146,10 @@ func (s *suite) countCase(ctx context.Context, all counts, id string, about *sce
 	return nil
 }
 
-// countRequests counts what l's requests take.
-func (s *suite) countRequests(ctx context.Context, t *trial, l load) error {
-	l.count, l.maxRate = countedRequests, countedRate
+// countRequests counts what c's requests take.
+func (s *suite) countRequests(ctx context.Context, t *trial, c countCase) error {
+	l := c.load(s.origins)
+	l.count, l.maxRate = int64(t.form.fewer(countedRequests)), countedRate
 	for range countTries {
 		o, used, err := t.run(ctx, l)
 		if err != nil {
@@ -156,7 +161,7 @@ func (s *suite) countRequests(ctx context.Context, t *trial, l load) error {
 		delete(t.figures, growth)
 	}
 	for range countTries {
-		calls, requests, err := t.traced(ctx, l)
+		use, requests, err := t.traced(ctx, l)
 		if errors.Is(err, errCannotTrace) {
 			t.note = err.Error()
 			return nil
@@ -164,12 +169,11 @@ func (s *suite) countRequests(ctx context.Context, t *trial, l load) error {
 		if err != nil {
 			return err
 		}
-		total := 0
-		for _, n := range calls {
-			total += n
+		if t.figures.least(socketCalls, perRequest(use.done, requests)) {
+			t.note = listCalls(use.done, requests)
 		}
-		if t.figures.least(socketCalls, float64(total)/float64(requests)) {
-			t.note = listCalls(calls, requests)
+		if c.kept {
+			t.figures.least(emptyCalls, perRequest(use.empty, requests))
 		}
 	}
 	return nil
@@ -185,14 +189,14 @@ func (f figures) least(name figure, value float64) bool {
 }
 
 // traced sends l and returns the system calls on sockets that the proxy made meanwhile.
-func (t *trial) traced(ctx context.Context, l load) (calls map[string]int, requests int64, err error) {
+func (t *trial) traced(ctx context.Context, l load) (use socketUse, requests int64, err error) {
 	l = t.dress(l)
 	var tracer *tracing
 	var begun, ended error
 	l.begin = func() { tracer, begun = trace(ctx, t.process.cmd.Process.Pid, t.process.dir()) }
 	l.end = func() {
 		if tracer != nil {
-			calls, ended = tracer.stop()
+			use, ended = tracer.stop()
 		}
 	}
 	o, err := l.run(ctx, t.address)
@@ -200,7 +204,7 @@ func (t *trial) traced(ctx context.Context, l load) (calls map[string]int, reque
 	if t.total.firstError == "" {
 		t.total.firstError = o.firstError
 	}
-	return calls, max(o.requests, 1), errors.Join(begun, ended, err)
+	return use, max(o.requests, 1), errors.Join(begun, ended, err)
 }
 
 // measureHeld measures what a request holds that waits for its answer.
@@ -263,14 +267,19 @@ func (s *suite) settle(file string, now counts) error {
 
 // compareCounts returns a line for each figure in either, and words for those that have become worse.
 func compareCounts(then, now counts) (lines [][]string, worse []string) {
-	for _, id := range slices.Sorted(maps.Keys(now)) {
-		for _, f := range []figure{allocations, socketCalls, heldBytes} {
+	both := maps.Clone(then)
+	maps.Copy(both, now)
+	for _, id := range slices.Sorted(maps.Keys(both)) {
+		for _, f := range countedFigures {
 			is, counted := now[id][f]
 			was, known := then[id][f]
 			switch {
 			case !counted && !known:
 			case !counted:
 				lines = append(lines, []string{id, f.says("request"), f.format(was), "", "not counted"})
+				if f == allocations || f == heldBytes { // the others need strace
+					worse = append(worse, fmt.Sprintf("%s: %s cannot be counted any more", id, f.says("request")))
+				}
 			case !known:
 				lines = append(lines, []string{id, f.says("request"), "", f.format(is), "not in the file"})
 			default:
@@ -294,7 +303,7 @@ func (s *suite) writeCounts(file string, now counts) error {
 	b.WriteString("# What a request takes, counted by `go run ./bench --counts FILE`, which fails where it takes more. To write it anew, remove it.\n")
 	for _, id := range slices.Sorted(maps.Keys(now)) {
 		fmt.Fprintf(&b, "%s:\n", id)
-		for _, f := range []figure{allocations, socketCalls, heldBytes} {
+		for _, f := range countedFigures {
 			if value, ok := now[id][f]; ok {
 				fmt.Fprintf(&b, "  %s: %s\n", f, strings.ReplaceAll(f.format(value), ",", ""))
 			}

@@ -28,7 +28,8 @@ const (
 	allocations      figure = "allocs"         // heap objects a request, of programs that tell
 	cpuPerGiB        figure = "cpu_ms_per_gib" // ms of CPU a GiB moved
 	gibPerSecond     figure = "gib_per_second"
-	socketCalls      figure = "socket_calls" // system calls on sockets a request
+	socketCalls      figure = "socket_calls" // system calls on sockets a request, less those that find nothing to do
+	emptyCalls       figure = "empty_calls"  // these
 	heldBytes        figure = "held_bytes"   // of heap and stacks that a request in flight holds
 )
 
@@ -56,6 +57,7 @@ var figureTable = []figureInfo{
 	{resident, "RSS MiB", "resident memory", "MiB", 1},
 	{growth, "growth MiB", "resident memory over the start", "MiB", 1},
 	{socketCalls, "calls", "system calls on sockets a request", "", 2},
+	{emptyCalls, "empty calls", "system calls a request that find nothing", "", 2},
 	{heldBytes, "held", "memory held a request in flight", "bytes", 0},
 	{allocations, "allocs", "allocations a request", "", 2},
 }

@@ -25,7 +25,7 @@ const (
 
 // origins are the servers that requests end at. Each port listens on every address, so that the addresses 127.x.y.z are as
 // many destinations as one wants. The HTTP ones answer by path: /ok with 200 and a short body, /soon and /slow so after a
-// moment and after a second, /size/N with 200 and N bytes, /close like /ok but with Connection: close, /hang never. The tunnel port does what a
+// moment and after a second, /soon/close likewise, /size/N with 200 and N bytes, /close like /ok but with Connection: close, /hang never. The tunnel port does what a
 // tunnel's first byte says.
 type origins struct {
 	plain    int    // port: HTTP
@@ -201,7 +201,7 @@ func requestPath(line []byte) []byte {
 // pauseOf returns how long the answer for a path is held back; -1: for ever.
 func pauseOf(path []byte) time.Duration {
 	switch string(path) {
-	case "/soon":
+	case "/soon", "/soon/close":
 		return soonAnswer
 	case "/slow":
 		return slowAnswer
@@ -223,7 +223,7 @@ func appendAnswer(b, path []byte) (out []byte, more int, last bool) {
 	switch string(path) {
 	case "/ok", "/soon", "/slow":
 		return append(b, answerOK...), 0, false
-	case "/close":
+	case "/close", "/soon/close":
 		return append(b, answerClose...), 0, true
 	}
 	if digits, found := bytes.CutPrefix(path, []byte("/size/")); found {

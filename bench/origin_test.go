@@ -51,6 +51,7 @@ func TestOriginAnswers(t *testing.T) {
 		{"/size/x", 404, 0, false},
 		{"/close", 200, 3, true},
 		{"/soon", 200, 3, false},
+		{"/soon/close", 200, 3, true},
 		{"/slow", 200, 3, false},
 		{"/", 404, 0, false},
 	}

@@ -1,10 +1,7 @@
 package main
 
 import (
-	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -98,30 +95,11 @@ const (
 // verdict is whether a target was reached.
 type verdict struct {
 	Figure figure  `json:"figure"`
-	Target string  `json:"target"`           // in words
 	Than   string  `json:"than,omitempty"`   // what a ratio's divisor is: a peer, or our own in a scenario; "": no ratio
 	Most   float64 `json:"most"`             // as target.most
 	Value  float64 `json:"value"`            // what is compared with Most: the median over the rounds; 0 also where it was not measured
 	Status string  `json:"status"`           // met, missed or not measured
 	Reason string  `json:"reason,omitempty"` // why it was not measured
-}
-
-// words says the target in words, of being what is counted.
-func (t target) words(of string) string {
-	says := t.figure.says(of)
-	most := strconv.FormatFloat(t.most, 'f', -1, 64)
-	if t.relative() && !strings.Contains(most, ".") {
-		most += ".0"
-	}
-	switch {
-	case t.peer != "":
-		return fmt.Sprintf("%s at most %s × %s", says, most, t.peer)
-	case t.scenario != "":
-		return fmt.Sprintf("%s at most %s × own in %s", says, most, t.scenario)
-	case t.most == 0:
-		return "no " + says
-	}
-	return fmt.Sprintf("%s at most %s %s", says, most, t.figure.info().unit)
 }
 
 // than names what t's figure is divided by; "": nothing.
@@ -132,12 +110,9 @@ func (t target) than() string {
 	return t.peer
 }
 
-// relative reports whether t compares two figures.
-func (t target) relative() bool { return t.peer != "" || t.scenario != "" }
-
 // judge compares our row of s with t. all holds the scenarios measured so far.
 func (t target) judge(s *scenarioResult, all []scenarioResult) verdict {
-	v := verdict{Figure: t.figure, Target: t.words(s.Of), Than: t.than(), Most: t.most, Status: notMeasured}
+	v := verdict{Figure: t.figure, Than: t.than(), Most: t.most, Status: notMeasured}
 	values, reason := t.compared(s, all)
 	if reason != "" {
 		v.Reason = reason
@@ -152,9 +127,13 @@ func (t target) judge(s *scenarioResult, all []scenarioResult) verdict {
 	return v
 }
 
-// slack is half of the last digit that is shown.
+// slack is half of the last digit that is shown. Of allocations it is what a process makes now and then, whatever the
+// requests: what every request allocates is 1 or more.
 func slack(t target) float64 {
-	if t.relative() {
+	if t.figure == allocations {
+		return 0.1
+	}
+	if t.than() != "" {
 		return 0.005
 	}
 	digits := t.figure.info().digits
@@ -190,7 +169,7 @@ func (t target) compared(s *scenarioResult, all []scenarioResult) (values []floa
 	// Rounds follow each other closely, so that what disturbs one disturbs both sides of its ratio.
 	for i := range min(len(mine.Rounds), len(yardstick.Rounds)) {
 		value, ok := mine.Rounds[i][t.figure]
-		if t.relative() {
+		if t.than() != "" {
 			divisor := yardstick.Rounds[i][t.figure]
 			ok = ok && divisor > 0
 			value /= divisor

@@ -60,36 +60,61 @@ func trace(ctx context.Context, pid int, dir string) (*tracing, error) {
 	return nil, fmt.Errorf("%w: strace: %s", errCannotTrace, firstLine(t.said.String()))
 }
 
-// stop ends it and returns how often which system call on a socket was made.
-func (t *tracing) stop() (map[string]int, error) {
+// stop ends it and returns what it saw.
+func (t *tracing) stop() (socketUse, error) {
 	// It lets go of the process, and exits as if the signal had ended it.
 	_ = t.cmd.Process.Signal(os.Interrupt)
 	_ = t.cmd.Wait()
 	file, err := os.Open(t.file)
 	if err != nil {
-		return nil, err
+		return socketUse{}, err
 	}
 	defer file.Close()
 	return countSocketCalls(file)
 }
 
-// tracedCall is a line of strace -f that begins a call: the number of the thread, the call and its arguments.
-var tracedCall = regexp.MustCompile(`^(?:\d+ +)?([a-z0-9_]+)\(`)
+// tracedCall is a line of strace -f that begins a call or ends one: the thread's number, the call, and which of both.
+var tracedCall = regexp.MustCompile(`^(?:(\d+) +)?(?:<\.\.\. )?([a-z0-9_]+)(\(| resumed>)`)
 
-// countSocketCalls counts the calls that name a socket. Those for waiting (epoll_pwait), for Go's own threads and for the
-// log depend on time rather than on requests.
-func countSocketCalls(log io.Reader) (map[string]int, error) {
-	calls := map[string]int{}
+// socketUse is how often each system call was made on a socket: those that did something, and those that found nothing to
+// do (EAGAIN). Calls for waiting (epoll_pwait), for Go's own threads and for the log depend on time rather than on requests.
+type socketUse struct {
+	done, empty map[string]int
+}
+
+// countSocketCalls reads what strace wrote.
+func countSocketCalls(log io.Reader) (socketUse, error) {
+	use := socketUse{map[string]int{}, map[string]int{}}
+	begun := map[string]bool{} // by thread: whether the call that has not ended is one on a socket
 	lines := bufio.NewScanner(log)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		m := tracedCall.FindSubmatch(lines.Bytes())
-		// What makes a socket names it where it returns, which is another line if there was another call meanwhile.
-		if m != nil && (bytes.Contains(lines.Bytes(), []byte("<socket:")) || string(m[1]) == "socket") {
-			calls[string(m[1])]++
+		line := lines.Text()
+		m := tracedCall.FindStringSubmatch(line)
+		if m == nil {
+			continue
+		}
+		thread, name := m[1], m[2]
+		ofSocket := strings.Contains(line, "<socket:") || begun[thread]
+		begun[thread] = ofSocket && strings.HasSuffix(line, "<unfinished ...>")
+		switch {
+		case !ofSocket || begun[thread]:
+		case strings.Contains(line, " EAGAIN "):
+			use.empty[name]++
+		default:
+			use.done[name]++
 		}
 	}
-	return calls, lines.Err()
+	return use, lines.Err()
+}
+
+// perRequest returns how many calls there were for each of so many requests.
+func perRequest(calls map[string]int, requests int64) float64 {
+	total := 0
+	for _, n := range calls {
+		total += n
+	}
+	return float64(total) / float64(requests)
 }
 
 // listCalls writes what a request's calls were, the most frequent first.

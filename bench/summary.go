@@ -1,10 +1,8 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -153,28 +151,19 @@ func shortRemark(r *result) string {
 	return ""
 }
 
-// yardstick returns another proxy's row of s that ours can be compared with: the one that aims name, or else the first.
+// yardstick returns another proxy's row of s that ours can be compared with: the one that an aim names, or else the first.
 func (s *scenarioResult) yardstick() *row {
-	var others []*row
+	var names []string
+	for _, v := range s.Targets {
+		names = append(names, v.Than)
+	}
 	for i := range s.Rows {
-		if r := &s.Rows[i]; r.Peer != ours && r.sound() {
-			others = append(others, r)
+		names = append(names, s.Rows[i].Peer)
+	}
+	for _, name := range names {
+		if r := s.row(name); name != ours && r.sound() {
+			return r
 		}
 	}
-	if len(others) == 0 {
-		return nil
-	}
-	named := func(r *row) bool {
-		return slices.ContainsFunc(s.Targets, func(v verdict) bool { return v.Than == r.Peer })
-	}
-	slices.SortStableFunc(others, func(a, b *row) int {
-		order := func(r *row) int {
-			if named(r) {
-				return 0
-			}
-			return 1
-		}
-		return cmp.Compare(order(a), order(b))
-	})
-	return others[0]
+	return nil
 }
