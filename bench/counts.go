@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 )
@@ -67,7 +68,7 @@ func tolerated(f figure, was float64) float64 {
 	case socketCalls, emptyCalls:
 		return 0.5
 	}
-	return max(0.1, was/50)
+	return max(0.5, was/50)
 }
 
 // runCounts counts, prints what it finds, and compares it with the file's figures: an error where one has become worse.
@@ -149,7 +150,7 @@ func (s *suite) countCase(ctx context.Context, all counts, id string, about *sce
 // countRequests counts what c's requests take.
 func (s *suite) countRequests(ctx context.Context, t *trial, c countCase) error {
 	l := c.load(s.origins)
-	l.count, l.maxRate = int64(t.form.fewer(countedRequests)), countedRate
+	l.count, l.maxRate, l.timeout = int64(t.form.fewer(countedRequests)), countedRate, time.Minute
 	for range countTries {
 		o, used, err := t.run(ctx, l)
 		if err != nil {

@@ -19,7 +19,7 @@ func TestCompareCounts(t *testing.T) {
 		want    string
 	}{
 		{"none", allocations, 0, 0, "same"},
-		{"now and then", allocations, 0, 0.1, "same"},
+		{"now and then", allocations, 0, 0.5, "same"},
 		{"an allocation", allocations, 0, 1, "WORSE"},
 		{"one of many", allocations, 40, 40.8, "same"},
 		{"one too many", allocations, 40, 41, "WORSE"},

@@ -2,12 +2,9 @@ package main
 
 import (
 	"cmp"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
-
-	hdrhistogram "github.com/HdrHistogram/hdrhistogram-go"
 )
 
 // figure is the name of something that is measured, as report.json has it.
@@ -171,36 +168,4 @@ func middle(values []float64) float64 {
 	slices.SortFunc(values, cmp.Compare[float64])
 	n := len(values)
 	return (values[(n-1)/2] + values[n/2]) / 2
-}
-
-// latencyPoint is one point of a latency distribution.
-type latencyPoint struct {
-	Percentile float64 `json:"percentile"`
-	Ms         float64 `json:"ms"`
-}
-
-// shownPercentiles are those of a distribution's points: evenly spaced on an axis of nines.
-var shownPercentiles = nines()
-
-// nines returns percentiles up to 99.99 of which the n-th is 100 - 100/10^(n/10), from 21 on.
-func nines() []float64 {
-	var all []float64
-	for n := 1; n <= 40; n++ {
-		all = append(all, math.Round(1e6*(100-100*math.Pow(10, -float64(n)/10)))/1e6)
-	}
-	return all
-}
-
-// distribution returns the points of h that it has enough values for.
-func distribution(h *hdrhistogram.Histogram) []latencyPoint {
-	var points []latencyPoint
-	for _, p := range shownPercentiles {
-		if (100-p)*float64(h.TotalCount()) < 99.9 { // 100, but for rounding
-			break
-		}
-		if value := h.ValueAtPercentile(p); value > 0 {
-			points = append(points, latencyPoint{p, milliseconds(value)})
-		}
-	}
-	return points
 }

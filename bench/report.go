@@ -88,8 +88,6 @@ func renderReport(r *result) ([]byte, error) {
 func draw(s *scenarioResult, color func(string) int) section {
 	out := section{scenarioResult: s}
 	switch s.chart {
-	case chartLatency:
-		out.Lines = []lineChart{latencyChart(s, color)}
 	case chartCurve:
 		out.Lines = []lineChart{curveChart(s, perSecond, color), curveChart(s, cpuPerRequest, color)}
 	default:

@@ -41,19 +41,18 @@ type scenarioResult struct {
 
 // row is what one scenario came to with one peer.
 type row struct {
-	Peer     string         `json:"peer"`
-	Skipped  string         `json:"skipped,omitempty"` // why it was not measured
-	Requests int64          `json:"requests"`          // that succeeded, over all rounds; tunnels and connections likewise
-	Failed   int64          `json:"failed"`
-	Error    string         `json:"error,omitempty"`   // of the first failure
-	Note     string         `json:"note,omitempty"`    // what was different from what the scenario says
-	Partial  string         `json:"partial,omitempty"` // why the figures are none to judge
-	Rounds   []figures      `json:"rounds,omitempty"`
-	Median   figures        `json:"median,omitempty"`
-	Low      figures        `json:"low,omitempty"`
-	High     figures        `json:"high,omitempty"`
-	Latency  []latencyPoint `json:"latency,omitempty"`
-	Curve    []curvePoint   `json:"curve,omitempty"`
+	Peer     string       `json:"peer"`
+	Skipped  string       `json:"skipped,omitempty"` // why it was not measured
+	Requests int64        `json:"requests"`          // that succeeded, over all rounds; tunnels and connections likewise
+	Failed   int64        `json:"failed"`
+	Error    string       `json:"error,omitempty"`   // of the first failure
+	Note     string       `json:"note,omitempty"`    // what was different from what the scenario says
+	Partial  string       `json:"partial,omitempty"` // why the figures are none to judge
+	Rounds   []figures    `json:"rounds,omitempty"`
+	Median   figures      `json:"median,omitempty"`
+	Low      figures      `json:"low,omitempty"`
+	High     figures      `json:"high,omitempty"`
+	Curve    []curvePoint `json:"curve,omitempty"`
 }
 
 // curvePoint is what was measured at one number of connections.

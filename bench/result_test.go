@@ -56,21 +56,6 @@ func TestSpread(t *testing.T) {
 	}
 }
 
-func TestDistribution(t *testing.T) {
-	h := newHistogram()
-	for i := range 1000 {
-		_ = h.RecordValue(int64(i+1) * 1e6)
-	}
-	points := distribution(h)
-	last := points[len(points)-1]
-	if last.Percentile != 99.9 || last.Ms < 999 || last.Ms > 1001 {
-		t.Errorf("got a last point of %v; want one at 99.9, for there are 1000 values, of 999 ms", last)
-	}
-	if got := distribution(newHistogram()); got != nil {
-		t.Errorf("got %v of no values; want nothing", got)
-	}
-}
-
 // measured returns a scenario in which peers' CPU time a request was as given, round by round.
 func measured(id string, peers map[string][]float64) scenarioResult {
 	s := scenarioResult{ID: id, Title: "Title of " + id, Of: "request", Main: cpuPerRequest}

@@ -27,9 +27,8 @@ type scenario struct {
 type chartKind int
 
 const (
-	chartBars    chartKind = iota // the main figure, a bar a proxy
-	chartLatency                  // the distribution of latency
-	chartCurve                    // throughput against connections
+	chartBars  chartKind = iota // the main figure, a bar a proxy
+	chartCurve                  // throughput against connections
 )
 
 const (
@@ -138,7 +137,7 @@ func manyScenarios() []*scenario {
 		targets: []target{{figure: cpuPerRequest, most: 1.2, scenario: "post"}},
 		measure: requestsOf(func(o *origins) load { return post(32, destinationURLs(o.plain, "/ok", 1000)...) }),
 	}, {
-		id: "first-1000", title: "The first request to 1,000 destinations", needs: []need{needRequests}, main: p99, chart: chartLatency,
+		id: "first-1000", title: "The first request to 1,000 destinations", needs: []need{needRequests}, main: p99,
 		about:   "16 clients that the proxy knows send one webhook of 1 KiB to each of 1,000 destinations that it does not.",
 		targets: []target{{figure: p99, most: 1.5, peer: "haproxy"}},
 		measure: measureFirst,
@@ -198,7 +197,7 @@ func openTunnels(connections int) func(*origins) load {
 // latencyScenarios are about how long a client waits.
 func latencyScenarios() []*scenario {
 	return []*scenario{{
-		id: "rate-4000", title: "Latency at 4,000 requests/s", needs: []need{needRequests}, main: p99, chart: chartLatency,
+		id: "rate-4000", title: "Latency at 4,000 requests/s", needs: []need{needRequests}, main: p99,
 		about:   "Webhooks of 1 KiB at a fixed rate, whatever the proxy does; latency counts from the moment at which each was due.",
 		targets: []target{{figure: p99, most: 1.0, peer: "haproxy"}},
 		measure: requestsOf(func(o *origins) load {

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
-
-	hdrhistogram "github.com/HdrHistogram/hdrhistogram-go"
 )
 
 // suite is one run: every scenario with every peer, in rounds.
@@ -192,9 +190,8 @@ func (r *result) failures() error {
 
 // gathered is what the rounds of one scenario with one peer came to.
 type gathered struct {
-	row     row
-	latency *hdrhistogram.Histogram
-	curves  [][]curvePoint
+	row    row
+	curves [][]curvePoint
 }
 
 // scenario measures every peer in every round: A B C A B C, so that what disturbs the machine for a while disturbs all.
@@ -212,7 +209,7 @@ func (s *suite) scenario(ctx context.Context, about *scenario) *scenarioResult {
 				continue
 			}
 			count := new(atomic.Int64)
-			s.progress.step(fmt.Sprintf("%d/%d %s, round %d: %s", s.done, s.all, about.id, round, p.Name), s.form.about(about), count)
+			s.progress.step(fmt.Sprintf("%d/%d%s %s, round %d: %s", s.done, s.all, s.left(), about.id, round, p.Name), s.form.about(about), count)
 			t := &trial{form: s.form, about: about, origins: s.origins, peer: p, done: count, figures: figures{}}
 			rows[i].add(t, s.trial(ctx, t))
 		}
@@ -224,6 +221,16 @@ func (s *suite) scenario(ctx context.Context, about *scenario) *scenarioResult {
 		done.Targets = append(done.Targets, t.judge(done, s.result.Scenarios))
 	}
 	return done
+}
+
+// left says how long the run will take from here, judging by what it has taken; "": it has hardly begun.
+func (s *suite) left() string {
+	before := time.Duration(s.done - 1)
+	if before < max(1, time.Duration(s.all/20)) {
+		return ""
+	}
+	left := time.Since(s.result.Started) / before * (time.Duration(s.all) - before)
+	return fmt.Sprintf(" (%s left)", left.Round(10*time.Second))
 }
 
 // roundsOf returns how often a scenario is measured.
@@ -318,21 +325,11 @@ func (g *gathered) add(t *trial, err error) {
 	if t.curve != nil {
 		g.curves = append(g.curves, t.curve)
 	}
-	if t.latency != nil {
-		if g.latency == nil {
-			g.latency = t.latency
-		} else {
-			g.latency.Merge(t.latency)
-		}
-	}
 }
 
 // finish returns the row over all rounds.
 func (g *gathered) finish() row {
 	g.row.Median, g.row.Low, g.row.High = spread(g.row.Rounds)
-	if g.latency != nil {
-		g.row.Latency = distribution(g.latency)
-	}
 	if len(g.curves) == 0 {
 		return g.row
 	}

@@ -10,8 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	hdrhistogram "github.com/HdrHistogram/hdrhistogram-go"
 )
 
 // trial is one measurement of one proxy, which is running.
@@ -29,16 +27,15 @@ type trial struct {
 
 	figures figures
 	curve   []curvePoint
-	latency *hdrhistogram.Histogram // nil: none
-	total   outcome                 // all that counts, without its latency
-	skipped string                  // why nothing was measured; "": it was
-	note    string                  // what was different from what the scenario says
-	partial string                  // why the figures are none to judge; "": they are
+	total   outcome // all that counts, without its latency
+	skipped string  // why nothing was measured; "": it was
+	note    string  // what was different from what the scenario says
+	partial string  // why the figures are none to judge; "": they are
 }
 
 const (
 	firstClients = 16              // connections that ask new destinations
-	holdLimit    = 2 * time.Minute // for opening idle connections
+	holdLimit    = 5 * time.Minute // for opening idle connections
 	watchEvery   = 50 * time.Millisecond
 	nofileLeft   = 500 // file descriptors for all else than the connections counted
 )
@@ -102,7 +99,6 @@ func requestsOf(of func(*origins) load) func(context.Context, *trial) error {
 		delete(t.figures, growth)
 		t.figures.costs(used, o.requests)
 		t.figures.times(o)
-		t.latency = o.latency
 		return nil
 	}
 }
@@ -143,7 +139,6 @@ func measureFirst(ctx context.Context, t *trial) error {
 	delete(t.figures, growth)
 	t.figures.costs(used, o.requests)
 	t.figures.times(o)
-	t.latency = o.latency
 	return nil
 }
 
