@@ -146,6 +146,9 @@ func slack(t target) float64 {
 // compared returns, for each round, what t is about, or why it can't be told.
 func (t target) compared(s *scenarioResult, all []scenarioResult) (values []float64, reason string) {
 	mine := s.row(ours)
+	if mine != nil && mine.Skipped != "" {
+		return nil, mine.Skipped
+	}
 	if !mine.sound() {
 		return nil, ours + " was not measured, or failed"
 	}

@@ -97,7 +97,7 @@ func TestJudge(t *testing.T) {
 		{"no yardstick", against, measured("post", map[string][]float64{ours: {1}}), "not measured 0.00 haproxy was not measured, or failed"},
 		{"yardstick failed", against, change(both([]float64{1}, []float64{2}), "haproxy", func(r *row) { r.Failed = 11 }), "not measured 0.00 haproxy was not measured, or failed"},
 		{"yardstick failed once", against, change(both([]float64{1}, []float64{2}), "haproxy", func(r *row) { r.Failed = 10 }), "met 0.50 "},
-		{"ours skipped", against, change(both([]float64{1}, []float64{2}), ours, func(r *row) { r.Skipped = "x" }), "not measured 0.00 whsentry was not measured, or failed"},
+		{"ours skipped", against, change(both([]float64{1}, []float64{2}), ours, func(r *row) { r.Skipped = "x" }), "not measured 0.00 x"},
 		{"ours partial", against, change(both([]float64{1}, []float64{2}), ours, func(r *row) { r.Partial = "only 5" }), "not measured 0.00 only 5"},
 		{"not told", target{figure: allocations}, both([]float64{1}, []float64{2}), "not measured 0.00 this system does not tell allocations a request"},
 		{"hardly an allocation", target{figure: allocations}, allocated(0.09), "met 0.09 "},

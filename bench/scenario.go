@@ -78,7 +78,7 @@ func requestScenarios() []*scenario {
 		},
 		measure: webhooks,
 	}, {
-		id: "everything", title: "The same with everything on", needs: requests, full: true, main: cpuPerRequest,
+		id: "everything", title: "POST of 1 KiB, everything on", needs: requests, full: true, main: cpuPerRequest,
 		about:   "Clients by token, 10,000 host rules, rules for destinations and the breaker; the other proxies are as in the first row.",
 		targets: []target{{figure: cpuPerRequest, most: 0.98, peer: "haproxy"}, {figure: allocations, most: 0}},
 		measure: webhooks,
@@ -116,12 +116,12 @@ func connectionScenarios() []*scenario {
 		targets: []target{{figure: cpuPerRequest, most: 1.05, peer: "haproxy"}},
 		measure: requestsOf(func(o *origins) load { return post(32, at(o.plain, "/close")) }),
 	}, {
-		id: "close-tls", title: "The same, TLS, resumed", needs: []need{needRequests, needTLS}, tls: true, main: cpuPerRequest,
+		id: "close-tls", title: "A destination connection for each request, TLS, resumed", needs: []need{needRequests, needTLS}, tls: true, main: cpuPerRequest,
 		about:   "The same over TLS; the destination gives session tickets, so that handshakes can be resumed ones.",
 		targets: []target{{figure: cpuPerRequest, most: 0.50, peer: "haproxy"}},
 		measure: requestsOf(func(o *origins) load { return post(32, at(o.tls, "/close")) }),
 	}, {
-		id: "close-tls-full", title: "The same, TLS, full handshake", needs: []need{needRequests, needTLS}, tls: true, main: cpuPerRequest,
+		id: "close-tls-full", title: "A destination connection for each request, TLS, full handshake", needs: []need{needRequests, needTLS}, tls: true, main: cpuPerRequest,
 		about:   "The same with a destination that gives no session tickets.",
 		targets: []target{{figure: cpuPerRequest, most: 0.85, peer: "haproxy"}},
 		measure: requestsOf(func(o *origins) load { return post(32, at(o.tlsFull, "/close")) }),
@@ -147,7 +147,7 @@ func manyScenarios() []*scenario {
 		targets: []target{{figure: growth, most: 38}},
 		measure: func(ctx context.Context, t *trial) error { return measureDestinations(ctx, t, t.origins.plain) },
 	}, {
-		id: "destinations-20000-tls", title: "The same, TLS", needs: append(many, needTLS), tls: true, main: growth, once: true,
+		id: "destinations-20000-tls", title: "20,000 destinations over TLS, a kept connection each", needs: append(many, needTLS), tls: true, main: growth, once: true,
 		about:   "The same over TLS to the destinations.",
 		targets: []target{{figure: growth, most: 250}},
 		measure: func(ctx context.Context, t *trial) error { return measureDestinations(ctx, t, t.origins.tls) },
@@ -238,7 +238,7 @@ type form struct {
 
 // form returns the form that o asks for.
 func (o suiteOptions) form() form {
-	f := form{rounds: 3, duration: 1500 * time.Millisecond, settle: 2 * time.Second}
+	f := form{rounds: 3, duration: 1200 * time.Millisecond, settle: 2 * time.Second}
 	if o.short {
 		f = form{short: true, rounds: 1, duration: 600 * time.Millisecond, settle: 200 * time.Millisecond}
 	}
@@ -248,7 +248,7 @@ func (o suiteOptions) form() form {
 	if o.duration > 0 {
 		f.duration = o.duration
 	}
-	f.warmUp = min(f.duration/2, 500*time.Millisecond)
+	f.warmUp = min(f.duration/3, 500*time.Millisecond)
 	return f
 }
 

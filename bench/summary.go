@@ -12,7 +12,7 @@ import (
 type summaryRow struct {
 	Scenario string // its id
 	What     string
-	Values   []string // with the unit where it is not µs; in the order of result.Peers; "": none
+	Values   []string // in the unit that What names, else µs; in the order of result.Peers; "": none
 	Ratio    string   // what is held against the aim where that is a ratio
 	Aim      string
 	Status   string // of a verdict; "": there is no aim
