@@ -2,15 +2,19 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/goccy/go-yaml"
 )
 
 func TestReadPeers(t *testing.T) {
@@ -240,5 +244,41 @@ func runInstalled(t *testing.T, p *peer, tls bool, loads func(*origins) []load) 
 	}}
 	if err := s.trial(t.Context(), &trial{about: about, origins: seen, peer: p, figures: figures{}}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestEverythingConfiguration holds the configuration with everything on to what its scenario says of it.
+func TestEverythingConfiguration(t *testing.T) {
+	peers, err := readPeers("peers.yaml", builtinPeers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := slices.IndexFunc(peers, func(p *peer) bool { return p.Name == ours })
+	c, err := peers[own].command(setup{dir: "/dir", address: "127.0.0.1:1", origins: &origins{}, full: true}, "127.0.0.1:2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config struct {
+		Breaker struct{ Failures int }
+		Clients []struct {
+			Tokens     []string
+			AllowHosts []string `yaml:"allowHosts"`
+			DenyHosts  []string `yaml:"denyHosts"`
+		}
+		Destinations []struct{ Hosts []string }
+	}
+	if err := yaml.Unmarshal([]byte(c.files["everything.yaml"]), &config); err != nil {
+		t.Fatal(err)
+	}
+	client := config.Clients[0]
+	if n := len(client.AllowHosts) + len(client.DenyHosts); n != 10001 || client.AllowHosts[5000] != "127.0.0.0/8" {
+		t.Errorf("got %d rules; want 10,000, and the origins' prefix last", n)
+	}
+	if len(config.Destinations) != 101 || config.Breaker.Failures != 5 {
+		t.Errorf("got %d destinations and %d failures; want 101 and 5", len(config.Destinations), config.Breaker.Failures)
+	}
+	_, token, _ := strings.Cut(c.header[0], "Bearer ")
+	if want := fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(token))); client.Tokens[0] != want {
+		t.Errorf("got %s; want %s, which is %q", client.Tokens[0], want, token)
 	}
 }
