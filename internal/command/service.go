@@ -71,6 +71,9 @@ func (s *service) start() (err error) {
 			s.logFile.Close()
 		}
 	}()
+	if err := growDescriptorTable(s.settings.Proxy.MaxConnections); err != nil {
+		s.app.warn(err) // without it requests are slower for a while, no more
+	}
 	s.metrics = metrics.New(version, buildCommit())
 	s.logFile.failed, s.logFile.warn = s.metrics.LogFailed, s.app.warn
 	s.log = newLogger(s.settings.Log, s.logFile)
