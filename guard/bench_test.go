@@ -89,7 +89,7 @@ func benchCheck(address string, want bool) func(testing.TB) func() {
 	return func(t testing.TB) func() {
 		g, ap := benchGuard(t), netip.MustParseAddrPort(address)
 		return func() {
-			if err := g.Check(ap); (err == nil) != want {
+			if err := g.CheckAddr(ap, Exceptions{}); (err == nil) != want {
 				t.Fatalf("got %v", err)
 			}
 		}
@@ -100,7 +100,7 @@ func benchVerdict(address string, want bool) func(testing.TB) func() {
 	return func(t testing.TB) func() {
 		g, a := benchGuard(t), netip.MustParseAddr(address)
 		return func() {
-			if v := g.Verdict(a); v.Allowed != want {
+			if v := verdict(g, a); v.Allowed != want {
 				t.Fatalf("got %v", v)
 			}
 		}

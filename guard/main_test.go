@@ -20,6 +20,7 @@ func testEnvironment(t testing.TB) environment {
 		interfaceAddrs: func() ([]net.Addr, error) { return ipNets("127.0.0.1", "::1", "1.2.3.4", "2a00::4"), nil },
 		hostsPath:      filepath.Join(dir, "hosts"),
 		resolvPath:     filepath.Join(dir, "resolv.conf"),
+		ipv6:           true,
 	}
 }
 
@@ -71,4 +72,9 @@ func nat64Of(a netip.Addr) netip.Addr {
 	v4 := a.As4()
 	copy(b[12:], v4[:])
 	return netip.AddrFrom16(b)
+}
+
+// verdict judges a for a call without exceptions, to a port where nobody listens.
+func verdict(g *Guard, a netip.Addr) Verdict {
+	return g.Verdict(netip.AddrPortFrom(a, 80), Exceptions{})
 }

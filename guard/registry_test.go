@@ -31,7 +31,7 @@ func TestEdges(t *testing.T) {
 				forms = append(forms, mapped(a), nat64Of(a))
 			}
 			for _, form := range forms {
-				if got := g.Verdict(form); got.Allowed != want {
+				if got := verdict(g, form); got.Allowed != want {
 					t.Errorf("%s %s of %s %s: allowed %v; want %v", where, form, b.prefix, b.name, got.Allowed, want)
 				}
 			}
@@ -54,7 +54,7 @@ func TestRegistryKnowsNestedRows(t *testing.T) {
 					narrowest = c.rule()
 				}
 			}
-			if got := g.Verdict(a).Rule; got != narrowest {
+			if got := verdict(g, a).Rule; got != narrowest {
 				t.Errorf("%s: rule %v; want %v", a, got, narrowest)
 			}
 		}
@@ -180,13 +180,13 @@ func TestVerdictByHand(t *testing.T) {
 		{"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "Multicast"},
 	} {
 		t.Run(row.addr, func(t *testing.T) {
-			v := g.Verdict(netip.MustParseAddr(row.addr))
+			v := verdict(g, netip.MustParseAddr(row.addr))
 			if v.Rule.Name != row.want || v.Allowed != (row.want == "") {
 				t.Errorf("got %v by %q; want rule %q", v.Allowed, v.Rule.Name, row.want)
 			}
 		})
 	}
-	if g.Verdict(netip.Addr{}).Allowed {
+	if verdict(g, netip.Addr{}).Allowed {
 		t.Error("the zero Addr is allowed")
 	}
 }
@@ -225,15 +225,15 @@ func FuzzVerdict(f *testing.F) {
 		copy(b[:], data)
 		a := netip.AddrFrom16(b)
 		v4 := netip.AddrFrom4([4]byte(b[12:]))
-		if got := g.Verdict(a); got.Allowed && refusedByScan(a) {
+		if got := verdict(g, a); got.Allowed && refusedByScan(a) {
 			t.Errorf("%s is let through", a)
 		}
-		want := g.Verdict(v4)
+		want := verdict(g, v4)
 		if want.Allowed && refusedByScan(v4) {
 			t.Errorf("%s is let through", v4)
 		}
 		for _, form := range []netip.Addr{mapped(v4), nat64Of(v4)} {
-			if got := g.Verdict(form); got != want {
+			if got := verdict(g, form); got != want {
 				t.Errorf("%s: %v; want %v as for %s", form, got, want, v4)
 			}
 		}
@@ -242,7 +242,7 @@ func FuzzVerdict(f *testing.F) {
 			p := netip.MustParsePrefix(prefix).Addr().As16()
 			bits := netip.MustParsePrefix(prefix).Bits() / 8
 			copy(p[bits:], b[bits:])
-			if form := netip.AddrFrom16(p); g.Verdict(form).Allowed {
+			if form := netip.AddrFrom16(p); verdict(g, form).Allowed {
 				t.Errorf("%s is let through", form)
 			}
 		}
