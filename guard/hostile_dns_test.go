@@ -159,6 +159,7 @@ func withA(flags uint16, records ...[]byte) func(q []byte) []byte {
 
 // impatient makes g wait less for each answer of a server that may be silent, so that tests are quick.
 func impatient(g *Guard, with netip.AddrPort) {
+	query := g.resolver.query
 	g.resolver.query = func(ctx context.Context, server netip.AddrPort, name string, qtype uint16) (*dns.Msg, error) {
 		if server == with {
 			var cancel context.CancelFunc

@@ -100,7 +100,7 @@ func newResolver(cfg Config, env environment) *resolver {
 		cacheTTL: cfg.DNSCacheTTL,
 		ipv6:     env.ipv6,
 		now:      env.now,
-		query:    query,
+		query:    (&questioner{now: env.now, plain: map[netip.AddrPort]time.Time{}}).query,
 		flights:  map[string]*flight{},
 		silent:   map[netip.AddrPort]time.Time{},
 	}
