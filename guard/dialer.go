@@ -10,6 +10,9 @@ import (
 	"time"
 )
 
+// noTimeout is how long DialTimeout takes at most where it is given no limit: the default of connectTimeout.
+const noTimeout = 10 * time.Second
+
 // Timing is how long the parts of Dial took. The zero value is that of a part that did not happen.
 type Timing struct {
 	DNS      time.Duration // all of resolving; next to nothing for a literal
@@ -55,7 +58,7 @@ func (d *Dialer) Dial(ctx context.Context, host string, port uint16) (Conn, Timi
 }
 
 // DialTimeout is Dial for whoever wants a fasthttp.DialFuncWithTimeout: to addr, which is host:port, IPv6 literals in
-// brackets, within timeout. A timeout of 0 or less has passed already.
+// brackets, within timeout. 0 is what fasthttp gives where its caller has set no limit: 10 s then.
 func (d *Dialer) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
 	host, service, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -64,6 +67,9 @@ func (d *Dialer) DialTimeout(addr string, timeout time.Duration) (net.Conn, erro
 	port, err := strconv.ParseUint(service, 10, 16)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %q: the port is no number up to 65535", addr)
+	}
+	if timeout == 0 {
+		timeout = noTimeout
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
