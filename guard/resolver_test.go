@@ -497,10 +497,69 @@ func TestCacheIsBounded(t *testing.T) {
 	if len(c.entries) != maxCacheEntries {
 		t.Errorf("%d entries; want %d", len(c.entries), maxCacheEntries)
 	}
+	if c.addrs != maxCacheEntries {
+		t.Errorf("%d addresses are counted; want one an entry", c.addrs)
+	}
 	// Entries that have expired go first.
 	later := now.Add(2 * time.Minute)
 	c.put("new.example", res, later)
 	if len(c.entries) >= maxCacheEntries {
 		t.Errorf("%d entries; want the expired ones that were met gone", len(c.entries))
+	}
+}
+
+// TestCacheIsBoundedByAddresses fills it with answers of thousands of addresses.
+func TestCacheIsBoundedByAddresses(t *testing.T) {
+	var c cache
+	now := time.Now()
+	const each = 5000
+	many := make([]netip.Addr, each)
+	for i := range 2 * maxCacheAddrs / each {
+		name := fmt.Sprintf("n%d.example", i)
+		c.put(name, result{addrs: many, ttl: time.Minute}, now)
+		c.put(name, result{addrs: many, ttl: time.Minute}, now) // in place of itself
+		if c.get(name, now) == nil {
+			t.Fatalf("entry %d is not there right after it was put", i)
+		}
+		counted := 0
+		for _, e := range c.entries {
+			counted += len(e.addrs)
+		}
+		if counted != c.addrs || counted > maxCacheAddrs {
+			t.Fatalf("%d addresses, %d counted; want the same, %d at most", counted, c.addrs, maxCacheAddrs)
+		}
+	}
+	if want := maxCacheAddrs / each; len(c.entries) != want {
+		t.Errorf("%d entries; want %d", len(c.entries), want)
+	}
+	c.put("all", result{addrs: make([]netip.Addr, maxCacheAddrs), ttl: time.Minute}, now)
+	c.put("more", result{addrs: make([]netip.Addr, maxCacheAddrs+1), ttl: time.Minute}, now)
+	if c.get("all", now) == nil || c.get("more", now) != nil || len(c.entries) != 1 {
+		t.Errorf("%d entries; want the one that fits alone", len(c.entries))
+	}
+}
+
+// TestNoIPv6 counts the questions of a host without IPv6.
+func TestNoIPv6(t *testing.T) {
+	s := startDNS(t, zone("example. 60 IN SOA n. h. 1 2 3 4 5", "x.example. 5 IN A 8.8.8.8", "x.example. 60 IN AAAA 2a00::1", "y.example. 60 IN AAAA 2a00::1"))
+	g, clock := resolverFor(t, nil, s.addr)
+	g.resolver.ipv6 = false
+	for _, row := range []struct{ host, want string }{
+		{"x.example", "8.8.8.8"},
+		{"x.example", "8.8.8.8"},
+		{"y.example", `"y.example" does not resolve: the name has no address (NODATA)`},
+		{"nope.example", `"nope.example" does not resolve: no such host (NXDOMAIN)`},
+	} {
+		if got := lookupText(t, g, row.host); got != row.want {
+			t.Errorf("%s: got %s; want %s", row.host, got, row.want)
+		}
+	}
+	if a, aaaa := s.count("udp A "), s.count("udp AAAA "); a != 3 || aaaa != 0 {
+		t.Errorf("%d questions for A, %d for AAAA; want 3 and none", a, aaaa)
+	}
+	clock.add(5 * time.Second) // A's TTL, as there is no other
+	lookupText(t, g, "x.example")
+	if a := s.count("udp A x."); a != 2 {
+		t.Errorf("%d questions for A; want another one after its TTL", a)
 	}
 }
