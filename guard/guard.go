@@ -7,7 +7,7 @@
 //	CheckPort   is the port allowed?                          *PortError
 //	resolve     /etc/hosts, cache, DNS; literals skip this    *ResolveError
 //	judge       every address of the name, by Verdict         *BlockedError if none is left
-//	race        the allowed ones (Happy Eyeballs, RFC 8305)   *ConnectError
+//	race        the first allowed ones (RFC 8305)             *ConnectError
 //	judge again the address that the socket is given, and the one that it is then connected to
 //
 // The name is resolved once and the connection goes to the very address that was judged, so an answer that
@@ -30,7 +30,8 @@
 // What it does not do: it cannot know a NAT64 prefix that a network chose for itself (RFC 6052, section 2.2)
 // nor addresses that only routing brings home; those belong in cidrDenyList. It has no search domains, no mDNS,
 // no DNSSEC validation, and keeps nothing on disk. It has no goroutine but those of look-ups and connection
-// attempts under way, all of which end by themselves within seconds.
+// attempts under way, all of which end by themselves within seconds. A name in steady use is looked up again by the
+// first call that finds its answer about to expire, which does not wait for it; nothing runs for names that rest.
 package guard
 
 import (

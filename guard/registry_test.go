@@ -220,6 +220,7 @@ func FuzzVerdict(f *testing.F) {
 		f.Add(last[:])
 	}
 	g := testGuard(f, DefaultConfig(), Hooks{})
+	everything := allowList(f, "everything", "0.0.0.0/0", "::/0")
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var b [16]byte
 		copy(b[:], data)
@@ -236,6 +237,11 @@ func FuzzVerdict(f *testing.F) {
 			if got := verdict(g, form); got != want {
 				t.Errorf("%s: %v; want %v as for %s", form, got, want, v4)
 			}
+		}
+		// A client's and an entry's list that hold everything lift all but the metadata addresses.
+		open := g.Verdict(netip.AddrPortFrom(a, 80), Exceptions{Client: everything, Entry: everything})
+		if rule := verdict(g, a).Rule; open.Allowed == (rule.Name == nameMetadata) {
+			t.Errorf("%s, by default %v: allowed %v by lists of everything", a, rule, open.Allowed)
 		}
 		// 6to4, Teredo, IPv4-compatible and IPv4-translated forms are refused whatever they hold.
 		for _, prefix := range []string{"2002::/16", "2001::/32", "::/96", "::ffff:0:0:0/96"} {
