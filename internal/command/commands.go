@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"iter"
 	"os"
 	"path/filepath"
@@ -211,7 +212,7 @@ func (a *app) explain(c *cli.Context) error {
 	allowed := 0
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	for _, addr := range addrs {
-		verdict, word := g.Verdict(addr), "refused"
+		verdict, word := g.Verdict(netip.AddrPortFrom(addr, dest.Port), guard.Exceptions{}), "refused"
 		if verdict.Allowed {
 			word = "allowed"
 			allowed++
