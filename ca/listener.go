@@ -10,9 +10,10 @@ import (
 
 // ServerConfig returns the configuration of an https listener: TLS 1.2 and 1.3, HTTP/1.1. With clientCAFile it demands
 // a client certificate from an authority in that file. The files are read now; the errors name the key and the file.
-// Where the Store watches files, Hooks.ListenerChanged says what to use in its place from then on.
+// Where the Store watches files, these are among them, and Hooks.ListenerChanged says what to use in place of the
+// configuration once they have changed; call ServerConfig once for each listener.
 func (s *Store) ServerConfig(certFile, keyFile, clientCAFile string) (*tls.Config, error) {
-	cfg, err := loadListener(certFile, keyFile, clientCAFile)
+	cfg, err := s.newListener(certFile, keyFile, clientCAFile)
 	if err != nil {
 		return nil, err
 	}

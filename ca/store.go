@@ -76,6 +76,9 @@ type Store struct {
 	updating sync.Mutex // serialises Update and other changes of trust; guards extra
 	extra    []root     // of caBundle.extraFile
 
+	watching sync.Mutex // guards watched
+	watched  []*watched
+
 	lifecycle sync.Mutex // guards stop and closed
 	stop      context.CancelFunc
 	closed    bool
@@ -96,6 +99,7 @@ func open(cfg Config, hooks Hooks, known *learned) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{cfg: cfg, hooks: hooks, now: time.Now, learned: known, noCert: &clientCert{id: NoClientCert}}
+	s.watchConfigured()
 	if err := s.load(); err != nil {
 		return nil, err
 	}
