@@ -108,7 +108,7 @@ func (ex *exchange) takeLarge(length int) *failure {
 
 // takeChunked reads a chunked body and takes its coding off.
 func (ex *exchange) takeChunked() *failure {
-	ex.chunks.Reset(ex.run.cfg.MaxHeaderSize)
+	ex.chunks.Reset(ex.run.cfg.MaxHeaderSize, false)
 	ex.large = ex.large[:0]
 	start := ex.in.from
 	for {
@@ -118,7 +118,7 @@ func (ex *exchange) takeChunked() *failure {
 			if err != nil {
 				return ex.chunkFailure(err)
 			}
-			if int64(len(ex.large)+len(data)) > ex.run.cfg.MaxRequestBodySize {
+			if int64(len(ex.large)+len(data))+ex.chunks.Left() > ex.run.cfg.MaxRequestBodySize {
 				return ex.largeBody()
 			}
 			if f := ex.reserve(int64(len(data))); f != nil {

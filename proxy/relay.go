@@ -38,7 +38,7 @@ func (ex *exchange) passBody() *failure {
 		ex.drop(closeError)
 		return ex.largeResponse()
 	}
-	ex.chunks.Reset(ex.run.cfg.MaxHeaderSize)
+	ex.chunks.Reset(ex.run.cfg.MaxHeaderSize, true)
 	if body.left <= wholeLimit {
 		first, f := ex.takeWhole(&body)
 		if f != nil {
@@ -240,6 +240,9 @@ func (b *responseBody) decode() ([]byte, *failure) {
 			return nil, badResponsef("%s", err)
 		}
 		b.ended = b.ex.chunks.Done()
+		if b.ex.chunks.OddTrailers() {
+			b.ex.resp.Untidy |= http1.OddTrailers
+		}
 		b.clean = b.ended
 		return data, nil
 	case b.left < 0:

@@ -32,8 +32,12 @@ func FuzzResponseHead(f *testing.F) {
 		if got.length == 0 {
 			return
 		}
-		if !bytes.Equal(responseFields(pieces), responseFields(r)) {
-			t.Fatalf("byte by byte: got %q; want %q", responseFields(pieces), responseFields(r))
+		if !bytes.Equal(responseFields(pieces), responseFields(r)) || pieces.Untidy != r.Untidy || pieces.BodyFraming != r.BodyFraming {
+			t.Fatalf("byte by byte: got %q, %q, %v; want %q, %q, %v",
+				responseFields(pieces), names(pieces.Untidy), pieces.BodyFraming, responseFields(r), names(r.Untidy), r.BodyFraming)
+		}
+		if r.Chunked && r.ContentLength >= 0 || r.Received != 0 && r.Received != r.Status || (r.Received == 0) != r.Interim() {
+			t.Fatalf("got chunked %v and a length of %d, status %d and received %d", r.Chunked, r.ContentLength, r.Status, r.Received)
 		}
 		for _, how := range []Framing{NoBody, ByLength, ByChunks, ByClose} {
 			checkResponse(t, r, how)
@@ -59,6 +63,7 @@ func checkResponse(t *testing.T, r *Response, how Framing) {
 		connection = "close"
 	}
 	head := AppendResponseHead(nil, r, how, int64(len(body)), connection)
+	checkTidy(t, r, head, how, int64(len(body)))
 	in := bufio.NewReader(strings.NewReader(string(head) + wire + rest))
 	method := "GET"
 	if how == NoBody {
@@ -79,6 +84,64 @@ func checkResponse(t *testing.T, r *Response, how Framing) {
 	if got, _ := io.ReadAll(in); string(got) != rest {
 		t.Fatalf("got %q behind the response; want %q", got, rest)
 	}
+}
+
+// checkTidy scans what the client would be sent: it is in order, and says once where its body ends.
+func checkTidy(t *testing.T, r *Response, head []byte, how Framing, length int64) {
+	t.Helper()
+	again, got := scanResponse(string(head))
+	if got.length != len(head) || again.Untidy&^OddStatus != 0 || again.Status != r.Status {
+		t.Fatalf("got %+v of %q, untidy %q; want it taken", got, head, names(again.Untidy))
+	}
+	want := BodyFraming{ContentLength: -1, Chunked: how == ByChunks}
+	if how == ByLength {
+		want.ContentLength = length
+	}
+	if again.BodyFraming != want {
+		t.Fatalf("got the framing %v of %q; want %v", again.BodyFraming, head, want)
+	}
+	framing := 0
+	for _, f := range again.Fields {
+		if f.Kind == KindContentLength || f.Kind == KindTransferEncoding {
+			framing++
+		}
+	}
+	if once := how == ByLength || how == ByChunks; once != (framing == 1) {
+		t.Fatalf("got %d fields that frame the body in %q", framing, head)
+	}
+}
+
+// FuzzChunkedResponse holds that a body whose trailers are tidied is what it is to the strict decoder, where that takes
+// it, and else differs in lines of the trailer section alone, each of which ends with CRLF.
+func FuzzChunkedResponse(f *testing.F) {
+	for _, tt := range chunkTests {
+		f.Add([]byte(tt.raw))
+	}
+	f.Add([]byte("1\r\na\r\n0\r\nA B\r\n c\r\nHost: d\r\nE: \x01\r\n\r\nrest"))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		const limit = 1024
+		got := decodeResponse(string(raw), limit)
+		if pieces := decodeResponse(string(raw), limit, everyByte(string(raw))...); pieces != got {
+			t.Fatalf("byte by byte: got %+v; want %+v", pieces, got)
+		}
+		strict := decode(string(raw), limit)
+		if strict.err == nil && got != strict {
+			t.Fatalf("got %+v; want %+v", got, strict)
+		}
+		if !got.done || !got.odd {
+			return
+		}
+		if strict.err != errTrailer || strict.data != got.data {
+			t.Fatalf("got %+v; the strict decoder %+v", got, strict)
+		}
+		trailers := raw[strict.consumed:got.consumed]
+		if ends := bytes.Count(trailers, []byte("\r\n")); bytes.Count(trailers, []byte{'\n'}) != ends || bytes.Count(trailers, []byte{'\r'}) != ends {
+			t.Fatalf("got %q passed over; want CRLF alone to end its lines", trailers)
+		}
+		if !bytes.HasSuffix(trailers, []byte("\r\n\r\n")) {
+			t.Fatalf("got %q passed over; want it to end with an empty line", trailers)
+		}
+	})
 }
 
 // FuzzChunked holds that a chunked body that is taken is, to another parser, the same data and of the same length.

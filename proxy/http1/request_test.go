@@ -217,8 +217,12 @@ func TestRequestHeadMeaning(t *testing.T) {
 		{"TLS off", "GET / HTTP/1.1", "X-WhSentry-TLS: OFF\r\n", func(h *Request) bool { return !h.TLS }},
 		{"TLS without a value", "GET / HTTP/1.1", "X-WhSentry-TLS:\r\n", func(h *Request) bool { return h.TLS }},
 		{"TLS none", "GET / HTTP/1.1", "X-WhSentry-TLS: none\r\n", func(h *Request) bool { return h.TLS }},
-		{"TLS twice", "GET / HTTP/1.1", "X-WhSentry-TLS: 0\r\nx-whsentry-tls: 1\r\n", func(h *Request) bool { return h.TLS && h.TLSFields == 2 && string(h.Stray.Of(h.Raw)) == "x-whsentry-tls" }},
-		{"timeout", "GET / HTTP/1.1", "X-WhSentry-Timeout: 2500ms\r\n", func(h *Request) bool { return h.Timeouts == 1 && string(h.Timeout.Of(h.Raw)) == "2500ms" && h.Stray.Empty() }},
+		{"TLS twice", "GET / HTTP/1.1", "X-WhSentry-TLS: 0\r\nx-whsentry-tls: 1\r\n", func(h *Request) bool {
+			return h.TLS && h.TLSFields == 2 && string(h.Stray.Of(h.Raw)) == "x-whsentry-tls"
+		}},
+		{"timeout", "GET / HTTP/1.1", "X-WhSentry-Timeout: 2500ms\r\n", func(h *Request) bool {
+			return h.Timeouts == 1 && string(h.Timeout.Of(h.Raw)) == "2500ms" && h.Stray.Empty()
+		}},
 		{"TLS 00 is a value", "GET / HTTP/1.1", "X-WhSentry-TLS: 00\r\n", func(h *Request) bool { return h.TLS }},
 		{"no TLS", "GET / HTTP/1.1", "", func(h *Request) bool { return !h.TLS && h.Aliases == 0 }},
 		{"alias", "GET / HTTP/1.1", "X-WhSentry-ClientCert: acme\r\n", func(h *Request) bool { return h.Aliases == 1 && string(h.Alias.Of(h.Raw)) == "acme" }},

@@ -28,7 +28,7 @@ func AppendResponseHead(dst []byte, r *Response, framing Framing, length int64, 
 		switch f.Kind {
 		case KindHopByHop, KindConnection, KindSentry, KindTransferEncoding:
 		case KindContentLength:
-			if framing == ByLength {
+			if framing == ByLength && !wrote {
 				dst = append(append(dst, name...), ": "...)
 				dst = strconv.AppendInt(dst, length, 10)
 				dst = append(dst, '\r', '\n')
