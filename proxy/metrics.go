@@ -45,7 +45,7 @@ type Metrics struct {
 
 const (
 	firstStatus = 100
-	statuses    = 500                              // 100 to 599
+	statuses    = 501                              // 100 to 599, and all others together
 	reasons     = 1 + lastReason - firstReason + 1 // none, and each
 )
 
@@ -173,10 +173,15 @@ func (m *Metrics) countRequest(status int, r reason, took time.Duration) {
 	if r != reasonNone {
 		index = int(r-firstReason) + 1
 	}
-	slot := &m.requests[status-firstStatus][index]
+	known := min(status-firstStatus, statuses-1)
+	slot := &m.requests[known][index]
 	c := slot.Load()
 	if c == nil {
-		c = m.set.GetOrCreateCounter(`whsentry_requests_total{status="` + strconv.Itoa(status) + `",reason="` + strconv.Itoa(int(r)) + `"}`)
+		label := "other"
+		if known < statuses-1 {
+			label = strconv.Itoa(status)
+		}
+		c = m.set.GetOrCreateCounter(`whsentry_requests_total{status="` + label + `",reason="` + strconv.Itoa(int(r)) + `"}`)
 		slot.Store(c)
 	}
 	c.Inc()
