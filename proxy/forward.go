@@ -226,6 +226,9 @@ func (ex *exchange) sendHeld(u *upstream) error {
 	return nil
 }
 
+// errNoCloseNotify is the end of a connection by a FIN alone, between two records of TLS. Anybody on the way can send it.
+var errNoCloseNotify = errors.New("a FIN without a close_notify")
+
 // read reads from the destination, which has readTimeout for its next byte.
 func (ex *exchange) read(p []byte) (int, error) {
 	u := ex.held
@@ -239,7 +242,7 @@ func (ex *exchange) read(p []byte) (int, error) {
 		err = io.ErrNoProgress
 	}
 	if err == io.EOF && u.wire != nil && u.wire.sawFIN {
-		err = io.ErrUnexpectedEOF // a FIN without a close_notify
+		err = errNoCloseNotify
 	}
 	return 0, err
 }

@@ -288,10 +288,15 @@ func (b *responseBody) read() *failure {
 	b.makeRoom()
 	n, err := ex.read(ex.up.free())
 	ex.up.added(n)
+	untilClose := b.left < 0 && !b.chunked && !ex.torn && ex.held.killed.Load() == 0
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, io.EOF) && b.left < 0 && !b.chunked && !ex.torn && ex.held.killed.Load() == 0:
+	case untilClose && errors.Is(err, errNoCloseNotify):
+		ex.resp.Untidy |= http1.NoCloseNotify
+		b.ended = true
+		return nil
+	case untilClose && errors.Is(err, io.EOF):
 		b.ended = true
 		return nil
 	}

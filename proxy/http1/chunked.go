@@ -1,11 +1,13 @@
 package http1
 
-// What can be wrong with a chunked body.
+// ErrTrailersTooLarge is what is wrong with a body whose trailer section is over the limit.
+var ErrTrailersTooLarge = &Error{TooLarge, "trailer section too large"}
+
+// What else can be wrong with a chunked body.
 var (
-	errChunk            = &Error{BadChunks, "malformed chunked body"}
-	errTrailer          = &Error{BadChunks, "malformed trailer section"}
-	ErrTrailersTooLarge = &Error{TooLarge, "trailer section too large"}
-	errExtensions       = &Error{BadChunks, "chunk extensions too large"}
+	errChunk      = &Error{BadChunks, "malformed chunked body"}
+	errTrailer    = &Error{BadChunks, "malformed trailer section"}
+	errExtensions = &Error{BadChunks, "chunk extensions too large"}
 )
 
 // Chunks takes the chunked transfer coding off (RFC 9112 section 7.1), strictly: CRLF alone ends a line, a
@@ -202,7 +204,7 @@ func (d *Chunks) stepTrailerName(c byte) error {
 		return d.oddTrailer(c)
 	}
 	if d.nameLen < len(d.name) {
-		d.name[d.nameLen] = Lower(c)
+		d.name[d.nameLen] = toLower(c)
 	}
 	d.nameLen++
 	return nil

@@ -29,7 +29,7 @@ func (a *Authority) AppendHost(dst []byte) []byte {
 		return a.Literal.AppendTo(dst)
 	}
 	for _, c := range a.Host {
-		dst = append(dst, Lower(c))
+		dst = append(dst, toLower(c))
 	}
 	if dst[len(dst)-1] == '.' { // a host is not empty
 		dst = dst[:len(dst)-1]
