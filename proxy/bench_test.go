@@ -190,7 +190,7 @@ func benchChunks(t testing.TB, size, count int) (func(), int) {
 	raw := []byte(strings.Repeat(chunk, count) + "0\r\n\r\n")
 	var d http1.Chunks
 	return func() {
-		d.Reset(64 * kiB)
+		d.Reset(64*kiB, false)
 		got := 0
 		for rest := raw; len(rest) > 0; {
 			data, n, err := d.Next(rest)

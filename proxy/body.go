@@ -119,7 +119,7 @@ func (ex *exchange) keepBody(data []byte) *reason.Failure {
 // takeChunked reads a chunked body and takes its coding off.
 func (ex *exchange) takeChunked() *reason.Failure {
 	c := ex.client
-	ex.chunks.Reset(ex.run.cfg.MaxHeaderSize)
+	ex.chunks.Reset(ex.run.cfg.MaxHeaderSize, false)
 	for {
 		for c.in.Len() > 0 && !ex.chunks.Done() {
 			data, n, err := ex.chunks.Next(c.in.Unused())
@@ -127,7 +127,7 @@ func (ex *exchange) takeChunked() *reason.Failure {
 			if err != nil {
 				return ex.chunkFailure(err)
 			}
-			if int64(len(ex.body)+len(data)) > ex.run.cfg.MaxRequestBodySize {
+			if int64(len(ex.body)+len(data))+ex.chunks.Left() > ex.run.cfg.MaxRequestBodySize {
 				return ex.largeBody()
 			}
 			if f := ex.keepBody(data); f != nil {

@@ -28,7 +28,7 @@ func (ex *exchange) acquire(d *upstream.Destination, fresh bool) *reason.Failure
 	}
 	r := upstream.Route{TLS: ex.tls, Alias: ex.alias}
 	if !fresh {
-		if u := p.pool.Get(d, r, ex.at, run.guard); u != nil {
+		if u := p.pool.Get(d, r, ex.at, ex); u != nil {
 			ex.hold(u, true)
 			return nil
 		}
@@ -154,4 +154,9 @@ func tlsVersionName(version uint16) string {
 		return "TLSv1.3"
 	}
 	return tls.VersionName(version)
+}
+
+// Check judges an address anew before a kept connection to it is used. It makes the exchange an upstream.Judge.
+func (ex *exchange) Check(to netip.AddrPort) error {
+	return ex.run.guard.CheckAddr(to, guard.Exceptions{})
 }

@@ -49,22 +49,9 @@ type address struct {
 // set fills a in from an authority, with the scheme's port where that names none. It allocates nothing once key
 // has its size.
 func (a *address) set(from *http1.Authority, tls bool) {
-	a.key = a.key[:0]
-	if from.Literal.IsValid() {
-		a.key = from.Literal.AppendTo(a.key)
-	} else {
-		for _, c := range from.Host {
-			a.key = append(a.key, http1.Lower(c))
-		}
-		if a.key[len(a.key)-1] == '.' {
-			a.key = a.key[:len(a.key)-1]
-		}
-	}
+	a.key = from.AppendHost(a.key[:0])
 	a.hostLen = len(a.key)
-	a.port = defaultPort(tls)
-	if from.Port > 0 {
-		a.port = uint16(from.Port)
-	}
+	a.port = from.PortOr(defaultPort(tls))
 	a.key = append(a.key, ':')
 	a.key = strconv.AppendUint(a.key, uint64(a.port), 10)
 }

@@ -43,7 +43,7 @@ func scanResponse(raw string) (*http1.Response, scanned) {
 // decode takes the chunked coding off what raw begins with.
 func decode(raw string) (body string, consumed int, done bool, err error) {
 	var d http1.Chunks
-	d.Reset(kiB)
+	d.Reset(kiB, false)
 	for err == nil && !d.Done() && consumed < len(raw) {
 		data, n, wrong := d.Next([]byte(raw[consumed:]))
 		body, consumed, err = body+string(data), consumed+n, wrong

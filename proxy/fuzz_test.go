@@ -4,20 +4,14 @@ import (
 	"bufio"
 	"bytes"
 	"io"
-	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
-	"regexp"
-	"strconv"
 	"strings"
 	"testing"
-	"unicode"
 
 	"whsentry/proxy/accesslog"
 	"whsentry/proxy/e2e/corpus"
 	"whsentry/proxy/http1"
-	"whsentry/proxy/reason"
 )
 
 // FuzzRequestHead holds that whatever is taken and rewritten is read by another parser as exactly one request: with
@@ -107,105 +101,6 @@ func checkOriginal(t *testing.T, h *http1.Request, raw []byte, want string) {
 	if got, err := io.ReadAll(req.Body); err != nil || string(got) != want || req.Method != string(h.Method) {
 		t.Fatalf("got %s with the body %q, %v; want %s with %q", req.Method, got, err, h.Method, want)
 	}
-}
-
-// FuzzTarget holds that the host of a target that is taken is a name or a literal, and the one that other parsers
-// of URLs would go to.
-func FuzzTarget(f *testing.F) {
-	for _, seed := range []string{
-		"http://h/", "https://Example.COM.:8443/a?b", "http://[::1]:80/", "http://[::ffff:1.2.3.4]", "http://1.2.3.4:5/", "http://0x7f.1/",
-		"http://a\\@b/", "http:/\\h/", "http://h:80:81/", "http://h#@evil/", "http://h?@evil/", "http://u:p@h/", "ftp://h/", "http://1.2.3.4./",
-	} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, raw string) {
-		got, failed := http1.ParseTarget([]byte(raw))
-		if failed != nil {
-			if f := reason.OfMessage(failed); f.Code != reason.Malformed && f.Code != reason.Scheme || f.Status != 400 {
-				t.Fatalf("got %d with status %d; want 1002 or 1003 with 400", f.Code, f.Status)
-			}
-			return
-		}
-		var a address
-		a.set(&got.Authority, got.HTTPS)
-		checkAddress(t, &a, &got.Authority)
-		if host := browserHost(raw); host != string(got.Authority.Raw) {
-			t.Fatalf("%q: got the authority %q; a browser reads %q", raw, got.Authority.Raw, host)
-		}
-		u, err := url.Parse(raw)
-		if err != nil {
-			if _, pathErr := url.Parse(string(got.Path)); pathErr == nil && !strings.ContainsAny(string(got.Path), ":") {
-				t.Fatalf("%q is no URL: %v", raw, err)
-			}
-			return
-		}
-		if u.Host != string(got.Authority.Raw) || u.User != nil || u.Fragment != "" || (u.Scheme == "https") != got.HTTPS {
-			t.Fatalf("%q: got the authority %q; net/url reads %q", raw, got.Authority.Raw, u.Host)
-		}
-	})
-}
-
-// checkAddress holds that an address is a name or a literal in its one form, with a port.
-func checkAddress(t *testing.T, a *address, from *http1.Authority) {
-	t.Helper()
-	key := string(a.key)
-	if strings.ContainsFunc(key, func(r rune) bool { return unicode.IsUpper(r) || r > 0x7e || r <= ' ' }) {
-		t.Fatalf("got the key %q; want small letters of ASCII", key)
-	}
-	host := a.name()
-	if !strings.HasPrefix(key, host+":") || key[len(host)+1:] != strconv.Itoa(int(a.port)) || a.port == 0 {
-		t.Fatalf("got the key %q for host %q and port %d", key, host, a.port)
-	}
-	if literal, err := netip.ParseAddr(host); err == nil {
-		if literal.String() != host || literal.Zone() != "" || literal != from.Literal {
-			t.Fatalf("got the literal %q; want %s", host, literal)
-		}
-		return
-	}
-	if from.Literal.IsValid() || host == "" || len(host) > 253 || strings.HasSuffix(host, ".") {
-		t.Fatalf("got the name %q from %+v", host, from)
-	}
-	if endsInNumber.MatchString(host) {
-		t.Fatalf("got the name %q, which ends in a number", host)
-	}
-}
-
-// endsInNumber is what the WHATWG URL standard takes for an IPv4 address, or for a failed attempt at one.
-var endsInNumber = regexp.MustCompile(`(^|\.)([0-9]+|0[xX][0-9a-fA-F]*)\.?$`)
-
-// browserHost is the authority that the WHATWG URL standard finds in a URL with http or https: slashes may be
-// missing, too many or backslashes, and tabs and line ends do not count.
-func browserHost(raw string) string {
-	raw = strings.NewReplacer("\t", "", "\n", "", "\r", "").Replace(raw)
-	_, rest, _ := strings.Cut(raw, ":")
-	rest = strings.TrimLeft(rest, `/\`)
-	if end := strings.IndexAny(rest, `/\?#`); end >= 0 {
-		rest = rest[:end]
-	}
-	return rest[strings.LastIndexByte(rest, '@')+1:]
-}
-
-// FuzzConnectAuthority holds that host and port of a CONNECT are those that net reads.
-func FuzzConnectAuthority(f *testing.F) {
-	for _, seed := range []string{"h:443", "[::1]:443", "1.2.3.4:80", "::1:80", "h:", "u@h:1", "a.:00443", "127.1:80", "[::1%25lo]:1"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, raw string) {
-		got, failed := http1.ParseConnectTarget([]byte(raw))
-		if failed != nil {
-			return
-		}
-		var a address
-		a.set(&got, true)
-		checkAddress(t, &a, &got)
-		host, port, err := net.SplitHostPort(raw)
-		if err != nil || host != string(got.Host) {
-			t.Fatalf("%q: got the host %q; net reads %q, %v", raw, got.Host, host, err)
-		}
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || uint16(n) != a.port {
-			t.Fatalf("%q: got port %d; net reads %q", raw, a.port, port)
-		}
-	})
 }
 
 // FuzzUserInformation holds that a password in a URL, however it is written, is not logged.

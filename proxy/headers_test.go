@@ -146,7 +146,7 @@ func TestResponseRewriting(t *testing.T) {
 		{"a 1.0 client that stays", "GET http://h/ HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", http1.ByLength, 0, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n"},
 		{"interim", "", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: X-B\r\nX-B: 1\r\nX-WhSentry-Reason: 1\r\n\r\n", http1.NoBody, 0, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"},
 		{"bare LF", "", "HTTP/1.1 200 OK\nA: 1\nContent-Length: 0\n\n", http1.ByLength, 0, "HTTP/1.1 200 OK\r\nA: 1\r\nContent-Length: 0\r\n\r\n"},
-		{"folded", "", "HTTP/1.1 200 OK\r\nA: 1\r\n 2\r\n\t 3 \r\nB: \r\n 4\r\nContent-Length: 0\r\n\r\n", http1.ByLength, 0, "HTTP/1.1 200 OK\r\nA: 1   2  \t 3\r\nB: 4\r\nContent-Length: 0\r\n\r\n"},
+		{"folded", "", "HTTP/1.1 200 OK\r\nA: 1\r\n 2\r\n\t 3 \r\nB: \r\n 4\r\nContent-Length: 0\r\n\r\n", http1.ByLength, 0, "HTTP/1.1 200 OK\r\nA: 1 2 3\r\nB: 4\r\nContent-Length: 0\r\n\r\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.request == "" {

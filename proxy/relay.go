@@ -40,7 +40,7 @@ func (ex *exchange) passBody() *reason.Failure {
 		ex.drop(upstream.CloseError)
 		return ex.largeResponse()
 	}
-	ex.chunks.Reset(ex.run.cfg.MaxHeaderSize)
+	ex.chunks.Reset(ex.run.cfg.MaxHeaderSize, true)
 	if body.left <= wholeLimit {
 		first, f := ex.takeWhole(&body)
 		if f != nil {
@@ -244,6 +244,9 @@ func (b *responseBody) decode() ([]byte, *reason.Failure) {
 		}
 		b.ended = b.ex.chunks.Done()
 		b.clean = b.ended
+		if b.ex.chunks.OddTrailers() {
+			b.ex.resp.Untidy |= http1.OddTrailers
+		}
 		return data, nil
 	case b.left < 0:
 		data := up.Unused()
@@ -290,10 +293,16 @@ func (b *responseBody) read() *reason.Failure {
 	ex.call.In.Added(n)
 	ex.at = ex.call.At
 	_, torn := ex.call.Broken()
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case errors.Is(err, io.EOF) && b.left < 0 && !b.chunked && !torn && ex.held.Killed() == upstream.CloseNone:
+	}
+	untilClose := b.left < 0 && !b.chunked && !torn && ex.held.Killed() == upstream.CloseNone
+	switch {
+	case untilClose && errors.Is(err, upstream.ErrNoCloseNotify):
+		ex.resp.Untidy |= http1.NoCloseNotify
+		b.ended = true
+		return nil
+	case untilClose && errors.Is(err, io.EOF):
 		b.ended = true
 		return nil
 	}

@@ -17,20 +17,35 @@ import (
 // plainField is a field as it was written, and its name in small letters.
 type plainField struct{ name, lower, value string }
 
-// plainFields takes the lines behind the first one apart, and joins those that are folded.
+// plainFields takes the lines behind the first one apart: what is folded is joined by a space, and what is no field is
+// dropped with what is folded to it.
 func plainFields(head string) (first string, fields []plainField) {
-	head = folds.ReplaceAllStringFunc(head, func(fold string) string { return strings.Repeat(" ", len(fold)-1) + fold[len(fold)-1:] })
-	lines := strings.Split(strings.ReplaceAll(head, "\r\n", "\n"), "\n")
+	lines := strings.Split(strings.ReplaceAll(strings.TrimLeft(head, "\r\n"), "\r\n", "\n"), "\n")
+	dropped := false
 	for _, line := range lines[1:] {
-		name, value, ok := strings.Cut(line, ":")
-		if ok {
-			fields = append(fields, plainField{name, asciiLower(name), strings.Trim(value, " \t")})
+		text := strings.Trim(line, " \t")
+		folded := strings.HasPrefix(line, " ") || strings.HasPrefix(line, "\t")
+		name, value, _ := strings.Cut(line, ":")
+		switch {
+		case folded && dropped:
+		case folded && control.MatchString(line):
+			fields, dropped = fields[:len(fields)-1], true
+		case folded:
+			last := &fields[len(fields)-1]
+			last.value = strings.Trim(last.value+" "+text, " \t")
+		case fieldLine.MatchString(line) && !control.MatchString(value):
+			fields, dropped = append(fields, plainField{name, asciiLower(name), strings.Trim(value, " \t")}), false
+		default:
+			dropped = true
 		}
 	}
 	return lines[0], fields
 }
 
-var folds = regexp.MustCompile(`\r?\n[ \t]`)
+var (
+	fieldLine = regexp.MustCompile("^[0-9A-Za-z!#$%&'*+.^_`|~-]+:")
+	control   = regexp.MustCompile(`[\x00-\x08\x0a-\x1f\x7f]`)
+)
 
 func asciiLower(s string) string {
 	return strings.Map(func(r rune) rune {

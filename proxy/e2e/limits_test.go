@@ -81,6 +81,7 @@ func TestMaxRequestBodySize(t *testing.T) {
 	const limit = 100_000
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.MaxRequestBodySize = limit })
 	o := answering(t, okResponse)
+	announcing := "POST http://" + o.addr + "/ HTTP/1.1\r\nHost: " + o.addr + "\r\nTransfer-Encoding: chunked\r\n\r\n"
 	tests := []struct {
 		name, request string
 		fits          bool
@@ -90,6 +91,9 @@ func TestMaxRequestBodySize(t *testing.T) {
 		{"chunks of the limit", postChunked(o, "/", pattern(limit), 3333), true},
 		{"chunks over the limit", postChunked(o, "/", pattern(limit+1), 3333), false},
 		{"one chunk over the limit", postChunked(o, "/", pattern(limit+1), limit+1), false},
+		{"a chunk that is announced over the limit", announcing + "186a1\r\n", false},
+		{"a chunk that is announced far over the limit", announcing + "3fffffffffffffff;a", false},
+		{"a second chunk that is announced over the limit", announcing + "1\r\na\r\n186a0\r\n", false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -1,19 +1,23 @@
 package http1
 
-// What can be wrong with a chunked body.
+// ErrTrailersTooLarge is what is wrong with a body whose trailer section is over the limit.
+var ErrTrailersTooLarge = &Error{TooLarge, "trailer section too large"}
+
+// What else can be wrong with a chunked body.
 var (
-	errChunk            = &Error{BadChunks, "malformed chunked body"}
-	errTrailer          = &Error{BadChunks, "malformed trailer section"}
-	ErrTrailersTooLarge = &Error{TooLarge, "trailer section too large"}
-	errExtensions       = &Error{BadChunks, "chunk extensions too large"}
+	errChunk      = &Error{BadChunks, "malformed chunked body"}
+	errTrailer    = &Error{BadChunks, "malformed trailer section"}
+	errExtensions = &Error{BadChunks, "chunk extensions too large"}
 )
 
 // Chunks takes the chunked transfer coding off (RFC 9112 section 7.1), strictly: CRLF alone ends a line, a
 // size is hexadecimal digits and nothing else, white space is not skipped. Chunk extensions and trailers are
 // checked and dropped, and are bounded by limit, each over the whole body, so that nobody can keep the proxy
-// reading without sending a body.
+// reading without sending a body. Of a response's trailers a line that is none is noted and dropped.
 type Chunks struct {
 	limit      int64 // of the extensions' bytes, and of the trailers', over the whole body
+	tidies     bool  // a line that is no trailer is no error
+	odd        bool  // there was one
 	state      chunkState
 	left       int64 // of the chunk's data
 	digits     int   // of the chunk's size so far
@@ -40,7 +44,20 @@ const (
 	chunkDone
 )
 
-func (d *Chunks) Reset(limit int64) { *d = Chunks{limit: limit} }
+// Reset makes the decoder ready for another body, with at most limit bytes of extensions, and as many of trailers. That
+// of a response tidies its trailers.
+func (d *Chunks) Reset(limit int64, response bool) { *d = Chunks{limit: limit, tidies: response} }
+
+// Left returns how much is still to come of the chunk whose size has been read; 0 where none has.
+func (d *Chunks) Left() int64 {
+	if d.state == chunkSize {
+		return 0
+	}
+	return d.left
+}
+
+// OddTrailers reports whether there was a line among a response's trailers that is none.
+func (d *Chunks) OddTrailers() bool { return d.odd }
 
 // Done reports whether the body has ended, its trailer section included.
 func (d *Chunks) Done() bool { return d.state == chunkDone }
@@ -151,7 +168,7 @@ func (d *Chunks) stepTrailer(c byte) error {
 		if c == '\r' {
 			d.state = trailerLF
 		} else if byteClass[c]&valueByte == 0 {
-			return errTrailer
+			return d.oddTrailer(c)
 		}
 	case trailerLF:
 		if c != '\n' {
@@ -172,24 +189,37 @@ func (d *Chunks) stepTrailerName(c byte) error {
 	if c == ':' {
 		d.state = trailerValue
 		if d.nameLen == 0 {
-			return errTrailer
+			return d.oddTrailer(c)
 		}
 		if d.nameLen > len(d.name) {
 			return nil
 		}
 		switch classify(d.name[:d.nameLen]) {
 		case KindContentLength, KindTransferEncoding, KindHost:
-			return errTrailer
+			return d.oddTrailer(c)
 		}
 		return nil
 	}
 	if byteClass[c]&tokenByte == 0 {
-		return errTrailer
+		return d.oddTrailer(c)
 	}
 	if d.nameLen < len(d.name) {
-		d.name[d.nameLen] = Lower(c)
+		d.name[d.nameLen] = toLower(c)
 	}
 	d.nameLen++
+	return nil
+}
+
+// oddTrailer refuses a line that is no trailer because of c, or has the rest of it passed over. What a bare LF or a bare
+// CR ends is in doubt, and refused.
+func (d *Chunks) oddTrailer(c byte) error {
+	if !d.tidies || c == '\n' {
+		return errTrailer
+	}
+	d.odd, d.state = true, trailerValue
+	if c == '\r' {
+		d.state = trailerLF
+	}
 	return nil
 }
 

@@ -11,14 +11,25 @@ type decoded struct {
 	data     string
 	consumed int
 	done     bool
+	odd      bool
 	err      error
 }
 
-// decode feeds raw, cut at cuts, to a decoder whose limit is limit.
+// decode feeds raw, cut at cuts, to a decoder of requests' bodies whose limit is limit.
 func decode(raw string, limit int64, cuts ...int) decoded {
 	var d Chunks
-	d.Reset(limit)
-	var got decoded
+	d.Reset(limit, false)
+	return d.decode(raw, cuts...)
+}
+
+// decodeResponse is decode for the body of a response.
+func decodeResponse(raw string, limit int64, cuts ...int) decoded {
+	var d Chunks
+	d.Reset(limit, true)
+	return d.decode(raw, cuts...)
+}
+
+func (d *Chunks) decode(raw string, cuts ...int) (got decoded) {
 	for _, cut := range append(cuts, len(raw)) {
 		for got.consumed < cut && !d.Done() {
 			data, n, err := d.Next([]byte(raw[got.consumed:cut]))
@@ -30,7 +41,7 @@ func decode(raw string, limit int64, cuts ...int) decoded {
 			}
 		}
 	}
-	got.done = d.Done()
+	got.done, got.odd = d.Done(), d.OddTrailers()
 	return got
 }
 
@@ -141,6 +152,78 @@ func TestChunkDecoderInPieces(t *testing.T) {
 			}
 			if got := decode(tt.raw, 64, every...); got != want {
 				t.Fatalf("byte by byte: got %+v; want %+v", got, want)
+			}
+		})
+	}
+}
+
+// TestTrailersOfResponses holds what of a response's trailers is passed over, where a request's would be refused.
+func TestTrailersOfResponses(t *testing.T) {
+	for _, tt := range []struct {
+		name, raw string
+		odd       bool
+		err       error
+	}{
+		{"none", "0\r\n\r\n", false, nil},
+		{"in order", "0\r\nA: b\r\nC:\r\n\r\n", false, nil},
+		{"no colon", "0\r\nGET / HTTP/1.1\r\n\r\n", true, nil},
+		{"a name alone", "0\r\nA\r\n\r\n", true, nil},
+		{"folded", "0\r\nA: b\r\n c\r\n\r\n", true, nil},
+		{"a line of white space", "0\r\n \r\n\r\n", true, nil},
+		{"a space before the colon", "0\r\nA : b\r\n\r\n", true, nil},
+		{"no name", "0\r\n: b\r\n\r\n", true, nil},
+		{"a control byte in a value", "0\r\nA: \x00b\r\n\r\n", true, nil},
+		{"a control byte in a name", "0\r\nA\x00: b\r\nC: d\r\n\r\n", true, nil},
+		{"a length", "0\r\ncontent-LENGTH: 3\r\n\r\n", true, nil},
+		{"a coding", "0\r\nTransfer-Encoding: chunked\r\n\r\n", true, nil},
+		{"a Host", "0\r\nHost: evil\r\n\r\n", true, nil},
+		{"odd, and then in order", "0\r\nA\r\nB: c\r\n\r\n", true, nil},
+		{"a bare LF at the end", "0\r\n\n", false, errTrailer},
+		{"a bare LF", "0\r\nA: b\n\r\n", false, errTrailer},
+		{"a bare LF after a name", "0\r\nA\n\r\n", false, errTrailer},
+		{"a bare LF in an odd line", "0\r\nA B\nC: d\r\n\r\n", true, errTrailer},
+		{"a bare CR", "0\r\nA: b\rc\r\n\r\n", false, errTrailer},
+		{"a bare CR in a name", "0\r\nA\rB: c\r\n\r\n", true, errTrailer},
+		{"a bare CR at the end", "0\r\n\rA", false, errTrailer},
+		{"CR CR LF", "0\r\nA: b\r\r\n\r\n", false, errTrailer},
+		{"too many odd lines", "0\r\n" + strings.Repeat("A\r\n", 100), true, ErrTrailersTooLarge},
+		{"a size with white space", "0 \r\n\r\n", false, errChunk},
+		{"a bare LF after the size", "0\n\r\n", false, errChunk},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, cuts := range [][]int{nil, everyByte(tt.raw)} {
+				got := decodeResponse(tt.raw, 64, cuts...)
+				if !errors.Is(got.err, tt.err) || tt.err == nil && (got.err != nil || !got.done || got.consumed != len(tt.raw) || got.odd != tt.odd) {
+					t.Errorf("got %+v; want odd %v, %v", got, tt.odd, tt.err)
+				}
+			}
+		})
+	}
+}
+
+// TestLeft holds that the size of a chunk is known once it has been read, and not before: a digit may follow.
+func TestLeft(t *testing.T) {
+	for _, tt := range []struct {
+		name, raw string
+		want      int64
+	}{
+		{"nothing", "", 0},
+		{"digits alone", "ff", 0},
+		{"a whole size", "ff\r", 255},
+		{"a size before an extension", "ff;a", 255},
+		{"a size line", "ff\r\n", 255},
+		{"the largest", "3fffffffffffffff\r\n", 1<<62 - 1},
+		{"some of the data", "3\r\na", 2},
+		{"all of the data", "3\r\nabc", 0},
+		{"the next chunk's digits", "3\r\nabc\r\n5", 0},
+		{"the next chunk's size", "3\r\nabc\r\n5\r\n", 5},
+		{"the last chunk", "0\r\n", 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var d Chunks
+			d.Reset(64, false)
+			if got := d.decode(tt.raw); got.err != nil || d.Left() != tt.want {
+				t.Errorf("got %d, %v; want %d", d.Left(), got.err, tt.want)
 			}
 		})
 	}

@@ -8,6 +8,7 @@ type Error struct {
 	Text string // one line, whose outside parts may hold anything: it is escaped where it is written
 }
 
+// Error returns the text.
 func (e *Error) Error() string { return e.Text }
 
 // ErrorKind says what an Error means to whoever answers for the message.

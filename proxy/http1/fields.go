@@ -23,8 +23,11 @@ const (
 // Span is a part of a head: offsets from its first byte.
 type Span struct{ From, To int32 }
 
+// Of returns the part of head, which is the head that the span is of.
 func (s Span) Of(head []byte) []byte { return head[s.From:s.To] }
-func (s Span) Empty() bool           { return s.From == s.To }
+
+// Empty reports whether there is nothing in it.
+func (s Span) Empty() bool { return s.From == s.To }
 
 // Field is one header field: where its name and its value, without the white space around it, are in the head.
 type Field struct {
@@ -91,14 +94,14 @@ func hasPrefixFold(b []byte, lower string) bool {
 		return false
 	}
 	for i := range len(lower) {
-		if Lower(b[i]) != lower[i] {
+		if toLower(b[i]) != lower[i] {
 			return false
 		}
 	}
 	return true
 }
 
-func Lower(c byte) byte {
+func toLower(c byte) byte {
 	if 'A' <= c && c <= 'Z' {
 		return c + 'a' - 'A'
 	}

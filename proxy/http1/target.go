@@ -22,6 +22,29 @@ type Authority struct {
 	Port    int        // -1: none
 }
 
+// AppendHost appends the host in the one form by which hosts are compared: a name in small letters and without a final
+// dot, a literal as RFC 5952 writes it, without brackets.
+func (a *Authority) AppendHost(dst []byte) []byte {
+	if a.Literal.IsValid() {
+		return a.Literal.AppendTo(dst)
+	}
+	for _, c := range a.Host {
+		dst = append(dst, toLower(c))
+	}
+	if dst[len(dst)-1] == '.' { // a host is not empty
+		dst = dst[:len(dst)-1]
+	}
+	return dst
+}
+
+// PortOr returns the port, or that of the scheme where the authority names none.
+func (a *Authority) PortOr(scheme uint16) uint16 {
+	if a.Port > 0 {
+		return uint16(a.Port)
+	}
+	return scheme
+}
+
 // ParseTarget takes an absolute http or https URI apart. It is the only reader of a request's target, together
 // with ParseAuthority: what one part of the proxy judged, no other may read differently.
 func ParseTarget(raw []byte) (t Target, err error) {

@@ -28,7 +28,7 @@ func AppendResponseHead(dst []byte, r *Response, framing Framing, length int64, 
 		switch f.Kind {
 		case KindHopByHop, KindConnection, KindSentry, KindTransferEncoding:
 		case KindContentLength:
-			if framing == ByLength {
+			if framing == ByLength && !wrote {
 				dst = append(append(dst, name...), ": "...)
 				dst = strconv.AppendInt(dst, length, 10)
 				dst = append(dst, '\r', '\n')
@@ -52,6 +52,7 @@ func AppendResponseHead(dst []byte, r *Response, framing Framing, length int64, 
 	return append(dst, '\r', '\n')
 }
 
+// AppendField appends a field, which has no space behind the colon where its value is empty, and its CRLF.
 func AppendField(dst, name, value []byte) []byte {
 	dst = append(append(dst, name...), ':')
 	if len(value) > 0 {
@@ -60,6 +61,7 @@ func AppendField(dst, name, value []byte) []byte {
 	return append(dst, '\r', '\n')
 }
 
+// AppendLength appends a Content-Length with that name, in whatever letters, and its CRLF.
 func AppendLength(dst, name []byte, n int) []byte {
 	dst = append(append(dst, name...), ": "...)
 	dst = strconv.AppendInt(dst, int64(n), 10)

@@ -80,3 +80,20 @@ func TestBuildInfo(t *testing.T) {
 		t.Errorf("got no build info with version and commit")
 	}
 }
+
+// Statuses that HTTP does not know are passed on, and counted together: a destination could make 400 series of them.
+func TestOddStatuses(t *testing.T) {
+	m := New("v", "c")
+	for _, status := range []int{599, 600, 601, 999} {
+		m.CountRequest(status, reason.None, time.Millisecond)
+	}
+	text := m.text()
+	for _, want := range []string{`{status="599",reason="0"} 1`, `{status="other",reason="0"} 3`} {
+		if !strings.Contains(text, "\nwhsentry_requests_total"+want+"\n") {
+			t.Errorf("got no %s", want)
+		}
+	}
+	if got := strings.Count(text, "\nwhsentry_requests_total{"); got != 2 {
+		t.Errorf("got %d series; want 2", got)
+	}
+}

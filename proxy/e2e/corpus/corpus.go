@@ -16,6 +16,7 @@
 //
 //	sends   what the client sends
 //	passed  what reaches the destination; nothing where it is missing
+//	tidied  "in a response", where a response with these chunks has odd trailers, which are passed over, and no data
 //	answer  what the client is told: the status; the reason, unless the destination answers; and "closed" where the
 //	        connection ends behind it. Once for each request that is found in what the client sends.
 //
@@ -62,6 +63,7 @@ type Request struct {
 	Sends   string
 	Passed  string // what reaches the destination; "" for no connection
 	Answers []Answer
+	Tidied  bool // the chunks of a response: its trailers are odd, and it has no data
 }
 
 // Refused reports whether the row is about one request, and that is malformed.
@@ -93,6 +95,8 @@ func Requests(t testing.TB) (rows []Request) {
 				r.Passed += l.bytes(t)
 			case "answer":
 				r.Answers = append(r.Answers, l.answer(t))
+			case "tidied":
+				r.Tidied = true
 			default:
 				t.Fatalf("requests.txt:%d: no word of a request is %q", l.number, l.word)
 			}
