@@ -6,17 +6,20 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
 	"whsentry/guard"
 	"whsentry/internal/settings"
+	"whsentry/policy"
 	"whsentry/proxy"
 )
 
@@ -25,8 +28,12 @@ func (a *app) commands() []*cli.Command {
 	all := []*cli.Command{
 		{Name: "check", Action: a.check,
 			Usage: "load the configuration and every file that it names, and say what is wrong"},
-		{Name: "explain", ArgsUsage: "URL", Action: a.explain,
+		{Name: "explain", ArgsUsage: "URL", Action: a.explain, Flags: []cli.Flag{a.client},
 			Usage: "say whether the proxy would forward to URL, and why; connects to nothing"},
+		{Name: "clients", Usage: "make what clients show", Subcommands: []*cli.Command{
+			{Name: "token", ArgsUsage: "NAME", Action: a.clientsToken,
+				Usage: "print a new random token for a client, and its line for the client's tokens"},
+		}},
 		{Name: "ca", Usage: "look at the trust store, and into what it says of a destination", Subcommands: a.caCommands()},
 		{Name: "health", ArgsUsage: "[healthz]", Action: a.health,
 			Usage: "ask a proxy that runs here whether it takes work, or whether it is alive"},
@@ -35,7 +42,7 @@ func (a *app) commands() []*cli.Command {
 		{Name: "man", Action: a.man, Usage: "print the manual page"},
 	}
 	for name, c := range commandTree(all) {
-		c.Flags = a.cliFlags()
+		c.Flags = append(a.cliFlags(), c.Flags...)
 		c.UsageText = usage(name, c.ArgsUsage)
 		c.HideHelpCommand = true
 		c.OnUsageError = usageError
@@ -184,6 +191,18 @@ func checkAppendable(file string) error {
 	return unix.Access(file, unix.W_OK)
 }
 
+// clientsToken prints what a client shows, and what clients.tokens has of it. It needs no configuration.
+func (a *app) clientsToken(c *cli.Context) error {
+	name := c.Args().First()
+	token, hash := policy.NewToken()
+	_, err := policy.New(policy.Config{Clients: []policy.ClientConfig{{Name: name, Tokens: []string{hash}}}}, nil, time.Now())
+	if wrong := (*policy.ConfigError)(nil); errors.As(err, &wrong) {
+		return fmt.Errorf("NAME: %s: %s; want %s", settings.Quote(name), wrong.Problem, wrong.Want)
+	}
+	fmt.Fprintf(a.stdout, "%s\n%s\n", token, hash)
+	return nil
+}
+
 // explain judges a URL in the order of the proxy's refusals: the URL itself, its port, its name, its addresses.
 func (a *app) explain(c *cli.Context) error {
 	s, err := a.load()
@@ -194,12 +213,19 @@ func (a *app) explain(c *cli.Context) error {
 	if err != nil {
 		return s.Locate(err)
 	}
+	client, err := a.explainedClient(s)
+	if err != nil {
+		return err
+	}
 	dest, err := proxy.ParseURL(c.Args().First())
 	if err != nil {
 		return a.conclude(err, exitUnresolved)
 	}
 	if err := g.CheckPort(dest.Port); err != nil {
 		return a.conclude(err, exitUnresolved)
+	}
+	if err := a.judgeClient(client, dest); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.Proxy.ConnectTimeout)
 	defer cancel()
@@ -227,6 +253,45 @@ func (a *app) explain(c *cli.Context) error {
 	}
 	fmt.Fprintf(a.stdout, "let through: %d of %d addresses, port %d, over %s\n", allowed, len(addrs), dest.Port, over)
 	return nil
+}
+
+// explainedClient returns whom a URL is judged for: the client that --client names, else somebody without rules.
+func (a *app) explainedClient(s *settings.Settings) (*policy.Client, error) {
+	p, err := policy.New(s.Policy, nil, time.Now())
+	if err != nil {
+		return nil, s.Locate(err)
+	}
+	if !a.client.IsSet() {
+		if p.HasClients() {
+			fmt.Fprintln(a.stdout, "no --client: judged as if there were no clients")
+		}
+		return policy.Anybody(), nil
+	}
+	name := a.client.texts[len(a.client.texts)-1]
+	switch client := p.Client(name); {
+	case !p.HasClients():
+		return nil, fmt.Errorf("--client: %s: clients is not set; want no such flag", settings.Quote(name))
+	case client == nil:
+		return nil, fmt.Errorf("--client: %s: no such client; want one of %s", settings.Quote(name), strings.Join(p.Clients(), ", "))
+	default:
+		return client, nil
+	}
+}
+
+// judgeClient says where a client may not send to a destination.
+func (a *app) judgeClient(client *policy.Client, dest proxy.Destination) error {
+	literal, _ := netip.ParseAddr(dest.Host)
+	verdict := client.Judge(policy.NewHost(dest.Host, literal), dest.Port)
+	if verdict == policy.Allowed {
+		return nil
+	}
+	text := fmt.Sprintf("client %s may not send to %s, port %d (reason 1019, status 403)", client.Name, dest.Host, dest.Port)
+	if verdict == policy.WouldDeny {
+		fmt.Fprintln(a.stdout, settings.Printable("would be refused but for mode: report: "+text))
+		return nil
+	}
+	fmt.Fprintln(a.stdout, settings.Printable("refused: "+text))
+	return cli.Exit("", exitRefused)
 }
 
 // conclude prints why the proxy would have no connection to a destination, and returns the exit code: exitRefused,

@@ -79,7 +79,7 @@ func script(t *testing.T, shell, name string) string {
 		t.Fatal(err)
 	}
 	var stdout bytes.Buffer
-	a := &app{getenv: noEnvironment, stdout: &stdout, stderr: &stdout}
+	a := &app{stdout: &stdout, stderr: &stdout}
 	if code := a.run([]string{"completion", shell}); code != exitOK {
 		t.Fatalf("got exit code %d: %s", code, &stdout)
 	}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -21,6 +22,8 @@ import (
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 
+	"whsentry/ca"
+	"whsentry/policy"
 	"whsentry/proxy"
 )
 
@@ -34,7 +37,8 @@ const (
 type Sources struct {
 	ConfigFile string              // --config
 	Flags      map[string][]string // what was given for each flag of the table, in order
-	Getenv     func(string) string
+	Environ    Environ
+	Memory     uint64 // what the process may use, in bytes; 0: not known
 }
 
 // Load returns the settings, which have been found to make sense together. An error names the key, the value, where
@@ -57,6 +61,10 @@ func (src Sources) Load() (*Settings, error) {
 // an error whether another source overrides it or not.
 func (src Sources) collect() (*Settings, error) {
 	s := Default()
+	s.home, s.Memory = src.Environ.Get("HOME"), src.Memory
+	if err := src.Environ.check(); err != nil {
+		return nil, err
+	}
 	if err := src.loadFile(s); err != nil {
 		return nil, err
 	}
@@ -78,11 +86,15 @@ func (src Sources) collect() (*Settings, error) {
 func (src Sources) loadFile(s *Settings) error {
 	name, origin := src.ConfigFile, "--config"
 	if name == "" {
-		name, origin = src.Getenv(ConfigVariable), ConfigVariable
+		name, origin = src.Environ.Get(ConfigVariable), ConfigVariable
 	}
 	named := name != ""
 	if !named {
 		name = defaultConfigFile
+	}
+	name, err := underHome(name, s.home)
+	if err != nil {
+		return fmt.Errorf("%s: %s: %w; want a YAML file that can be read", origin, Quote("~/..."), err)
 	}
 	data, err := readConfigFile(name)
 	switch {
@@ -229,10 +241,9 @@ func position(file string, t *token.Token) string {
 	return file + ":" + strconv.Itoa(t.Position.Line)
 }
 
-// loadVariable takes a key from the environment, where an empty variable is no setting. Variables of no key are
-// nobody's mistake: Kubernetes sets WHSENTRY_PORT and others for a service of this name.
+// loadVariable takes a key from the environment, where an empty variable is no setting.
 func (src Sources) loadVariable(s *Settings, st *Setting) error {
-	text := src.Getenv(st.Variable())
+	text := src.Environ.Get(st.Variable())
 	if text == "" {
 		return nil
 	}
@@ -281,11 +292,62 @@ func (s *Settings) settle() error {
 	if _, chosen := s.origin["connect.mode"]; !chosen && s.CA.MITMIssuer.CertFile != "" {
 		s.Proxy.ConnectMode = proxy.ConnectMITM
 	}
+	if _, chosen := s.origin["maxBufferedBytes"]; !chosen && s.Memory > 0 {
+		s.Proxy.MaxBufferedBytes = max(min(s.Proxy.MaxBufferedBytes, int64(s.Memory/4)), s.Proxy.MaxRequestBodySize)
+	}
+	s.settlePolicy()
 	return nil
 }
 
+// settlePolicy tells the policy, and the trust store, what the keys of the other have for them.
+func (s *Settings) settlePolicy() {
+	p := &s.Policy
+	p.Aliases = make(map[string][]string)
+	for alias := range s.CA.ClientCerts {
+		p.Aliases[alias] = s.CA.ClientCertHosts[alias]
+	}
+	if s.CA.ClientCert.CertFile != "" {
+		p.Aliases[policy.DefaultAlias] = nil
+	}
+	p.EgressAddresses = s.Guard.EgressAddresses
+	p.ClientCertificates = slices.ContainsFunc(s.Proxy.Listeners, func(l proxy.ListenerConfig) bool { return l.ClientCAFile != "" })
+	s.CA.Destinations = nil
+	for _, d := range p.Destinations {
+		s.CA.Destinations = append(s.CA.Destinations, ca.RulesConfig{CAFile: d.CAFile, Pins: d.Pins,
+			MinVersion: d.TLS.MinVersion, LegacyCiphers: d.TLS.LegacyCiphers, Renegotiation: d.TLS.Renegotiation})
+	}
+}
+
+// validatePolicy compiles the rules, which finds what is wrong with them.
+func (s *Settings) validatePolicy() error {
+	const longest = 10 * time.Minute
+	if d := s.Policy.Breaker.OpenFor; d <= 0 || d > longest {
+		return wrongSetting("breaker.openFor", printDuration(d), "not above 0 and at most 10m", durations.want)
+	}
+	_, err := policy.New(s.Policy, nil, time.Now())
+	return err
+}
+
+// wrongSetting is a package's error, for Locate.
+func wrongSetting(key, text, problem, want string) error {
+	return fmt.Errorf("%s: %s: %s; want %s", key, Quote(text), problem, want)
+}
+
+// Warnings are what is wrong but stops nothing: rules that can never apply.
+func (s *Settings) Warnings() []error {
+	p, err := policy.New(s.Policy, nil, time.Now())
+	if err != nil {
+		return []error{s.Locate(err)}
+	}
+	var warnings []error
+	for _, w := range p.Warnings() {
+		warnings = append(warnings, s.Locate(w))
+	}
+	return warnings
+}
+
 func (s *Settings) validate() error {
-	for _, check := range []func() error{s.Guard.Validate, s.CA.Validate, s.Proxy.Validate, s.Log.validate} {
+	for _, check := range []func() error{s.Guard.Validate, s.validatePolicy, s.CA.Validate, s.Proxy.Validate, s.Log.validate} {
 		if err := check(); err != nil {
 			return err
 		}
