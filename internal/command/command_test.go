@@ -155,7 +155,7 @@ func TestCommandLineErrors(t *testing.T) {
 		{"bad value", []string{"--connect-timeout", "5"}, `--connect-timeout: connectTimeout: "5": a number without a unit; want a duration`},
 		{"negative value", []string{"--connect-timeout", "-5s"}, `--connect-timeout: connectTimeout: "-5s": not above 0; want a duration`},
 		{"value of a boolean", []string{"--insecure-skip-cidr-deny-list=perhaps"}, `insecureSkipCidrDenyList: "perhaps": not a boolean; want true or false`},
-		{"stray argument", []string{"now"}, `"now" is not a command; want one of check, explain, ca, `},
+		{"stray argument", []string{"now"}, `"now" is not a command; want one of check, explain, clients, ca, `},
 		{"stray argument after --", []string{"--", "--help"}, `"--help" is not a command; want one of`},
 		{"stray argument of check", []string{"check", "now"}, `stray argument "now"; want whsentry check [flags]`},
 		{"value beside a boolean", []string{"check", "--listener-reuse-port", "true"}, `stray argument "true"; want whsentry check [flags]`},

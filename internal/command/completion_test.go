@@ -52,13 +52,15 @@ var completions = []struct {
 	want []string
 }{
 	{"whsentry exp", []string{"explain"}},
+	{"whsentry clients ", []string{"token"}},
+	{"whsentry explain --clien", []string{"--client", "--client-cert-file", "--client-cert-header", "--client-idle-timeout", "--client-key-file", "--client-timeout"}},
 	{"whsentry ca ", []string{"check", "list", "update"}},
 	{"whsentry ca l", []string{"list"}},
 	{"whsentry --listener-address :9090 ca l", []string{"list"}},
 	{"whsentry --listener-address=:9090 ca --config=a=b l", []string{"list"}},
 	{"whsentry --listener-reuse-port heal", []string{"health"}},
-	{"whsentry --metr", []string{"--metrics-address"}},
-	{"whsentry check --metr", []string{"--metrics-address"}},
+	{"whsentry --metrics-a", []string{"--metrics-address"}},
+	{"whsentry check --metrics-a", []string{"--metrics-address"}},
 	{"whsentry explain http", nil},
 	{"whsentry --connect-timeout c", nil},
 }

@@ -154,9 +154,9 @@ func usageError(c *cli.Context, err error, _ bool) error {
 		return unknownFlag("--" + name)
 	}
 	if name, found := strings.CutPrefix(text, "flag needs an argument: -"); found {
-		for _, st := range settings.Flags() {
-			if st.Flag() == "--"+name {
-				return noValue(st.Flag(), st.Want)
+		for _, known := range c.Command.Flags {
+			if f, ok := known.(*settingFlag); ok && f.Flag() == "--"+name {
+				return noValue(f.Flag(), f.Want)
 			}
 		}
 	}

@@ -9,10 +9,10 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -22,8 +22,6 @@ import (
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 
-	"whsentry/ca"
-	"whsentry/policy"
 	"whsentry/proxy"
 )
 
@@ -299,53 +297,6 @@ func (s *Settings) settle() error {
 	return nil
 }
 
-// settlePolicy tells the policy, and the trust store, what the keys of the other have for them.
-func (s *Settings) settlePolicy() {
-	p := &s.Policy
-	p.Aliases = make(map[string][]string)
-	for alias := range s.CA.ClientCerts {
-		p.Aliases[alias] = s.CA.ClientCertHosts[alias]
-	}
-	if s.CA.ClientCert.CertFile != "" {
-		p.Aliases[policy.DefaultAlias] = nil
-	}
-	p.EgressAddresses = s.Guard.EgressAddresses
-	p.ClientCertificates = slices.ContainsFunc(s.Proxy.Listeners, func(l proxy.ListenerConfig) bool { return l.ClientCAFile != "" })
-	s.CA.Destinations = nil
-	for _, d := range p.Destinations {
-		s.CA.Destinations = append(s.CA.Destinations, ca.RulesConfig{CAFile: d.CAFile, Pins: d.Pins,
-			MinVersion: d.TLS.MinVersion, LegacyCiphers: d.TLS.LegacyCiphers, Renegotiation: d.TLS.Renegotiation})
-	}
-}
-
-// validatePolicy compiles the rules, which finds what is wrong with them.
-func (s *Settings) validatePolicy() error {
-	const longest = 10 * time.Minute
-	if d := s.Policy.Breaker.OpenFor; d <= 0 || d > longest {
-		return wrongSetting("breaker.openFor", printDuration(d), "not above 0 and at most 10m", durations.want)
-	}
-	_, err := policy.New(s.Policy, nil, time.Now())
-	return err
-}
-
-// wrongSetting is a package's error, for Locate.
-func wrongSetting(key, text, problem, want string) error {
-	return fmt.Errorf("%s: %s: %s; want %s", key, Quote(text), problem, want)
-}
-
-// Warnings are what is wrong but stops nothing: rules that can never apply.
-func (s *Settings) Warnings() []error {
-	p, err := policy.New(s.Policy, nil, time.Now())
-	if err != nil {
-		return []error{s.Locate(err)}
-	}
-	var warnings []error
-	for _, w := range p.Warnings() {
-		warnings = append(warnings, s.Locate(w))
-	}
-	return warnings
-}
-
 func (s *Settings) validate() error {
 	for _, check := range []func() error{s.Guard.Validate, s.validatePolicy, s.CA.Validate, s.Proxy.Validate, s.Log.validate} {
 		if err := check(); err != nil {
@@ -366,6 +317,9 @@ func (s *Settings) Locate(err error) error {
 	if _, several := s.origin["listeners"]; !several {
 		text = strings.ReplaceAll(text, "listeners[0]", "listener")
 	}
+	if strings.HasPrefix(text, "clients[") {
+		text = longWord.ReplaceAllString(text, "(a token)")
+	}
 	key, rest, _ := strings.Cut(text, ":")
 	if want := accepted(key); want != "" && !strings.Contains(rest, "want ") {
 		text += "; want " + want
@@ -382,6 +336,9 @@ func (s *Settings) Locate(err error) error {
 	}
 	return errors.New(text)
 }
+
+// longWord may be a token, or the hash of one, that stands where it should not.
+var longWord = regexp.MustCompile(`[A-Za-z0-9_-]{40,}`)
 
 // accepted returns what the key path accepts. One within a structure accepts what its like in listener does.
 func accepted(path string) string {

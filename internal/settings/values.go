@@ -87,14 +87,14 @@ func Quote(text string) string {
 	return strconv.Quote(text)
 }
 
-// withoutSecrets returns text as it may be shown: not a private key that was given in place of its file's name, nor the
-// password in a URL.
+// withoutSecrets returns text as it may be shown: not a private key that was given in place of its file's name, a
+// client's token, nor the password in a URL.
 func withoutSecrets(text string) string {
-	if slices.ContainsFunc(strings.FieldsFunc(text, notBase64URL), isClientToken) {
-		return "(a token)"
-	}
 	if strings.Contains(text, "PRIVATE KEY-----") || slices.ContainsFunc(strings.FieldsFunc(text, notBase64), isKeyLine) {
 		return "(a private key)"
+	}
+	if slices.ContainsFunc(strings.FieldsFunc(text, notBase64URL), isClientToken) {
+		return "(a token)"
 	}
 	if start := strings.Index(text, "//"); start >= 0 {
 		if at := strings.LastIndexByte(text, '@'); at > start {
