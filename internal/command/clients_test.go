@@ -45,6 +45,9 @@ func TestExplainClient(t *testing.T) {
 clients:
   - {name: billing, addresses: [10.0.0.0/8], allowHosts: [1.1.1.0/24], allowPorts: [443]}
   - {name: trial, mode: report, denyHosts: [1.1.1.1]}
+destinations:
+  - {hosts: [9.9.9.0/24], ports: [443]}
+  - {hosts: [8.8.8.8]}
 `)
 	for _, tt := range []struct {
 		name string
@@ -59,6 +62,7 @@ clients:
 		{"report", []string{"--client", "trial", "http://1.1.1.1/"}, exitOK, "would be refused but for mode: report: client trial may not"},
 		{"the last of two", []string{"--client", "billing", "--client", "trial", "http://8.8.8.8/"}, exitOK, "let through"},
 		{"none", []string{"http://8.8.8.8/"}, exitOK, "no --client: judged as if there were no clients\n"},
+		{"entry of destinations", []string{"http://8.8.8.8/"}, exitOK, "destinations[1] applies\n"},
 		{"unknown", []string{"--client", "biling", "http://8.8.8.8/"}, exitFailed, `--client: "biling": no such client; want one of billing, trial`},
 		{"empty", []string{"--client", "", "http://8.8.8.8/"}, exitFailed, `--client: "": no such client; want`},
 		{"no value", []string{"http://8.8.8.8/", "--client"}, exitFailed, `--client: no value; want the name of an entry of clients`},
@@ -108,6 +112,15 @@ func TestOpenListenerWarning(t *testing.T) {
 		if warnings > 1 || (warnings == 1) != tt.warning {
 			t.Errorf("%s: got %d warnings; want one: %v", tt.name, warnings, tt.warning)
 		}
+	}
+}
+
+// TestCheckWarnsOfRules names an entry that an earlier one leaves nothing to.
+func TestCheckWarnsOfRules(t *testing.T) {
+	file := writeFile(t, "destinations:\n  - hosts: [\"*.example\"]\n  - hosts: [a.example]\n")
+	r := runApp(t, nil, "check", "--ca-bundle-file", "", "--config", file)
+	if r.code != exitOK || r.stdout != "configuration is valid\n" || !strings.Contains(r.stderr, "whsentry: warning: "+file+":3: destinations[1]: never applies") {
+		t.Errorf("got %+v; want a valid configuration with a warning", r)
 	}
 }
 

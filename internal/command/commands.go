@@ -1,17 +1,14 @@
 package command
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"iter"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -169,6 +166,9 @@ func (a *app) check(c *cli.Context) error {
 			return s.Locate(fmt.Errorf("%s: %s: %w; want a file that can be appended to", log.key, settings.Quote(log.file), err))
 		}
 	}
+	for _, warning := range s.Warnings() {
+		a.warn(warning)
+	}
 	fmt.Fprintln(a.stdout, "configuration is valid")
 	return nil
 }
@@ -201,128 +201,6 @@ func (a *app) clientsToken(c *cli.Context) error {
 	}
 	fmt.Fprintf(a.stdout, "%s\n%s\n", token, hash)
 	return nil
-}
-
-// explain judges a URL in the order of the proxy's refusals: the URL itself, its port, its name, its addresses.
-func (a *app) explain(c *cli.Context) error {
-	s, err := a.load()
-	if err != nil {
-		return err
-	}
-	g, err := guard.New(s.Guard, guard.Hooks{})
-	if err != nil {
-		return s.Locate(err)
-	}
-	client, err := a.explainedClient(s)
-	if err != nil {
-		return err
-	}
-	dest, err := proxy.ParseURL(c.Args().First())
-	if err != nil {
-		return a.conclude(err, exitUnresolved)
-	}
-	if err := g.CheckPort(dest.Port); err != nil {
-		return a.conclude(err, exitUnresolved)
-	}
-	if err := a.judgeClient(client, dest); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), s.Proxy.ConnectTimeout)
-	defer cancel()
-	addrs, err := guard.NewDialer(g).Resolve(ctx, dest.Host)
-	if err != nil {
-		return a.conclude(err, exitUnresolved)
-	}
-	allowed := 0
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	for _, addr := range addrs {
-		verdict, word := g.Verdict(addr), "refused"
-		if verdict.Allowed {
-			word = "allowed"
-			allowed++
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", addr, word, verdict.Rule)
-	}
-	w.Flush()
-	if allowed == 0 {
-		return a.conclude(&guard.BlockedError{Addr: addrs[0].WithZone("")}, exitUnresolved)
-	}
-	over := "TCP"
-	if dest.TLS {
-		over = "TLS"
-	}
-	fmt.Fprintf(a.stdout, "let through: %d of %d addresses, port %d, over %s\n", allowed, len(addrs), dest.Port, over)
-	return nil
-}
-
-// explainedClient returns whom a URL is judged for: the client that --client names, else somebody without rules.
-func (a *app) explainedClient(s *settings.Settings) (*policy.Client, error) {
-	p, err := policy.New(s.Policy, nil, time.Now())
-	if err != nil {
-		return nil, s.Locate(err)
-	}
-	if !a.client.IsSet() {
-		if p.HasClients() {
-			fmt.Fprintln(a.stdout, "no --client: judged as if there were no clients")
-		}
-		return policy.Anybody(), nil
-	}
-	name := a.client.texts[len(a.client.texts)-1]
-	switch client := p.Client(name); {
-	case !p.HasClients():
-		return nil, fmt.Errorf("--client: %s: clients is not set; want no such flag", settings.Quote(name))
-	case client == nil:
-		return nil, fmt.Errorf("--client: %s: no such client; want one of %s", settings.Quote(name), strings.Join(p.Clients(), ", "))
-	default:
-		return client, nil
-	}
-}
-
-// judgeClient says where a client may not send to a destination.
-func (a *app) judgeClient(client *policy.Client, dest proxy.Destination) error {
-	literal, _ := netip.ParseAddr(dest.Host)
-	verdict := client.Judge(policy.NewHost(dest.Host, literal), dest.Port)
-	if verdict == policy.Allowed {
-		return nil
-	}
-	text := fmt.Sprintf("client %s may not send to %s, port %d (reason 1019, status 403)", client.Name, dest.Host, dest.Port)
-	if verdict == policy.WouldDeny {
-		fmt.Fprintln(a.stdout, settings.Printable("would be refused but for mode: report: "+text))
-		return nil
-	}
-	fmt.Fprintln(a.stdout, settings.Printable("refused: "+text))
-	return cli.Exit("", exitRefused)
-}
-
-// conclude prints why the proxy would have no connection to a destination, and returns the exit code: exitRefused,
-// unresolved where its name does not resolve, else exitFailed. An error that is no such reason is returned as it is.
-func (a *app) conclude(err error, unresolved int) error {
-	var (
-		target  *proxy.TargetError
-		port    *guard.PortError
-		blocked *guard.BlockedError
-		resolve *guard.ResolveError
-		connect *guard.ConnectError
-	)
-	verdict, code := "", exitRefused
-	switch {
-	case errors.As(err, &target):
-		verdict = "refused: " + target.Error()
-	case errors.As(err, &port):
-		verdict = fmt.Sprintf("refused: %v by portDenyList (reason 1013, status 403)", port)
-	case errors.As(err, &blocked):
-		verdict = fmt.Sprintf("refused: %v (reason 1000, status 403)", blocked)
-	case errors.As(err, &resolve):
-		verdict, code = fmt.Sprintf("unresolved: %v (reason 1001, status 502)", resolve), unresolved
-	case errors.As(err, &connect) && connect.Timeout():
-		verdict, code = fmt.Sprintf("unreachable: %v (reason 1004, status 502)", connect), exitFailed
-	case errors.As(err, &connect):
-		verdict, code = fmt.Sprintf("unreachable: %v (reason 1006, status 502)", connect), exitFailed
-	default:
-		return err
-	}
-	fmt.Fprintln(a.stdout, settings.Printable(verdict))
-	return cli.Exit("", code)
 }
 
 // version and commit are set by the linker where the build has them; else the commit is what the go command noted.

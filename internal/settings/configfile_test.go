@@ -335,7 +335,10 @@ func TestDefaultFile(t *testing.T) {
 func FuzzConfigFile(f *testing.F) {
 	for _, seed := range []string{
 		"", "connectTimeout: 10s\n", "dns:\n  servers: [1.1.1.1:53]\n", "listeners:\n- {address: \":1\"}\n- type: https\n", "a: &a *a\n",
-		"clientCerts: {a: {certFile: x, keyFile: y}}\n", "? a\n: b\n", "a: |\n b\n", "%YAML 1.2\n---\n", "!!str a: !x y\n", "<<: *a\n", "- [", "\"\\", "a:\n\t- b",
+		"clientCerts: {a: {certFile: x, keyFile: y}}\n",
+		"clients: [{name: a, tokens: [x], allowHosts: [\"*.b\"], maxConnections: 1}]\n", "clients:\n", "clients: [{}, &a , *a]\n",
+		"clients:\n- name: a\n  addresses: [10.0.0.0/8, ]\n  allowPorts:\n  mode: open\n", "clientCerts: {a: {certFile: x, keyFile: y, hosts: }}\n",
+		"destinations: [{hosts: [a], tls: {minVersion: 1.2}, pins: [x], egress: [1.1.1.1], readTimeout: 1s}]\n", "destinations: {}\n", "? a\n: b\n", "a: |\n b\n", "%YAML 1.2\n---\n", "!!str a: !x y\n", "<<: *a\n", "- [", "\"\\", "a:\n\t- b",
 		"a: !!str\n", "*a : b\n", "a: !\n", "&a\n", "? \n", "-\n-", ": ", "...\n", "--- >\n", "a: >2\n  b\n", "'\n",
 	} {
 		f.Add([]byte(seed))

@@ -280,3 +280,21 @@ func testFormat[T any](t *testing.T, f format[T], tests []valueTest) {
 		}
 	}
 }
+
+// TestQuoteLeavesSecretsOut quotes what has secrets in it, and what only looks a little like it.
+func TestQuoteLeavesSecretsOut(t *testing.T) {
+	for _, tt := range []struct{ text, want string }{
+		{"http://bob:hunter2@a.example/x", `"http://...@a.example/x"`},
+		{"http://a.example/x?token=hunter2", `"http://a.example/x?..."`},
+		{"http://bob:hunter2@a.example/x?token=hunter2", `"http://...@a.example/x?..."`},
+		{"what?", `"what?"`},
+		{strings.Repeat("a", 43), `"(a token)"`},
+		{"Bearer " + strings.Repeat("a-", 21) + "b", `"(a token)"`},
+		{strings.Repeat("a", 42), `"` + strings.Repeat("a", 42) + `"`},
+		{strings.Repeat("a", 44), `"` + strings.Repeat("a", 44) + `"`},
+	} {
+		if got := Quote(tt.text); got != tt.want {
+			t.Errorf("%s: got %s; want %s", tt.text, got, tt.want)
+		}
+	}
+}

@@ -88,13 +88,16 @@ func Quote(text string) string {
 }
 
 // withoutSecrets returns text as it may be shown: not a private key that was given in place of its file's name, a
-// client's token, nor the password in a URL.
+// client's token, nor the password or the query of a URL.
 func withoutSecrets(text string) string {
 	if strings.Contains(text, "PRIVATE KEY-----") || slices.ContainsFunc(strings.FieldsFunc(text, notBase64), isKeyLine) {
 		return "(a private key)"
 	}
 	if slices.ContainsFunc(strings.FieldsFunc(text, notBase64URL), isClientToken) {
 		return "(a token)"
+	}
+	if address, _, found := strings.Cut(text, "?"); found && strings.Contains(address, "://") {
+		text = address + "?..."
 	}
 	if start := strings.Index(text, "//"); start >= 0 {
 		if at := strings.LastIndexByte(text, '@'); at > start {
