@@ -113,7 +113,6 @@ func (a *app) parser() *cli.App {
 		HideHelpCommand:      true,
 		EnableBashCompletion: true,
 		BashComplete:         a.complete,
-		Suggest:              true,
 		Writer:               a.stdout,
 		ErrWriter:            a.stderr,
 		OnUsageError:         usageError,

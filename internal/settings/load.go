@@ -27,7 +27,7 @@ import (
 
 const (
 	defaultConfigFile = "config.yaml"
-	ConfigVariable    = "WHSENTRY_CONFIG"
+	configVariable    = "WHSENTRY_CONFIG"
 	maxConfigFile     = 1 << 20 // bytes
 )
 
@@ -84,7 +84,7 @@ func (src Sources) collect() (*Settings, error) {
 func (src Sources) loadFile(s *Settings) error {
 	name, origin := src.ConfigFile, "--config"
 	if name == "" {
-		name, origin = src.Environ.Get(ConfigVariable), ConfigVariable
+		name, origin = src.Environ.Get(configVariable), configVariable
 	}
 	named := name != ""
 	if !named {
