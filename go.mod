@@ -16,7 +16,12 @@ require (
 
 require github.com/pires/go-proxyproto v0.12.0
 
-require golang.org/x/time v0.16.0
+require (
+	github.com/KimMachineGun/automemlimit v1.0.1
+	golang.org/x/time v0.16.0
+)
+
+require github.com/pbnjay/memory v0.0.0-20210728143218-7b4eea64cf58 // indirect
 
 require (
 	github.com/HdrHistogram/hdrhistogram-go v1.4.0

@@ -32,9 +32,10 @@ const (
 // until a signal ends it.
 func Run(args []string) int {
 	a := &app{
-		getenv: os.Getenv,
-		stdout: os.Stdout,
-		stderr: os.Stderr,
+		environ: os.Environ(),
+		memory:  availableMemory(),
+		stdout:  os.Stdout,
+		stderr:  os.Stderr,
 		notify: func(c chan<- os.Signal) {
 			// A reader of our output that goes away must not take the proxy with it.
 			signal.Ignore(syscall.SIGPIPE)
@@ -47,12 +48,14 @@ func Run(args []string) int {
 
 // app is what the program has of the process that it runs in. Tests have their own.
 type app struct {
-	getenv         func(string) string
+	environ        settings.Environ
+	memory         uint64 // what the process may use, in bytes; 0: not known
 	stdout, stderr io.Writer
 	notify         func(chan<- os.Signal)          // sends on the signals that the proxy obeys
 	sockets        func() (*listen.Sockets, error) // what the process was started with; nil: none
 
-	flags []*settingFlag // of every command, and what was given for them
+	flags  []*settingFlag // of every command, and what was given for them
+	client *settingFlag   // of explain alone
 }
 
 // run does what the command line says and returns the exit code. It is the one place where an error is printed.
@@ -96,7 +99,7 @@ Only in the file: `
 // parser returns what takes the command line apart. It prints no errors, for run does, and ends no process.
 // What prints the help and the version it has once for the whole process.
 func (a *app) parser() *cli.App {
-	a.flags = settingFlags()
+	a.flags, a.client = settingFlags(), clientFlag()
 	parser := &cli.App{
 		Name:                 "whsentry",
 		Usage:                "forwards webhooks to servers that nobody vouches for, and to nothing inside your network",
@@ -110,7 +113,6 @@ func (a *app) parser() *cli.App {
 		HideHelpCommand:      true,
 		EnableBashCompletion: true,
 		BashComplete:         a.complete,
-		Suggest:              true,
 		Writer:               a.stdout,
 		ErrWriter:            a.stderr,
 		OnUsageError:         usageError,
@@ -131,7 +133,7 @@ const helpWidth = 110
 
 // load returns the settings that the command line, the environment and the file make. A reload calls it again.
 func (a *app) load() (*settings.Settings, error) {
-	src := settings.Sources{Flags: make(map[string][]string), Getenv: a.getenv}
+	src := settings.Sources{Flags: make(map[string][]string), Environ: a.environ, Memory: a.memory}
 	for _, f := range a.flags {
 		src.Flags[f.Flag()] = f.texts
 	}

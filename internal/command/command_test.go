@@ -31,12 +31,12 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// noEnvironment has no variables.
-func noEnvironment(string) string { return "" }
-
-// environment makes a getenv of a map.
-func environment(m map[string]string) func(string) string {
-	return func(name string) string { return m[name] }
+// environment makes one of a map.
+func environment(m map[string]string) (e settings.Environ) {
+	for name, value := range m {
+		e = append(e, name+"="+value)
+	}
+	return e
 }
 
 // writeFile writes text to a new file and returns its name.
@@ -60,7 +60,7 @@ func runApp(t *testing.T, env map[string]string, args ...string) result {
 	t.Helper()
 	t.Chdir(t.TempDir())
 	var stdout, stderr bytes.Buffer
-	a := &app{getenv: environment(env), stdout: &stdout, stderr: &stderr, notify: func(chan<- os.Signal) {}}
+	a := &app{environ: environment(env), stdout: &stdout, stderr: &stderr, notify: func(chan<- os.Signal) {}}
 	code := a.run(args)
 	return result{code, stdout.String(), stderr.String()}
 }
@@ -155,7 +155,7 @@ func TestCommandLineErrors(t *testing.T) {
 		{"bad value", []string{"--connect-timeout", "5"}, `--connect-timeout: connectTimeout: "5": a number without a unit; want a duration`},
 		{"negative value", []string{"--connect-timeout", "-5s"}, `--connect-timeout: connectTimeout: "-5s": not above 0; want a duration`},
 		{"value of a boolean", []string{"--insecure-skip-cidr-deny-list=perhaps"}, `insecureSkipCidrDenyList: "perhaps": not a boolean; want true or false`},
-		{"stray argument", []string{"now"}, `"now" is not a command; want one of check, explain, ca, `},
+		{"stray argument", []string{"now"}, `"now" is not a command; want one of check, explain, clients, ca, `},
 		{"stray argument after --", []string{"--", "--help"}, `"--help" is not a command; want one of`},
 		{"stray argument of check", []string{"check", "now"}, `stray argument "now"; want whsentry check [flags]`},
 		{"value beside a boolean", []string{"check", "--listener-reuse-port", "true"}, `stray argument "true"; want whsentry check [flags]`},
@@ -260,7 +260,7 @@ func FuzzCommandLine(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, line string) {
 		var stdout, stderr bytes.Buffer
-		a := &app{getenv: noEnvironment, stdout: &stdout, stderr: &stderr}
+		a := &app{stdout: &stdout, stderr: &stderr}
 		words := strings.Split(line, "\x00")
 		if words[len(words)-1] == "--generate-bash-completion" {
 			return // which may print anything, or nothing
@@ -425,7 +425,7 @@ func startDaemonIn(t *testing.T, change func(*app), args ...string) *daemon {
 	d := &daemon{log: newLogLines(), done: make(chan result, 1)}
 	notified := make(chan chan<- os.Signal, 1)
 	var stderr bytes.Buffer
-	a := &app{getenv: noEnvironment, stdout: d.log, stderr: &stderr, notify: func(c chan<- os.Signal) { notified <- c }}
+	a := &app{stdout: d.log, stderr: &stderr, notify: func(c chan<- os.Signal) { notified <- c }}
 	change(a)
 	go func() { // ends with the program; stop waits for it
 		code := a.run(args)

@@ -1,24 +1,22 @@
 package command
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"iter"
 	"os"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
-	"text/tabwriter"
+	"time"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
 	"whsentry/guard"
 	"whsentry/internal/settings"
-	"whsentry/proxy"
+	"whsentry/policy"
 	"whsentry/proxy/listen"
 )
 
@@ -27,8 +25,12 @@ func (a *app) commands() []*cli.Command {
 	all := []*cli.Command{
 		{Name: "check", Action: a.check,
 			Usage: "load the configuration and every file that it names, and say what is wrong"},
-		{Name: "explain", ArgsUsage: "URL", Action: a.explain,
+		{Name: "explain", ArgsUsage: "URL", Action: a.explain, Flags: []cli.Flag{a.client},
 			Usage: "say whether the proxy would forward to URL, and why; connects to nothing"},
+		{Name: "clients", Usage: "make what clients show", Subcommands: []*cli.Command{
+			{Name: "token", ArgsUsage: "NAME", Action: a.clientsToken,
+				Usage: "print a new random token for a client, and its line for the client's tokens"},
+		}},
 		{Name: "ca", Usage: "look at the trust store, and into what it says of a destination", Subcommands: a.caCommands()},
 		{Name: "health", ArgsUsage: "[healthz]", Action: a.health,
 			Usage: "ask a proxy that runs here whether it takes work, or whether it is alive"},
@@ -37,7 +39,7 @@ func (a *app) commands() []*cli.Command {
 		{Name: "man", Action: a.man, Usage: "print the manual page"},
 	}
 	for name, c := range commandTree(all) {
-		c.Flags = a.cliFlags()
+		c.Flags = append(a.cliFlags(), c.Flags...)
 		c.UsageText = usage(name, c.ArgsUsage)
 		c.HideHelpCommand = true
 		c.OnUsageError = usageError
@@ -164,6 +166,9 @@ func (a *app) check(c *cli.Context) error {
 			return s.Locate(fmt.Errorf("%s: %s: %w; want a file that can be appended to", log.key, settings.Quote(log.file), err))
 		}
 	}
+	for _, warning := range s.Warnings() {
+		a.warn(warning)
+	}
 	fmt.Fprintln(a.stdout, "configuration is valid")
 	return nil
 }
@@ -186,80 +191,16 @@ func checkAppendable(file string) error {
 	return unix.Access(file, unix.W_OK)
 }
 
-// explain judges a URL in the order of the proxy's refusals: the URL itself, its port, its name, its addresses.
-func (a *app) explain(c *cli.Context) error {
-	s, err := a.load()
-	if err != nil {
-		return err
+// clientsToken prints what a client shows, and what clients.tokens has of it. It needs no configuration.
+func (a *app) clientsToken(c *cli.Context) error {
+	name := c.Args().First()
+	token, hash := policy.NewToken()
+	_, err := policy.New(policy.Config{Clients: []policy.ClientConfig{{Name: name, Tokens: []string{hash}}}}, nil, time.Now())
+	if wrong := (*policy.ConfigError)(nil); errors.As(err, &wrong) {
+		return fmt.Errorf("NAME: %s: %s; want %s", settings.Quote(name), wrong.Problem, wrong.Want)
 	}
-	g, err := guard.New(s.Guard, guard.Hooks{})
-	if err != nil {
-		return s.Locate(err)
-	}
-	dest, err := proxy.ParseURL(c.Args().First())
-	if err != nil {
-		return a.conclude(err, exitUnresolved)
-	}
-	if err := g.CheckPort(dest.Port); err != nil {
-		return a.conclude(err, exitUnresolved)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), s.Proxy.ConnectTimeout)
-	defer cancel()
-	addrs, err := guard.NewDialer(g).Resolve(ctx, dest.Host)
-	if err != nil {
-		return a.conclude(err, exitUnresolved)
-	}
-	allowed := 0
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	for _, addr := range addrs {
-		verdict, word := g.Verdict(netip.AddrPortFrom(addr, dest.Port), guard.Exceptions{}), "refused"
-		if verdict.Allowed {
-			word = "allowed"
-			allowed++
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", addr, word, verdict.Rule)
-	}
-	w.Flush()
-	if allowed == 0 {
-		return a.conclude(&guard.BlockedError{Addr: addrs[0].WithZone("")}, exitUnresolved)
-	}
-	over := "TCP"
-	if dest.TLS {
-		over = "TLS"
-	}
-	fmt.Fprintf(a.stdout, "let through: %d of %d addresses, port %d, over %s\n", allowed, len(addrs), dest.Port, over)
+	fmt.Fprintf(a.stdout, "%s\n%s\n", token, hash)
 	return nil
-}
-
-// conclude prints why the proxy would have no connection to a destination, and returns the exit code: exitRefused,
-// unresolved where its name does not resolve, else exitFailed. An error that is no such reason is returned as it is.
-func (a *app) conclude(err error, unresolved int) error {
-	var (
-		target  *proxy.TargetError
-		port    *guard.PortError
-		blocked *guard.BlockedError
-		resolve *guard.ResolveError
-		connect *guard.ConnectError
-	)
-	verdict, code := "", exitRefused
-	switch {
-	case errors.As(err, &target):
-		verdict = "refused: " + target.Error()
-	case errors.As(err, &port):
-		verdict = fmt.Sprintf("refused: %v by portDenyList (reason 1013, status 403)", port)
-	case errors.As(err, &blocked):
-		verdict = fmt.Sprintf("refused: %v (reason 1000, status 403)", blocked)
-	case errors.As(err, &resolve):
-		verdict, code = fmt.Sprintf("unresolved: %v (reason 1001, status 502)", resolve), unresolved
-	case errors.As(err, &connect) && connect.Timeout():
-		verdict, code = fmt.Sprintf("unreachable: %v (reason 1004, status 502)", connect), exitFailed
-	case errors.As(err, &connect):
-		verdict, code = fmt.Sprintf("unreachable: %v (reason 1006, status 502)", connect), exitFailed
-	default:
-		return err
-	}
-	fmt.Fprintln(a.stdout, settings.Printable(verdict))
-	return cli.Exit("", code)
 }
 
 // version and commit are set by the linker where the build has them; else the commit is what the go command noted.

@@ -52,13 +52,15 @@ var completions = []struct {
 	want []string
 }{
 	{"whsentry exp", []string{"explain"}},
+	{"whsentry clients ", []string{"token"}},
+	{"whsentry explain --clien", []string{"--client", "--client-cert-file", "--client-cert-header", "--client-idle-timeout", "--client-key-file", "--client-timeout"}},
 	{"whsentry ca ", []string{"check", "list", "update"}},
 	{"whsentry ca l", []string{"list"}},
 	{"whsentry --listener-address :9090 ca l", []string{"list"}},
 	{"whsentry --listener-address=:9090 ca --config=a=b l", []string{"list"}},
 	{"whsentry --listener-reuse-port heal", []string{"health"}},
-	{"whsentry --metr", []string{"--metrics-address"}},
-	{"whsentry check --metr", []string{"--metrics-address"}},
+	{"whsentry --metrics-a", []string{"--metrics-address"}},
+	{"whsentry check --metrics-a", []string{"--metrics-address"}},
 	{"whsentry explain http", nil},
 	{"whsentry --connect-timeout c", nil},
 }
@@ -79,7 +81,7 @@ func script(t *testing.T, shell, name string) string {
 		t.Fatal(err)
 	}
 	var stdout bytes.Buffer
-	a := &app{getenv: noEnvironment, stdout: &stdout, stderr: &stdout}
+	a := &app{stdout: &stdout, stderr: &stdout}
 	if code := a.run([]string{"completion", shell}); code != exitOK {
 		t.Fatalf("got exit code %d: %s", code, &stdout)
 	}

@@ -270,7 +270,7 @@ func testChartsConfig(t *testing.T, config string) {
 	}
 	file := writeFile(t, config)
 	var stdout, stderr bytes.Buffer
-	a := &app{getenv: noEnvironment, stdout: &stdout, stderr: &stderr}
+	a := &app{stdout: &stdout, stderr: &stderr}
 	if code := a.run([]string{"check", "--config", file}); code != exitOK {
 		t.Errorf("got exit code %d for the chart's settings: %s", code, &stderr)
 	}

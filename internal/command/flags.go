@@ -18,6 +18,7 @@ import (
 type settingFlag struct {
 	*settings.Setting
 	texts []string // in order
+	plain bool     // it is no setting, but a flag of one command: it has neither variable nor default
 }
 
 func settingFlags() []*settingFlag {
@@ -26,6 +27,12 @@ func settingFlags() []*settingFlag {
 		all = append(all, &settingFlag{Setting: st})
 	}
 	return all
+}
+
+// clientFlag returns the flag of explain that names a client.
+func clientFlag() *settingFlag {
+	return &settingFlag{plain: true, Setting: &settings.Setting{Key: "client", Placeholder: "NAME", Want: "the name of an entry of clients",
+		Help: "judge as for this client; without it as if there were no clients"}}
 }
 
 // cliFlags returns the flags of a command.
@@ -49,21 +56,31 @@ func (f *settingFlag) Names() []string               { return []string{strings.T
 func (f *settingFlag) IsSet() bool                   { return len(f.texts) > 0 }
 func (f *settingFlag) IsVisible() bool               { return true }
 func (f *settingFlag) TakesValue() bool              { return !f.Boolean() }
-func (f *settingFlag) GetUsage() string              { return f.Help + "; " + f.Variable() }
 func (f *settingFlag) GetValue() string              { return "" }
 func (f *settingFlag) GetDefaultText() string        { return f.DefaultText() }
 func (f *settingFlag) GetEnvVars() []string          { return []string{f.Variable()} }
 
+// GetUsage is what manual page and completion say of the flag.
+func (f *settingFlag) GetUsage() string {
+	if f.plain {
+		return f.Help
+	}
+	return f.Help + "; " + f.Variable()
+}
+
 // String is what the help says of the flag: its name on a line of its own, lest sixty of them share one column.
 func (f *settingFlag) String() string {
-	return strings.TrimSpace(f.Flag()+" "+f.Placeholder) + "\n" +
-		fmt.Sprintf("%s (default: %s) [$%s]", f.Help, f.DefaultText(), f.Variable())
+	name := strings.TrimSpace(f.Flag()+" "+f.Placeholder) + "\n"
+	if f.plain {
+		return name + f.Help
+	}
+	return name + fmt.Sprintf("%s (default: %s) [$%s]", f.Help, f.DefaultText(), f.Variable())
 }
 
 // checkFlags finds a flag that was taken for the value of the one before it.
 func (a *app) checkFlags() error {
 	known := flagNames()
-	for _, f := range a.flags {
+	for _, f := range append([]*settingFlag{a.client}, a.flags...) {
 		for _, text := range f.texts {
 			if name, _, _ := strings.Cut(text, "="); slices.Contains(known, name) {
 				return noValue(f.Flag(), f.Want)
@@ -91,7 +108,7 @@ func (a *app) words(c *cli.Context) (words []string, err error) {
 		words = append(words, rest[0])
 		set := flag.NewFlagSet("", flag.ContinueOnError)
 		set.SetOutput(io.Discard)
-		for _, f := range a.cliFlags() {
+		for _, f := range c.Command.Flags {
 			if err := f.Apply(set); err != nil {
 				return nil, err
 			}
@@ -137,9 +154,9 @@ func usageError(c *cli.Context, err error, _ bool) error {
 		return unknownFlag("--" + name)
 	}
 	if name, found := strings.CutPrefix(text, "flag needs an argument: -"); found {
-		for _, st := range settings.Flags() {
-			if st.Flag() == "--"+name {
-				return noValue(st.Flag(), st.Want)
+		for _, known := range c.Command.Flags {
+			if f, ok := known.(*settingFlag); ok && f.Flag() == "--"+name {
+				return noValue(f.Flag(), f.Want)
 			}
 		}
 	}

@@ -44,7 +44,7 @@ func TestNotify(t *testing.T) {
 	t.Chdir(t.TempDir())
 	socket := filepath.Join(t.TempDir(), "notify")
 	hear := listenForNotes(t, socket)
-	d := startDaemonIn(t, func(a *app) { a.getenv = environment(map[string]string{notifyVariable: socket}) },
+	d := startDaemonIn(t, func(a *app) { a.environ = environment(map[string]string{notifyVariable: socket}) },
 		quiet("--shutdown-timeout", "7s")...)
 	const reloading = `RELOADING=1\nMONOTONIC_USEC=[1-9][0-9]*`
 	hear(`READY=1\nSTATUS=serving`)
@@ -101,7 +101,7 @@ func TestNotifyErrors(t *testing.T) {
 		}
 	}
 	t.Chdir(t.TempDir())
-	d := startDaemonIn(t, func(a *app) { a.getenv = environment(map[string]string{notifyVariable: missing}) }, quiet()...)
+	d := startDaemonIn(t, func(a *app) { a.environ = environment(map[string]string{notifyVariable: missing}) }, quiet()...)
 	d.log.wait(t, 0, "the service manager does not know how the proxy is doing")
 	if r := d.stop(t, syscall.SIGTERM); r.code != exitOK {
 		t.Errorf("got %+v; want exit code 0", r)

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/netip"
 	"os"
+	"runtime/debug"
 	"slices"
 	"syscall"
 	"time"
@@ -39,7 +42,7 @@ type service struct {
 func (a *app) serve(load func() (*settings.Settings, error)) error {
 	signals := make(chan os.Signal, 8)
 	a.notify(signals)
-	s := &service{app: a, load: load, manager: manager(a.getenv(notifyVariable))}
+	s := &service{app: a, load: load, manager: manager(a.environ.Get(notifyVariable))}
 	if err := s.start(); err != nil {
 		return err
 	}
@@ -63,6 +66,7 @@ func (s *service) start() (err error) {
 	if s.settings, err = s.load(); err != nil {
 		return err
 	}
+	s.app.limitMemory()
 	if s.logFile, err = openLogFile(s.settings.Log.File, s.app.stdout); err != nil {
 		return s.settings.Locate(err)
 	}
@@ -150,8 +154,48 @@ func (s *service) announce() {
 		s.log.Warn().Uint64("open_files_limit", uint64(limit.Cur)).Uint64("wanted", wanted).
 			Msg("the limit of open files is too low for maxConnections")
 	}
+	s.announceMemory()
 	s.warnOfProxyProtocol(s.settings)
+	s.warnOfOpenListeners(s.settings)
 	s.warnOfInsecure(s.settings)
+	s.warnOfRules(s.settings)
+}
+
+// announceMemory says what the limits of memory are, and what they were chosen by.
+func (s *service) announceMemory() {
+	s.log.Info().Uint64("memory", s.app.memory).Int64("maxBufferedBytes", s.settings.Proxy.MaxBufferedBytes).
+		Int64("GOMEMLIMIT", debug.SetMemoryLimit(-1)).Msg("limits of memory, in bytes")
+}
+
+// warnOfOpenListeners names the listeners that whoever reaches this host may send through.
+func (s *service) warnOfOpenListeners(cfg *settings.Settings) {
+	if cfg.Policy.Clients != nil {
+		return
+	}
+	var open []string
+	for _, l := range cfg.Proxy.Listeners {
+		if l.ClientCAFile == "" && onAllAddresses(l.Address) {
+			open = append(open, l.Address)
+		}
+	}
+	if len(open) > 0 {
+		s.log.Warn().Strs("listeners", open).
+			Msg("everybody who reaches this host may send: want clients, clientCAFile, or an address that only senders reach")
+	}
+}
+
+// onAllAddresses reports whether a listener at address is reached by every address of this host.
+func onAllAddresses(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	addr, _ := netip.ParseAddr(host)
+	return err == nil && (host == "" || addr.IsUnspecified())
+}
+
+// warnOfRules names rules that can never apply.
+func (s *service) warnOfRules(cfg *settings.Settings) {
+	for _, err := range cfg.Warnings() {
+		s.log.Warn().Msg(settings.Printable(err.Error()))
+	}
 }
 
 func (s *service) warnOfProxyProtocol(cfg *settings.Settings) {
@@ -257,6 +301,7 @@ func (s *service) reload() {
 	}
 	s.log.Info().Msg("reloaded")
 	s.warnOfInsecure(s.settings)
+	s.warnOfRules(s.settings)
 	s.tell(s.manager.ready("serving"))
 }
 

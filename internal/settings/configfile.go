@@ -9,7 +9,6 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
 
-	"whsentry/ca"
 	"whsentry/proxy/listen"
 )
 
@@ -27,12 +26,27 @@ type entry struct {
 	value  ast.Node
 }
 
+// excerpt shows the value for an error; not where it may be a token.
+func (e *entry) excerpt() string {
+	if strings.HasPrefix(e.path, "clients[") {
+		return "..."
+	}
+	return excerpt(e.value)
+}
+
 func (e *entry) wrong(text, problem, want string) error {
 	return wrongValue(e.origin, e.path, text, problem, want)
 }
 
 // members say, for each key that a mapping may have, what is done with its value.
-type members map[string]func(entry) error
+type members map[string]member
+
+// member reads the value of a key. One that is null is not set, but where takesNull says that this is an error too: a
+// template that renders nothing must not open a door.
+type member struct {
+	read      func(entry) error
+	takesNull bool
+}
 
 func (r *yamlReader) document(s *Settings, body ast.Node) error {
 	node, err := r.resolve(body)
@@ -52,8 +66,10 @@ func (r *yamlReader) document(s *Settings, body ast.Node) error {
 // topLevel makes members of the table.
 func (r *yamlReader) topLevel(s *Settings) members {
 	top := members{
-		"listeners":   func(e entry) error { return r.listeners(s, e) },
-		"clientCerts": func(e entry) error { return r.clientCerts(s, e) },
+		"listeners":    {read: func(e entry) error { return r.listeners(s, e) }},
+		"clientCerts":  {read: func(e entry) error { return r.clientCerts(s, e) }},
+		"clients":      {func(e entry) error { return r.clients(s, e) }, true},
+		"destinations": {func(e entry) error { return r.destinations(s, e) }, true},
 	}
 	groups := make(map[string]members)
 	for i := range table {
@@ -66,7 +82,7 @@ func (r *yamlReader) topLevel(s *Settings) members {
 		default:
 			if groups[group] == nil {
 				groups[group] = make(members)
-				top[group] = func(e entry) error { return r.mapping(e, groups[group]) }
+				top[group] = member{read: func(e entry) error { return r.mapping(e, groups[group]) }}
 			}
 			groups[group][name] = r.setter(s, st)
 		}
@@ -105,14 +121,14 @@ func (r *yamlReader) scalars(st *Setting, e entry) ([]scalar, error) {
 }
 
 // setter stores a value by the same function that flags and the environment use.
-func (r *yamlReader) setter(s *Settings, st *Setting) func(entry) error {
-	return func(e entry) error {
+func (r *yamlReader) setter(s *Settings, st *Setting) member {
+	return member{read: func(e entry) error {
 		values, err := r.scalars(st, e)
 		if err != nil {
 			return err
 		}
 		return st.set(s, e.path, values)
-	}
+	}}
 }
 
 // listeners reads each endpoint as if it were listener.
@@ -123,7 +139,7 @@ func (r *yamlReader) listeners(s *Settings, e entry) error {
 	}
 	s.Proxy.Listeners = nil
 	for i, item := range list.Values {
-		scratch := &Settings{listener: listen.DefaultConfig()}
+		scratch := &Settings{listener: listen.DefaultConfig(), home: s.home}
 		keys := make(members)
 		for i := range table {
 			if name, found := strings.CutPrefix(table[i].Key, "listener."); found {
@@ -139,28 +155,6 @@ func (r *yamlReader) listeners(s *Settings, e entry) error {
 	return nil
 }
 
-// clientCerts reads each alias' files as if they were clientCertFile and clientKeyFile.
-func (r *yamlReader) clientCerts(s *Settings, e entry) error {
-	s.CA.ClientCerts = make(map[string]ca.KeyPairFiles)
-	return r.eachKey(e, "aliases, each with certFile and keyFile", func(alias string, at entry) error {
-		scratch := &Settings{}
-		keys := make(members)
-		for i := range table {
-			switch table[i].Key {
-			case "clientCertFile":
-				keys["certFile"] = r.setter(scratch, &table[i])
-			case "clientKeyFile":
-				keys["keyFile"] = r.setter(scratch, &table[i])
-			}
-		}
-		if err := r.structure(at, keys); err != nil {
-			return err
-		}
-		s.CA.ClientCerts[alias] = scratch.CA.ClientCert
-		return nil
-	})
-}
-
 // structure reads a mapping that stands on its own in a list or under an alias: unlike a key, it cannot be null.
 func (r *yamlReader) structure(e entry, keys members) error {
 	var err error
@@ -174,7 +168,7 @@ func (r *yamlReader) structure(e entry, keys members) error {
 // mapping reads the keys of e, which are to be among keys. A key that is null is not set.
 func (r *yamlReader) mapping(e entry, keys members) error {
 	return r.eachKey(e, keys.String(), func(name string, at entry) error {
-		read, known := keys[name]
+		key, known := keys[name]
 		if !known {
 			return r.unknownKey(name, at, keys)
 		}
@@ -182,12 +176,12 @@ func (r *yamlReader) mapping(e entry, keys members) error {
 		if err != nil {
 			return at.wrong(excerpt(at.value), err.Error(), "the value itself")
 		}
-		if isNull(node) {
+		if isNull(node) && !key.takesNull {
 			return nil
 		}
 		at.value = node
 		r.origin[at.path] = at.origin
-		return read(at)
+		return key.read(at)
 	})
 }
 
@@ -205,7 +199,7 @@ func (r *yamlReader) eachKey(e entry, content string, visit func(name string, at
 		}
 		at := entry{join(e.path, key), fmt.Sprintf("%s:%d", r.file, line), m.Value()}
 		if first, repeated := lines[key]; repeated {
-			return at.wrong(excerpt(at.value), fmt.Sprintf("repeated key, first on line %d", first), "each key once")
+			return at.wrong(at.excerpt(), fmt.Sprintf("repeated key, first on line %d", first), "each key once")
 		}
 		lines[key] = line
 		if err := visit(key, at); err != nil {
@@ -248,7 +242,7 @@ func (r *yamlReader) key(node ast.Node) (string, int, error) {
 
 // unknownKey says what name was meant to be: another key of its mapping, or one of a mapping within the file.
 func (r *yamlReader) unknownKey(name string, at entry, keys members) error {
-	unknown := fmt.Sprintf("%s: %s: %s: unknown key", at.origin, at.path, Quote(excerpt(at.value)))
+	unknown := fmt.Sprintf("%s: %s: %s: unknown key", at.origin, at.path, Quote(at.excerpt()))
 	if near := Nearest(name, keys.names()); near != "" {
 		return fmt.Errorf("%s; did you mean %s?", unknown, near)
 	}

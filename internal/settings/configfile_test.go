@@ -188,10 +188,10 @@ func TestFileErrors(t *testing.T) {
 		{"certificate without key", "\nclientCertFile: c.pem\n", `FILE:2: clientKeyFile: missing beside clientCertFile "c.pem"; want both or neither`},
 		{"key without certificate", "\nmitmIssuerKeyFile: k.pem\n", `FILE:2: mitmIssuerCertFile: missing beside mitmIssuerKeyFile "k.pem"; want both or neither`},
 		{"alias without files", "clientCerts:\n  acme: {}\n", `FILE:2: clientCerts.acme.certFile: missing; want a PEM file`},
-		{"alias that is null", "clientCerts:\n  acme:\n", `FILE:2: clientCerts.acme: "": empty; want a mapping of certFile, keyFile`},
+		{"alias that is null", "clientCerts:\n  acme:\n", `FILE:2: clientCerts.acme: "": empty; want a mapping of certFile, hosts, keyFile`},
 		{"alias without a key file", "clientCerts:\n  acme:\n    certFile: a\n", `FILE:2: clientCerts.acme.keyFile: missing beside clientCerts.acme.certFile "a"`},
 		{"list for clientCerts", "clientCerts: [a]\n", `FILE:1: clientCerts: "[a]": a list; want a mapping of aliases`},
-		{"unknown key of an alias", "clientCerts:\n  acme: {cert: a}\n", `FILE:2: clientCerts.acme.cert: "a": unknown key; want certFile, keyFile`},
+		{"unknown key of an alias", "clientCerts:\n  acme: {cert: a}\n", `FILE:2: clientCerts.acme.cert: "a": unknown key; want certFile, hosts, keyFile`},
 
 		{"https without a certificate", "listener:\n  type: https\n", `FILE:1: listener.certFile: "": missing where type is https; want the name of a PEM file`},
 		{"https without a key", "listener:\n  type: https\n  certFile: c\n", `FILE:1: listener.keyFile: "": missing where type is https; want`},
@@ -234,7 +234,7 @@ func TestFileErrors(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			file := writeFile(t, tt.text)
-			_, err := Sources{ConfigFile: file, Getenv: noEnvironment}.Load()
+			_, err := Sources{ConfigFile: file, Environ: noEnvironment}.Load()
 			if err == nil {
 				t.Fatal("got no error")
 			}
@@ -285,9 +285,9 @@ func TestOtherErrors(t *testing.T) {
 		src  Sources
 		want string
 	}{
-		{"environment", Sources{Getenv: environment(map[string]string{"WHSENTRY_CONNECT_TIMEOUT": "10"})},
+		{"environment", Sources{Environ: environment(map[string]string{"WHSENTRY_CONNECT_TIMEOUT": "10"})},
 			`WHSENTRY_CONNECT_TIMEOUT: connectTimeout: "10": a number without a unit; want a duration such as 10s`},
-		{"environment, found by the proxy", Sources{Getenv: environment(map[string]string{"WHSENTRY_CONNECT_TIMEOUT": "0s"})},
+		{"environment, found by the proxy", Sources{Environ: environment(map[string]string{"WHSENTRY_CONNECT_TIMEOUT": "0s"})},
 			`WHSENTRY_CONNECT_TIMEOUT: connectTimeout: "0s": not above 0; want a duration such as 10s`},
 		{"flag", Sources{Flags: map[string][]string{"--max-connections": {"many"}}},
 			`--max-connections: maxConnections: "many": not a whole number; want a whole number`},
@@ -297,18 +297,15 @@ func TestOtherErrors(t *testing.T) {
 			`--listener-reuse-port: listener.reusePort: "maybe": not a boolean; want true or false`},
 		{"flag for one of listeners", Sources{Flags: map[string][]string{"--listener-address": {":1"}}, ConfigFile: writeFile(t, "listeners: [{}]\n")},
 			`: set beside listener.address (--listener-address); want one of listener and listeners`},
-		{"variable for one of listeners", Sources{Getenv: environment(map[string]string{"WHSENTRY_LISTENER_TYPE": "http"}), ConfigFile: writeFile(t, "listeners: [{}]\n")},
+		{"variable for one of listeners", Sources{Environ: environment(map[string]string{"WHSENTRY_LISTENER_TYPE": "http"}), ConfigFile: writeFile(t, "listeners: [{}]\n")},
 			`: set beside listener.type (WHSENTRY_LISTENER_TYPE); want one of listener and listeners`},
 		{"missing file", Sources{ConfigFile: "no such file.yaml"},
 			`--config: "no such file.yaml": no such file or directory; want a YAML file that can be read`},
-		{"missing file in the environment", Sources{Getenv: environment(map[string]string{"WHSENTRY_CONFIG": "no.yaml"})},
+		{"missing file in the environment", Sources{Environ: environment(map[string]string{"WHSENTRY_CONFIG": "no.yaml"})},
 			`WHSENTRY_CONFIG: "no.yaml": no such file or directory; want`},
 		{"directory for a file", Sources{ConfigFile: directory}, `: is a directory; want a YAML file that can be read`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if tt.src.Getenv == nil {
-				tt.src.Getenv = noEnvironment
-			}
 			_, err := tt.src.Load()
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got  %v\nwant %s", err, tt.want)
@@ -320,7 +317,7 @@ func TestOtherErrors(t *testing.T) {
 // TestDefaultFile checks that config.yaml in the working directory is read, and need not be there.
 func TestDefaultFile(t *testing.T) {
 	t.Chdir(t.TempDir())
-	src := Sources{Getenv: noEnvironment}
+	src := Sources{Environ: noEnvironment}
 	if _, err := src.Load(); err != nil {
 		t.Fatalf("without config.yaml: %v", err)
 	}
@@ -339,7 +336,10 @@ func TestDefaultFile(t *testing.T) {
 func FuzzConfigFile(f *testing.F) {
 	for _, seed := range []string{
 		"", "connectTimeout: 10s\n", "dns:\n  servers: [1.1.1.1:53]\n", "listeners:\n- {address: \":1\"}\n- type: https\n", "a: &a *a\n",
-		"clientCerts: {a: {certFile: x, keyFile: y}}\n", "? a\n: b\n", "a: |\n b\n", "%YAML 1.2\n---\n", "!!str a: !x y\n", "<<: *a\n", "- [", "\"\\", "a:\n\t- b",
+		"clientCerts: {a: {certFile: x, keyFile: y}}\n",
+		"clients: [{name: a, tokens: [x], allowHosts: [\"*.b\"], maxConnections: 1}]\n", "clients:\n", "clients: [{}, &a , *a]\n",
+		"clients:\n- name: a\n  addresses: [10.0.0.0/8, ]\n  allowPorts:\n  mode: open\n", "clientCerts: {a: {certFile: x, keyFile: y, hosts: }}\n",
+		"destinations: [{hosts: [a], tls: {minVersion: 1.2}, pins: [x], egress: [1.1.1.1], readTimeout: 1s}]\n", "destinations: {}\n", "? a\n: b\n", "a: |\n b\n", "%YAML 1.2\n---\n", "!!str a: !x y\n", "<<: *a\n", "- [", "\"\\", "a:\n\t- b",
 		"a: !!str\n", "*a : b\n", "a: !\n", "&a\n", "? \n", "-\n-", ": ", "...\n", "--- >\n", "a: >2\n  b\n", "'\n",
 	} {
 		f.Add([]byte(seed))

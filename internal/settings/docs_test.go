@@ -60,12 +60,43 @@ var exampleStructures = map[string]string{
 #   - {type: https, address: ":9443", certFile: proxy.pem, keyFile: proxy.key}
 `,
 	"clientCerts": `# clientCerts:
-#   acme: {certFile: acme.pem, keyFile: acme.key}
+#   acme: {certFile: acme.pem, keyFile: acme.key, hosts: ["*.acme.com"]}
+`,
+	"clients": `# clients:
+#   - name: billing                       # in logs and metrics
+#     tokens: ["sha256:..."]              # whsentry clients token billing
+#     certificates: ["spiffe://prod/billing", "dns:billing.internal", "cn:billing"]
+#     addresses: [10.1.0.0/16]
+#     mode: enforce                       # enforce, report or open
+#     allowHosts: ["*.example.com", "hooks.slack.com", 203.0.113.0/24]
+#     denyHosts: ["*.example.net"]
+#     allowPorts: [443]
+#     cidrAllowList: [10.9.0.0/16]
+#     clientCerts: [acme]                 # aliases; [none]: none
+#     maxConnections: 500
+#     requestsPerSecond: 100
+#     checkAddresses: false
+#   - name: everybody                     # neither tokens, certificates nor addresses: all other requests
+#     allowHosts: ["*.partner.example"]
+`,
+	"destinations": `# destinations:
+#   - hosts: ["mm.corp.example", "*.bank.example"]
+#     ports: [443]
+#     cidrAllowList: [10.9.0.0/16]
+#     caFile: corp.pem                    # or pins: ["sha256/..."]
+#     clientCert: acme                    # an alias
+#     tls: {minVersion: "1.2", legacyCiphers: false, renegotiation: false}
+#     egress: [203.0.113.7]               # of egress.addresses
+#     maxConnections: 20
+#     connectTimeout: 5s
+#     readTimeout: 30s
+#     connectionLifetime: 120s
+#     maxResponseBodySize: 256KiB
 `,
 }
 
 // commentedOut are keys whose default depends on something else; to set them would end that.
-var commentedOut = map[string]bool{"caBundle.file": true, "connect.mode": true}
+var commentedOut = map[string]bool{"caBundle.file": true, "connect.mode": true, "maxBufferedBytes": true}
 
 func example(s *Settings) string {
 	var b strings.Builder
@@ -119,7 +150,7 @@ func comment(b *strings.Builder, indent string, st *Setting) {
 func yamlValue(st *Setting, s *Settings) string {
 	items := st.get(s)
 	switch strings.TrimSuffix(st.Placeholder, ",...") {
-	case "FILE", "HOST:PORT", "IP:PORT", "TEXT", "URL":
+	case "FILE", "HOST", "HOST:PORT", "IP:PORT", "TEXT", "URL":
 		for i, item := range items {
 			items[i] = strconv.Quote(item)
 		}
@@ -146,7 +177,7 @@ func yamlValue(st *Setting, s *Settings) string {
 func TestExampleFile(t *testing.T) {
 	want := documentedDefaults(t)
 	hold(t, top+"config.example.yaml", example(want))
-	s, err := Sources{ConfigFile: top + "config.example.yaml", Getenv: noEnvironment}.Load()
+	s, err := Sources{ConfigFile: top + "config.example.yaml", Environ: noEnvironment}.Load()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,8 +220,8 @@ func markdownTable(s *Settings) string {
 			fmt.Fprintf(&b, "| `%s` | | | %s |\n", st.Key, st.Help)
 			continue
 		}
-		value := ""
-		if shown := strings.Join(st.get(s), ", "); shown != "" {
+		value := st.fallback
+		if shown := strings.Join(st.get(s), ", "); value == "" && shown != "" {
 			value = "`" + shown + "`"
 		}
 		flag := strings.TrimSpace(st.Flag() + " " + strings.ReplaceAll(st.Placeholder, "|", "\\|"))
@@ -202,20 +233,46 @@ func markdownTable(s *Settings) string {
 const documentationTail = `
 ## Lists and maps of structures
 
-` + "`listeners` and `clientCerts`" + ` have neither flag nor variable:
+` + "`listeners`, `clientCerts`, `clients` and `destinations`" + ` have neither flag nor variable:
 
 ` + "```yaml" + `
 listeners: # instead of listener
   - {type: http, address: "127.0.0.1:9090"}
-  - {type: https, address: ":9443", certFile: proxy.pem, keyFile: proxy.key}
+  - {type: https, address: ":9443", certFile: proxy.pem, keyFile: proxy.key, clientCAFile: clients-ca.pem}
 clientCerts: # by the alias that X-WhSentry-ClientCert names
-  acme: {certFile: acme.pem, keyFile: acme.key}
+  acme: {certFile: acme.pem, keyFile: acme.key, hosts: ["*.acme.com"]} # without hosts: for every destination
+clients: # who may send, and where: policy.md
+  - name: billing
+    tokens: ["sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"] # of whsentry clients token billing
+    allowHosts: ["*.example.com", "hooks.slack.com", 203.0.113.0/24]
+    requestsPerSecond: 100
+destinations: # the first entry that fits applies
+  - hosts: ["mm.corp.example"]
+    cidrAllowList: [10.9.0.0/16]
+    caFile: corp.pem
+    readTimeout: 30s
 ` + "```" + `
+
+[config.example.yaml](../config.example.yaml) has every key of an entry, and [policy.md](policy.md) what they mean. In an
+entry a list without anything in it is an error: a template that renders nothing must not open a door.
+
+## Variables that are no setting
+
+A variable that begins with ` + "`WHSENTRY_`" + `, is not empty and is none of these is an error, like an unknown key: a misspelt
+one must not be silently nothing. Those that Kubernetes makes of a Service (` + "`WHSENTRY_SERVICE_HOST`, `WHSENTRY_PORT_9090_TCP`" + `) are
+left alone. ` + "`~/`" + ` at the start of a file's name is ` + "`$HOME`" + `.
+
+## Memory
+
+Where ` + "`maxBufferedBytes`" + ` is not set, it is 256MiB, or a quarter of the memory that the process may use where that is less:
+the least limit of its cgroup and their parents, or the machine's memory. ` + "`GOMEMLIMIT`" + `, where it is not set, is nine tenths of
+that memory. A line in the application log says what was chosen.
 
 ## While it runs
 
 SIGHUP has everything read again. What is wrong is logged, and all stays as it was. Listeners, ` + "`metrics.address`" + ` and the
-types of the logs cannot change without a restart; the files of certificates and logs can.
+types of the logs cannot change without a restart; the files of certificates and logs can. Changed certificate, key and CA
+files are used without a signal too (` + "`watchFiles`" + `).
 How to restart, or to upgrade, without losing a request: [upgrading.md](upgrading.md).
 `
 
@@ -250,6 +307,8 @@ func shortTable(s *Settings) string {
 			value = strings.Join(st.get(s), ", ")
 		}
 		switch {
+		case st.fallback != "":
+			value = st.fallback
 		case len(value) > longest:
 			value = "[many](docs/configuration.md)"
 		case value != "":

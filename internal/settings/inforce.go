@@ -37,6 +37,14 @@ func (s *Settings) InForce(cfg proxy.Config) []admin.Setting {
 				pair := s.CA.ClientCerts[alias]
 				add("clientCerts."+alias, "certFile "+pair.CertFile+", keyFile "+pair.KeyFile, s.origin["clientCerts"])
 			}
+		case st.Key == "clients":
+			for i, client := range s.Policy.Clients {
+				add(fmt.Sprintf("clients[%d]", i), client.Name, s.origin[fmt.Sprintf("clients[%d]", i)])
+			}
+		case st.Key == "destinations":
+			for i, d := range s.Policy.Destinations {
+				add(fmt.Sprintf("destinations[%d]", i), describeHosts(d.Hosts), s.origin[fmt.Sprintf("destinations[%d]", i)])
+			}
 		case st.Structure, several && strings.HasPrefix(st.Key, "listener."):
 		case st.Placeholder == urls.placeholder:
 			add(st.Key, admin.RedactURL(st.show(&shown)), s.origin[st.Key])
@@ -45,6 +53,15 @@ func (s *Settings) InForce(cfg proxy.Config) []admin.Setting {
 		}
 	}
 	return list
+}
+
+// describeHosts lists the hosts of an entry, as far as one can read them.
+func describeHosts(hosts []string) string {
+	const most = 10
+	if len(hosts) > most {
+		return strings.Join(hosts[:most], ", ") + fmt.Sprintf(" and %d more", len(hosts)-most)
+	}
+	return strings.Join(hosts, ", ")
 }
 
 // describeListener names what an endpoint has that is not the default.

@@ -14,7 +14,7 @@ func listInForce(t *testing.T, yaml string) map[string]admin.Setting {
 	if err := os.WriteFile(defaultConfigFile, []byte(yaml), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := Sources{Getenv: environment(map[string]string{"WHSENTRY_READ_TIMEOUT": "7s"}), Flags: map[string][]string{"--connect-timeout": {"3s"}}}.Load()
+	s, err := Sources{Environ: environment(map[string]string{"WHSENTRY_READ_TIMEOUT": "7s"}), Flags: map[string][]string{"--connect-timeout": {"3s"}}}.Load()
 	if err != nil {
 		t.Fatal(err)
 	}

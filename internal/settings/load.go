@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,7 +28,7 @@ import (
 
 const (
 	defaultConfigFile = "config.yaml"
-	ConfigVariable    = "WHSENTRY_CONFIG"
+	configVariable    = "WHSENTRY_CONFIG"
 	maxConfigFile     = 1 << 20 // bytes
 )
 
@@ -35,7 +36,8 @@ const (
 type Sources struct {
 	ConfigFile string              // --config
 	Flags      map[string][]string // what was given for each flag of the table, in order
-	Getenv     func(string) string
+	Environ    Environ
+	Memory     uint64 // what the process may use, in bytes; 0: not known
 }
 
 // Load returns the settings, which have been found to make sense together. An error names the key, the value, where
@@ -58,6 +60,10 @@ func (src Sources) Load() (*Settings, error) {
 // an error whether another source overrides it or not.
 func (src Sources) collect() (*Settings, error) {
 	s := Default()
+	s.home, s.Memory = src.Environ.Get("HOME"), src.Memory
+	if err := src.Environ.check(); err != nil {
+		return nil, err
+	}
 	if err := src.loadFile(s); err != nil {
 		return nil, err
 	}
@@ -79,11 +85,15 @@ func (src Sources) collect() (*Settings, error) {
 func (src Sources) loadFile(s *Settings) error {
 	name, origin := src.ConfigFile, "--config"
 	if name == "" {
-		name, origin = src.Getenv(ConfigVariable), ConfigVariable
+		name, origin = src.Environ.Get(configVariable), configVariable
 	}
 	named := name != ""
 	if !named {
 		name = defaultConfigFile
+	}
+	name, err := underHome(name, s.home)
+	if err != nil {
+		return fmt.Errorf("%s: %s: %w; want a YAML file that can be read", origin, Quote("~/..."), err)
 	}
 	data, err := readConfigFile(name)
 	switch {
@@ -230,10 +240,9 @@ func position(file string, t *token.Token) string {
 	return file + ":" + strconv.Itoa(t.Position.Line)
 }
 
-// loadVariable takes a key from the environment, where an empty variable is no setting. Variables of no key are
-// nobody's mistake: Kubernetes sets WHSENTRY_PORT and others for a service of this name.
+// loadVariable takes a key from the environment, where an empty variable is no setting.
 func (src Sources) loadVariable(s *Settings, st *Setting) error {
-	text := src.Getenv(st.Variable())
+	text := src.Environ.Get(st.Variable())
 	if text == "" {
 		return nil
 	}
@@ -282,11 +291,15 @@ func (s *Settings) settle() error {
 	if _, chosen := s.origin["connect.mode"]; !chosen && s.CA.MITMIssuer.CertFile != "" {
 		s.Proxy.ConnectMode = proxy.ConnectMITM
 	}
+	if _, chosen := s.origin["maxBufferedBytes"]; !chosen && s.Memory > 0 {
+		s.Proxy.MaxBufferedBytes = max(min(s.Proxy.MaxBufferedBytes, int64(s.Memory/4)), s.Proxy.MaxRequestBodySize)
+	}
+	s.settlePolicy()
 	return nil
 }
 
 func (s *Settings) validate() error {
-	for _, check := range []func() error{s.Guard.Validate, s.CA.Validate, s.Proxy.Validate, s.Log.validate} {
+	for _, check := range []func() error{s.Guard.Validate, s.validatePolicy, s.CA.Validate, s.Proxy.Validate, s.Log.validate} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -305,6 +318,9 @@ func (s *Settings) Locate(err error) error {
 	if _, several := s.origin["listeners"]; !several {
 		text = strings.ReplaceAll(text, "listeners[0]", "listener")
 	}
+	if strings.HasPrefix(text, "clients[") {
+		text = longWord.ReplaceAllString(text, "(a token)")
+	}
 	key, rest, _ := strings.Cut(text, ":")
 	if want := accepted(key); want != "" && !strings.Contains(rest, "want ") {
 		text += "; want " + want
@@ -321,6 +337,9 @@ func (s *Settings) Locate(err error) error {
 	}
 	return errors.New(text)
 }
+
+// longWord may be a token, or the hash of one, that stands where it should not.
+var longWord = regexp.MustCompile(`[A-Za-z0-9_-]{40,}`)
 
 // accepted returns what the key path accepts. One within a structure accepts what its like in listener does.
 func accepted(path string) string {

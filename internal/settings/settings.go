@@ -1,7 +1,9 @@
 // Package settings has every key of the configuration once: its name in the file, its flag, its environment variable,
 // what it accepts, what it is for, and where its value goes. settings.go has the table, values.go how values are written;
-// load.go fills them in from flags, environment, file and defaults, the file's by way of configfile.go. An error is one
-// line that names the place, the key, the value and what is accepted. inforce.go lists for the status page what is in use.
+// load.go fills them in from flags, environment (environ.go), file and defaults, the file's by way of configfile.go and, for
+// clients, destinations and certificates, rulesfile.go; rules.go tells the parts what concerns more than one of them. An
+// error is one line that names the place, the key, the value and what is accepted. inforce.go lists for the status page
+// what is in use.
 package settings
 
 import (
@@ -12,6 +14,7 @@ import (
 
 	"whsentry/ca"
 	"whsentry/guard"
+	"whsentry/policy"
 	"whsentry/proxy"
 	"whsentry/proxy/listen"
 )
@@ -23,12 +26,34 @@ type Settings struct {
 	Proxy proxy.Config
 	Log   LogConfig
 
+	// Policy is who may send where (clients, destinations, breaker); what it has of other keys is filled in too.
+	Policy policy.Config
+
+	// ConnectPlain (connect.plain) is what becomes of a tunnel whose client begins with an HTTP request: "inspect" or
+	// "opaque".
+	ConnectPlain string
+	// ClientCertHeader (clientCertHeader) says whether X-WhSentry-ClientCert is obeyed, or dropped without effect.
+	ClientCertHeader bool
+	// IncompleteResponses (incompleteResponses) is "error", or "pass": what came of a body is passed on.
+	IncompleteResponses string
+	// ReasonText (reasonText) is "full", or "generic": what clients see names no address.
+	ReasonText string
+	// ErrorHeaders (errorHeaders) are among "whsentry", "proxy-status" and "envoy".
+	ErrorHeaders []string
+	// MetricsHosts (metrics.hosts) are names that the status page is shown to beside those that no stranger can own; in
+	// lower case, without a final dot.
+	MetricsHosts []string
+
+	// Memory is what the process may use, in bytes, as Sources has it; 0: not known.
+	Memory uint64
+
 	// listener is proxy.Listeners' one endpoint where the key listeners is not set.
 	listener listen.Config
 
 	// origin says where each key that is set was set, in the words of an error: config.yaml:12. Beside the keys of
 	// the table it has those within structures: listeners[1].address.
 	origin map[string]string
+	home   string // $HOME
 }
 
 // Setting is one row of the table: a key, and everything that is to be known of it.
@@ -176,7 +201,7 @@ func one[T any](key string, f format[T], field func(*Settings) *T, help string) 
 	return Setting{
 		Key: key, Help: help, Placeholder: f.placeholder, Want: f.want,
 		set: func(s *Settings, path string, values []scalar) error {
-			value, err := f.read(path, values[len(values)-1])
+			value, err := f.read(path, s.home, values[len(values)-1])
 			if err != nil {
 				return err
 			}
@@ -194,7 +219,7 @@ func many[T any](key string, f format[T], field func(*Settings) *[]T, help strin
 		set: func(s *Settings, path string, values []scalar) error {
 			var list []T
 			for _, v := range values {
-				value, err := f.read(path, v)
+				value, err := f.read(path, s.home, v)
 				if err != nil {
 					return err
 				}
@@ -215,8 +240,8 @@ func many[T any](key string, f format[T], field func(*Settings) *[]T, help strin
 
 // The formats of texts, by what they name. The packages' Validate hold them to it.
 var (
-	files       = texts("FILE", "the name of a file that can be read, as text")
-	newFiles    = texts("FILE", "the name of a file that can be written, as text")
+	files       = fileNames("the name of a file that can be read, as text")
+	newFiles    = fileNames("the name of a file that can be written, as text")
 	listenAddrs = texts("HOST:PORT", "host:port such as :9090, as text")
 	lines       = texts("TEXT", "text (in quotes where it looks like a number)")
 	urls        = texts("URL", "an http or https URL, as text")
@@ -259,7 +284,8 @@ var table = []Setting{
 	one("maxRequestBodySize", sizes, func(s *Settings) *int64 { return &s.Proxy.MaxRequestBodySize },
 		"the largest request body, which is read in full before its destination is contacted"),
 	one("maxBufferedBytes", sizes, func(s *Settings) *int64 { return &s.Proxy.MaxBufferedBytes },
-		"memory for request bodies over all clients"),
+		"memory for request bodies over all clients, counted as it fills").
+		inWords("256MiB, or a quarter of the memory that there is where that is less, but at least maxRequestBodySize"),
 	one("maxHeaderSize", sizes, func(s *Settings) *int64 { return &s.Proxy.MaxHeaderSize },
 		"the largest request or response head, and of trailers; 256 bytes to 16MiB"),
 	one("maxConnections", counts, func(s *Settings) *int { return &s.Proxy.MaxConnections },
@@ -286,8 +312,26 @@ var table = []Setting{
 		"PEM private key of clientCertFile"),
 	{Key: "clientCerts", Structure: true, Want: "a mapping of aliases such as {acme: {certFile: acme.pem, keyFile: acme.key}}",
 		Help: "more client certificates, by the alias that X-WhSentry-ClientCert names"},
+	one("clientCertHeader", booleans, func(s *Settings) *bool { return &s.ClientCertHeader },
+		"whether X-WhSentry-ClientCert is obeyed; false: it is dropped without effect"),
+	one("incompleteResponses", choices("error", "pass"), func(s *Settings) *string { return &s.IncompleteResponses },
+		"what a client gets where a response's body was too large, cut or broken: error: 502; pass: the status with what came of it"),
+	one("reasonText", choices("full", "generic"), func(s *Settings) *string { return &s.ReasonText },
+		"generic: the texts that clients see name no address; the logs keep the full ones"),
+	many("errorHeaders", choices("whsentry", "proxy-status", "envoy"), func(s *Settings) *[]string { return &s.ErrorHeaders },
+		"which fields the proxy's own answers carry, beside reason and code"),
+	{Key: "clients", Structure: true, Want: "a list of clients, each with a name",
+		Help: "who may send, and where; without it everybody who reaches a listener"},
+	{Key: "destinations", Structure: true, Want: "a list of rules, each with hosts",
+		Help: "rules for some destinations: addresses, trust, certificates, limits"},
+	one("breaker.failures", counts, func(s *Settings) *int { return &s.Policy.Breaker.Failures },
+		"after so many failures in a row to reach one destination its requests are refused for a while; 0: never"),
+	one("breaker.openFor", durations, func(s *Settings) *time.Duration { return &s.Policy.Breaker.OpenFor },
+		"how long they are refused at first, at most 10m; then one is let through"),
 	one("connect.mode", texts("tunnel|mitm|deny", "tunnel, mitm or deny"), func(s *Settings) *string { return &s.Proxy.ConnectMode },
 		"what CONNECT does; mitm where mitmIssuerCertFile is set"),
+	one("connect.plain", choices("inspect", "opaque"), func(s *Settings) *string { return &s.ConnectPlain },
+		"a tunnel whose client begins with an HTTP request: served like any request (inspect), or as bytes (opaque)"),
 	many("connect.ports", ports, func(s *Settings) *[]uint16 { return &s.Proxy.ConnectPorts },
 		"ports that CONNECT may reach; empty: any that the guard allows"),
 	one("mitmIssuerCertFile", files, func(s *Settings) *string { return &s.CA.MITMIssuer.CertFile },
@@ -302,6 +346,10 @@ var table = []Setting{
 		"how often to look again after start-up"),
 	one("caBundle.extraFile", files, func(s *Settings) *string { return &s.CA.Bundle.ExtraFile },
 		"PEM file of further roots to trust (a private CA)"),
+	one("caBundle.fetchIntermediates", booleans, func(s *Settings) *bool { return &s.CA.Bundle.FetchIntermediates },
+		"fetch the intermediate certificate that a destination fails to send, as its certificate says (AIA)"),
+	one("watchFiles", durations, func(s *Settings) *time.Duration { return &s.CA.WatchFiles },
+		"how often the certificate, key and CA files are looked at for changes; 0s: only at SIGHUP"),
 	many("egress.addresses", addresses, func(s *Settings) *[]netip.Addr { return &s.Guard.EgressAddresses },
 		"source addresses for connections to destinations; empty leaves the choice to the system"),
 	one("userAgent", lines, func(s *Settings) *string { return &s.Proxy.UserAgent },
@@ -322,6 +370,8 @@ var table = []Setting{
 		"the least level that it logs"),
 	one("metrics.address", listenAddrs, func(s *Settings) *string { return &s.Proxy.Metrics.Address },
 		"where metrics and health are served; empty: nowhere"),
+	many("metrics.hosts", hostNames, func(s *Settings) *[]string { return &s.MetricsHosts },
+		"host names that the status page answers to, beside addresses and names that no stranger can own"),
 	one("shutdownTimeout", durations, func(s *Settings) *time.Duration { return &s.Proxy.ShutdownTimeout },
 		"how long a stopping proxy lets running requests finish"),
 }
@@ -334,5 +384,12 @@ func Default() *Settings {
 		Log:      defaultLogConfig(),
 		listener: listen.DefaultConfig(),
 		origin:   make(map[string]string),
+
+		Policy:              policy.Config{Breaker: policy.BreakerConfig{OpenFor: 30 * time.Second}},
+		ConnectPlain:        "inspect",
+		ClientCertHeader:    true,
+		IncompleteResponses: "error",
+		ReasonText:          "full",
+		ErrorHeaders:        []string{"whsentry", "proxy-status"},
 	}
 }

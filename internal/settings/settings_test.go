@@ -9,11 +9,14 @@ import (
 )
 
 // noEnvironment has no variables.
-func noEnvironment(string) string { return "" }
+var noEnvironment Environ
 
-// environment makes a Getenv of a map.
-func environment(m map[string]string) func(string) string {
-	return func(name string) string { return m[name] }
+// environment makes one of a map.
+func environment(m map[string]string) (e Environ) {
+	for name, value := range m {
+		e = append(e, name+"="+value)
+	}
+	return e
 }
 
 // writeFile writes text to a new file and returns its name.
@@ -29,7 +32,7 @@ func writeFile(t *testing.T, text string) string {
 // loadText loads settings from a file with the text alone.
 func loadText(t *testing.T, text string) (*Settings, error) {
 	t.Helper()
-	return Sources{ConfigFile: writeFile(t, text), Getenv: noEnvironment}.Load()
+	return Sources{ConfigFile: writeFile(t, text), Environ: noEnvironment}.Load()
 }
 
 func TestNames(t *testing.T) {
@@ -101,7 +104,7 @@ func written(t *testing.T, st *Setting) [3]string {
 		return [3]string{"192.0.2.1", "192.0.2.2", "192.0.2.3"}
 	case "IP:PORT":
 		return [3]string{"192.0.2.1:53", "192.0.2.2:53", "192.0.2.3:53"}
-	case "FILE", "TEXT", "URL", "HOST:PORT":
+	case "FILE", "TEXT", "URL", "HOST:PORT", "HOST":
 		return [3]string{"one", "two", "three"}
 	default:
 		choices := strings.Split(placeholder, "|")
@@ -133,9 +136,10 @@ func TestPrecedence(t *testing.T) {
 			file := writeFile(t, "# settings\n"+yaml+"\n")
 			env := map[string]string{}
 			flags := map[string][]string{}
-			src := Sources{ConfigFile: writeFile(t, ""), Getenv: environment(env), Flags: flags}
+			src := Sources{ConfigFile: writeFile(t, ""), Flags: flags}
 			expect := func(source, want string) {
 				t.Helper()
+				src.Environ = environment(env)
 				s, err := src.collect()
 				if err != nil {
 					t.Fatalf("%s: %v", source, err)
@@ -176,7 +180,7 @@ func byFlag(name string) *Setting {
 func TestEmptyText(t *testing.T) {
 	for _, flag := range []string{"--user-agent", "--request-id-header", "--metrics-address", "--ca-bundle-url", "--ca-bundle-file"} {
 		st := byFlag(flag)
-		s, err := Sources{ConfigFile: writeFile(t, ""), Getenv: noEnvironment, Flags: map[string][]string{flag: {""}}}.Load()
+		s, err := Sources{ConfigFile: writeFile(t, ""), Environ: noEnvironment, Flags: map[string][]string{flag: {""}}}.Load()
 		if err != nil {
 			t.Errorf("%s: %v", flag, err)
 			continue
@@ -256,7 +260,7 @@ type valueTest struct{ text, want, problem string }
 func testFormat[T any](t *testing.T, f format[T], tests []valueTest) {
 	t.Helper()
 	for _, tt := range tests {
-		value, err := f.read("aKey", scalar{tt.text, bareForm, "--a-flag"})
+		value, err := f.read("aKey", "", scalar{tt.text, bareForm, "--a-flag"})
 		if tt.problem == "" {
 			if err != nil {
 				t.Errorf("%q: %v", tt.text, err)
@@ -273,6 +277,24 @@ func testFormat[T any](t *testing.T, f format[T], tests []valueTest) {
 			if !strings.Contains(err.Error(), part) {
 				t.Errorf("%q: got error %q; want %q in it", tt.text, err, part)
 			}
+		}
+	}
+}
+
+// TestQuoteLeavesSecretsOut quotes what has secrets in it, and what only looks a little like it.
+func TestQuoteLeavesSecretsOut(t *testing.T) {
+	for _, tt := range []struct{ text, want string }{
+		{"http://bob:hunter2@a.example/x", `"http://...@a.example/x"`},
+		{"http://a.example/x?token=hunter2", `"http://a.example/x?..."`},
+		{"http://bob:hunter2@a.example/x?token=hunter2", `"http://...@a.example/x?..."`},
+		{"what?", `"what?"`},
+		{strings.Repeat("a", 43), `"(a token)"`},
+		{"Bearer " + strings.Repeat("a-", 21) + "b", `"(a token)"`},
+		{strings.Repeat("a", 42), `"` + strings.Repeat("a", 42) + `"`},
+		{strings.Repeat("a", 44), `"` + strings.Repeat("a", 44) + `"`},
+	} {
+		if got := Quote(tt.text); got != tt.want {
+			t.Errorf("%s: got %s; want %s", tt.text, got, tt.want)
 		}
 	}
 }

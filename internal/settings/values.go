@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,15 +53,19 @@ type format[T any] struct {
 	forms       form   // those that parse is asked about; the others are of a wrong type
 	parse       func(string) (T, error)
 	print       func(T) string
+	home        func(T, string) (T, error) // puts $HOME in the place of ~; nil: nothing begins with that
 }
 
-// read returns the value of v, which was written for the key path.
-func (f format[T]) read(path string, v scalar) (T, error) {
+// read returns the value of v, which was written for the key path, where home is $HOME.
+func (f format[T]) read(path, home string, v scalar) (T, error) {
 	if f.forms&v.form == 0 {
 		var zero T
 		return zero, wrongValue(v.origin, path, v.text, v.form.String(), f.want)
 	}
 	value, err := f.parse(v.text)
+	if err == nil && f.home != nil {
+		value, err = f.home(value, home)
+	}
 	if err != nil {
 		return value, wrongValue(v.origin, path, v.text, err.Error(), f.want)
 	}
@@ -82,11 +87,17 @@ func Quote(text string) string {
 	return strconv.Quote(text)
 }
 
-// withoutSecrets returns text as it may be shown: not a private key that was given in place of its file's name, nor the
-// password in a URL.
+// withoutSecrets returns text as it may be shown: not a private key that was given in place of its file's name, a
+// client's token, nor the password or the query of a URL.
 func withoutSecrets(text string) string {
 	if strings.Contains(text, "PRIVATE KEY-----") || slices.ContainsFunc(strings.FieldsFunc(text, notBase64), isKeyLine) {
 		return "(a private key)"
+	}
+	if slices.ContainsFunc(strings.FieldsFunc(text, notBase64URL), isClientToken) {
+		return "(a token)"
+	}
+	if address, _, found := strings.Cut(text, "?"); found && strings.Contains(address, "://") {
+		text = address + "?..."
 	}
 	if start := strings.Index(text, "//"); start >= 0 {
 		if at := strings.LastIndexByte(text, '@'); at > start {
@@ -101,6 +112,16 @@ func withoutSecrets(text string) string {
 func isKeyLine(word string) bool {
 	const line, longerLine = 64, 76
 	return len(word) == line || len(word) == longerLine
+}
+
+// isClientToken reports whether a word in base64url is as long as what whsentry clients token makes, or as its hash.
+func isClientToken(word string) bool {
+	const bits256, hexadecimal = 43, 64
+	return len(word) == bits256 || len(word) == hexadecimal && strings.Trim(word, "0123456789abcdefABCDEF") == ""
+}
+
+func notBase64URL(c rune) bool {
+	return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_'
 }
 
 func notBase64(c rune) bool {
@@ -136,6 +157,54 @@ func texts(placeholder, want string) format[string] {
 		},
 		print: func(s string) string { return s },
 	}
+}
+
+// fileNames are texts, where ~/ at the start is $HOME.
+func fileNames(want string) format[string] {
+	f := texts("FILE", want)
+	f.home = underHome
+	return f
+}
+
+func underHome(name, home string) (string, error) {
+	rest, found := strings.CutPrefix(name, "~/")
+	switch {
+	case !found:
+		return name, nil
+	case home == "":
+		return "", errors.New("~ is $HOME, which is not set")
+	}
+	return filepath.Join(home, rest), nil
+}
+
+// choices are one of a few words.
+func choices(words ...string) format[string] {
+	f := texts(strings.Join(words, "|"), strings.Join(words[:len(words)-1], ", ")+" or "+words[len(words)-1])
+	f.parse = func(s string) (string, error) {
+		if !slices.Contains(words, s) {
+			return "", errors.New("not known")
+		}
+		return s, nil
+	}
+	return f
+}
+
+// hostNames are names or addresses as they stand in a Host field, without a port.
+var hostNames = format[string]{
+	placeholder: "HOST",
+	want:        "a host name such as metrics.example.com, without a port",
+	forms:       bareForm | textForm | quotedForm,
+	parse: func(s string) (string, error) {
+		name := strings.ToLower(strings.TrimSuffix(s, "."))
+		other := func(c rune) bool {
+			return (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.'
+		}
+		if _, err := netip.ParseAddr(name); err != nil && (name == "" || strings.ContainsFunc(name, other)) {
+			return "", errors.New("not a host name")
+		}
+		return name, nil
+	},
+	print: func(s string) string { return s },
 }
 
 var booleans = format[bool]{
