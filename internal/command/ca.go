@@ -39,7 +39,11 @@ func (a *app) caCommands() []*cli.Command {
 
 // trustStore reads the trust store that settings describe. It asks nobody for a newer one.
 func (a *app) trustStore(s *settings.Settings) (*ca.Store, error) {
-	store, err := ca.New(s.CA, ca.Hooks{Warn: a.warn})
+	dial, err := dialStrangers(s.Guard)
+	if err != nil {
+		return nil, s.Locate(err)
+	}
+	store, err := ca.New(s.CA, ca.Hooks{Warn: a.warn, Dial: dial})
 	if err != nil {
 		return nil, s.Locate(err)
 	}
@@ -181,6 +185,7 @@ type handshake struct {
 	asked    bool                  // it asked for a client certificate
 	given    bool                  // and one is configured
 	added    []ca.Added            // what it failed to send
+	fetchErr error                 // why that could not be fetched
 	classic  bool                  // it answers only a ClientHello without ML-KEM
 	err      error
 }
@@ -193,7 +198,7 @@ func shakeHands(conn net.Conn, store *ca.Store, dest proxy.Destination, limit ti
 	if err == nil {
 		client.Close()
 	}
-	return handshake{chain: seen.Chain, verified: seen.Verified, added: seen.Added, asked: seen.Asked, given: seen.Presented, classic: seen.Classic, err: err}
+	return handshake{chain: seen.Chain, verified: seen.Verified, added: seen.Added, fetchErr: seen.FetchErr, asked: seen.Asked, given: seen.Presented, classic: seen.Classic, err: err}
 }
 
 // judge says whether and why a destination is trusted. accepting is insecureSkipCertVerification.
@@ -241,6 +246,9 @@ func (a *app) printCompleted(h handshake) {
 	for _, add := range h.added {
 		fmt.Fprintf(a.stdout, "completed by us: the server does not send %s, which was fetched from %s; it should, for most clients do not fetch it\n",
 			shown(add.Certificate.Subject.String()), shown(add.URL))
+	}
+	if h.fetchErr != nil {
+		fmt.Fprintf(a.stdout, "not completed by us: the server does not send all of its chain: %s\n", settings.Printable(h.fetchErr.Error()))
 	}
 	if h.classic {
 		fmt.Fprintln(a.stdout, "key exchange: the server does not answer a ClientHello with ML-KEM, which takes two segments; it was asked again without")

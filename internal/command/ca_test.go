@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -419,5 +420,37 @@ func TestShown(t *testing.T) {
 		if got := shown(tt.text); got != tt.want {
 			t.Errorf("%s: got %s; want %s", tt.name, got, tt.want)
 		}
+	}
+}
+
+// TestCACheckIntermediates shows that what a server fails to send is asked for past the allow list, and what is said of it.
+func TestCACheckIntermediates(t *testing.T) {
+	root := catest.Root(t, "Test Root")
+	middle := root.Intermediate(t, "Middle")
+	leaf := middle.Leaf(t, "127.0.0.1", catest.FoundAt("http://127.0.0.1/middle.crt"))
+	leaf.Certificate = leaf.Certificate[:1]
+	r := runCACheck(t, root, serveTLS(t, leaf))
+	const want = "not completed by us: the server does not send all of its chain: fetch the certificate of \"Middle\" from http://127.0.0.1/middle.crt: IP 127.0.0.1 is blocked\n"
+	if r.code != exitFailed || !strings.Contains(r.stdout, want) {
+		t.Errorf("got exit code %d and\n%s\nwant %d and %q", r.code, r.stdout, exitFailed, want)
+	}
+}
+
+// TestCACheckRetries shows that a server which does not answer a large ClientHello is asked again, on another connection.
+func TestCACheckRetries(t *testing.T) {
+	root := catest.Root(t, "Test Root")
+	cfg := &tls.Config{Certificates: []tls.Certificate{root.Leaf(t, "127.0.0.1")}}
+	var conns atomic.Int32
+	addr := serve(t, func(conn net.Conn) {
+		if conns.Add(1) == 1 {
+			conn.Read(make([]byte, 4096)) // all of the ClientHello, so that the connection is closed and not reset
+			return
+		}
+		io.Copy(io.Discard, tls.Server(conn, cfg))
+	})
+	r := runCACheck(t, root, addr)
+	const want = "key exchange: the server does not answer a ClientHello with ML-KEM"
+	if r.code != exitOK || !strings.Contains(r.stdout, want) || conns.Load() != 2 {
+		t.Errorf("got exit code %d after %d connections and\n%s\nwant 0 after 2 and %q", r.code, conns.Load(), r.stdout, want)
 	}
 }

@@ -102,16 +102,35 @@ func (s *service) dependencies(cfg *settings.Settings, log zerolog.Logger) (prox
 	if err != nil {
 		return proxy.Dependencies{}, err
 	}
+	hooks := s.caHooks(log)
+	if hooks.Dial, err = dialStrangers(cfg.Guard); err != nil {
+		return proxy.Dependencies{}, err
+	}
 	open := ca.New
 	if s.store != nil {
 		open = s.store.Reload // which goes on with what the one in use has learned
 	}
-	store, err := open(cfg.CA, s.caHooks(log))
+	store, err := open(cfg.CA, hooks)
 	if err != nil {
 		return proxy.Dependencies{}, err
 	}
 	return proxy.Dependencies{
 		Guard: g, Dialer: guard.NewDialer(g), CA: store, Log: log, Metrics: s.metrics, Settings: cfg.InForce,
+	}, nil
+}
+
+// dialStrangers returns a way to what certificates of strangers name: past the guard without its allow list, or they would
+// choose what is asked for in a private network.
+func dialStrangers(cfg guard.Config) (func(ctx context.Context, host string, port uint16) (net.Conn, error), error) {
+	cfg.AllowList = nil
+	g, err := guard.New(cfg, guard.Hooks{})
+	if err != nil {
+		return nil, err
+	}
+	dialer := guard.NewDialer(g)
+	return func(ctx context.Context, host string, port uint16) (net.Conn, error) {
+		conn, _, err := dialer.Dial(ctx, host, port)
+		return conn, err
 	}, nil
 }
 
