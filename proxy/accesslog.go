@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync/atomic"
 	"time"
+	"whsentry/proxy/upstream"
 
 	"github.com/rs/zerolog"
 )
@@ -98,6 +99,9 @@ func (l *accessLog) logJSON(ex *exchange, at time.Time, took time.Duration) {
 	}
 	if ex.tlsVersion != "" {
 		e.Str("tls_version", ex.tlsVersion)
+	}
+	if ex.closed != upstream.CloseNone {
+		e.Str("closed", ex.closed.String())
 	}
 	e.Int64("request_bytes", ex.requestBytes).Int64("response_bytes", ex.responseBytes)
 	for i, key := range [phases]string{"dns_ms", "connect_ms", "tls_ms", "first_byte_ms"} {

@@ -43,8 +43,9 @@ type exchange struct {
 	chunks   chunkDecoder
 	stash    []byte // a response's body while it is read whole
 
-	interims  int // bytes of interim responses
-	bodyStart int // where in call.In the response's body begins
+	interims  int         // bytes of interim responses
+	until     socket.Tick // when the connection is not to be used any more, as the destination has announced
+	bodyStart int         // where in call.In the response's body begins
 
 	held *upstream.Conn // the connection that carries the request
 
@@ -55,6 +56,7 @@ type exchange struct {
 	status        int
 	reason        reason
 	reasonText    string
+	closed        upstream.CloseReason // a tunnel: for its idleness or its age
 	remote        netip.AddrPort
 	reused        bool
 	tlsVersion    string
@@ -115,6 +117,7 @@ func (ex *exchange) clear() {
 	ex.status, ex.reason, ex.reasonText = 0, reasonNone, ""
 	ex.remote, ex.reused, ex.tlsVersion = netip.AddrPort{}, false, ""
 	ex.requestBytes, ex.responseBytes = 0, 0
+	ex.closed = upstream.CloseNone
 }
 
 func keepBuffer(b []byte) []byte {

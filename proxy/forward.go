@@ -106,6 +106,7 @@ func (ex *exchange) receiveHead() *failure {
 			if !ex.resp.interim() {
 				in.Skip(n)
 				ex.bodyStart = in.Mark()
+				ex.until = ex.resp.keptUntil(ex.at)
 				return nil
 			}
 			if f := ex.passInterim(n); f != nil {

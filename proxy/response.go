@@ -1,6 +1,10 @@
 package proxy
 
-import "bytes"
+import (
+	"bytes"
+	"whsentry/proxy/socket"
+	"whsentry/proxy/upstream"
+)
 
 // responseHead is the head of a destination's response as it was scanned. What leaves its status, its extent or its
 // fields in doubt is refused. What is merely untidy, a bare LF as a line's end or a folded line (RFC 9112 sections
@@ -165,4 +169,15 @@ func (r *responseHead) bodiless(headRequest bool) bool {
 // reusable reports whether the connection may carry another request once the response has ended.
 func (r *responseHead) reusable() bool {
 	return !r.untidy && !r.close && (!r.http10 || r.keepAlive)
+}
+
+// keptUntil returns when the connection is not to be used any more, by what its Keep-Alive fields say.
+func (r *responseHead) keptUntil(at socket.Tick) socket.Tick {
+	until := socket.Never
+	for i := range r.fields {
+		if f := &r.fields[i]; f.kind == kindHopByHop && equalFold(f.name.of(r.raw), "keep-alive") {
+			until = min(until, upstream.KeptUntil(at, f.value.of(r.raw)))
+		}
+	}
+	return until
 }

@@ -212,7 +212,7 @@ func (c *Conn) watch() {
 // come to read: then the process is short of time, and the destination not idle. For as long again as it may be idle, for
 // it may be sending and not take what the owner writes.
 func (c *Conn) unread(at socket.Tick) bool {
-	if c.resting != 0 || c.tunnel.Load() != nil || at-c.due.Load() >= int64(c.limits.Idle) {
+	if c.resting != 0 || at-c.due.Load() >= int64(c.limits.Idle) {
 		return false
 	}
 	return c.tcp.NewProber().Look() != socket.Quiet

@@ -246,7 +246,10 @@ func (s *poolShard) sweep(p *Pool, at socket.Tick) {
 	for u := range s.conns {
 		u.progress(at)
 		why := CloseNone
+		t := u.tunnel.Load()
 		switch {
+		case t != nil:
+			why = t.over(at)
 		case at >= u.dies:
 			why = CloseLifetime
 		case at >= u.due.Load() && !u.unread(at):
