@@ -43,6 +43,7 @@ type exchange struct {
 	chunks   chunkDecoder
 	stash    []byte // a response's body while it is read whole
 
+	written   bool        // a byte of the request has left, on whichever connection
 	interims  int         // bytes of interim responses
 	until     socket.Tick // when the connection is not to be used any more, as the destination has announced
 	bodyStart int         // where in call.In the response's body begins
@@ -112,7 +113,7 @@ func (ex *exchange) clear() {
 	ex.headDone, ex.headFailure = false, nil
 	ex.authority, ex.path, ex.body = nil, nil, nil
 	ex.tls, ex.connect, ex.alias = false, false, ""
-	ex.interims, ex.bodyStart = 0, 0
+	ex.written, ex.interims, ex.bodyStart = false, 0, 0
 	ex.keep, ex.begun = false, false
 	ex.status, ex.reason, ex.reasonText = 0, reasonNone, ""
 	ex.remote, ex.reused, ex.tlsVersion = netip.AddrPort{}, false, ""

@@ -34,7 +34,7 @@ func (ex *exchange) exchangeHeads() *failure {
 			ex.client.proxy.metrics.upstreamsReused.Inc()
 		}
 		f := ex.askFailure(err)
-		if f == nil || ex.call.Sent() > 0 || !ex.reused {
+		if f == nil || ex.call.Sent() || !ex.reused {
 			// After a write that failed, the destination's answer may be there all the same.
 			if early := ex.receiveHead(); early == nil || f == nil || early.reason == reasonHandshake {
 				f = early
@@ -63,6 +63,7 @@ func (ex *exchange) ask() error {
 	ex.interims, ex.call.At = 0, ex.at
 	err := ex.call.Ask(ex.held, ex.reused, ex.appendRequestHead(ex.call.Memory(), len(ex.body)), ex.body)
 	ex.at = ex.call.At
+	ex.written = ex.written || ex.call.Sent()
 	return err
 }
 
@@ -81,7 +82,7 @@ func (ex *exchange) repeatable() bool {
 	if !ex.reused || ex.held.Killed() != upstream.CloseNone || ex.call.In.Len() > 0 || ex.resp.status != 0 || ex.interims > 0 {
 		return false
 	}
-	if ex.call.Sent() == 0 {
+	if !ex.call.Sent() {
 		return true
 	}
 	switch string(ex.method()) {
@@ -106,7 +107,7 @@ func (ex *exchange) receiveHead() *failure {
 			if !ex.resp.interim() {
 				in.Skip(n)
 				ex.bodyStart = in.Mark()
-				ex.until = ex.resp.keptUntil(ex.at)
+				ex.until = upstream.KeptUntil(ex.at, ex.resp.keepAliveTimeout())
 				return nil
 			}
 			if f := ex.passInterim(n); f != nil {
@@ -172,12 +173,12 @@ func (ex *exchange) closedUnanswered() *failure {
 // upstreamFailure is f, or what the failure of the connection really was: the sweeper or the client's leaving has
 // ended it.
 func (ex *exchange) upstreamFailure(f *failure) *failure {
-	cfg := ex.run.cfg
+	limits := ex.held.Limits()
 	switch ex.held.Killed() {
 	case upstream.CloseIdle:
-		return failf(reasonTimeout, "timed out: %s was idle for %s", ex.held.Remote(), cfg.ReadTimeout)
+		return failf(reasonTimeout, "timed out: %s was idle for %s", ex.held.Remote(), limits.Idle)
 	case upstream.CloseLifetime:
-		return failf(reasonTimeout, "timed out: the connection to %s reached its lifetime of %s", ex.held.Remote(), cfg.ConnectionLifetime)
+		return failf(reasonTimeout, "timed out: the connection to %s reached its lifetime of %s", ex.held.Remote(), limits.Lifetime)
 	case upstream.CloseClient:
 		return clientGone()
 	case upstream.CloseShutdown:

@@ -2,8 +2,6 @@ package proxy
 
 import (
 	"bytes"
-	"whsentry/proxy/socket"
-	"whsentry/proxy/upstream"
 )
 
 // responseHead is the head of a destination's response as it was scanned. What leaves its status, its extent or its
@@ -169,15 +167,4 @@ func (r *responseHead) bodiless(headRequest bool) bool {
 // reusable reports whether the connection may carry another request once the response has ended.
 func (r *responseHead) reusable() bool {
 	return !r.untidy && !r.close && (!r.http10 || r.keepAlive)
-}
-
-// keptUntil returns when the connection is not to be used any more, by what its Keep-Alive fields say.
-func (r *responseHead) keptUntil(at socket.Tick) socket.Tick {
-	until := socket.Never
-	for i := range r.fields {
-		if f := &r.fields[i]; f.kind == kindHopByHop && equalFold(f.name.of(r.raw), "keep-alive") {
-			until = min(until, upstream.KeptUntil(at, f.value.of(r.raw)))
-		}
-	}
-	return until
 }

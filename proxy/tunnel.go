@@ -34,6 +34,7 @@ func (ex *exchange) tunnel(refused *failure) *failure {
 	c.attach(nil, nil)
 	ex.in.Clear()
 	ex.requestBytes, ex.responseBytes = t.Bytes()
+	ex.written = ex.requestBytes > 0
 	f := ex.tunnelEnd(t)
 	ex.drop(upstream.CloseTunnel)
 	ex.keep = false
@@ -43,7 +44,7 @@ func (ex *exchange) tunnel(refused *failure) *failure {
 // tunnelEnd says why a tunnel was closed, where neither side wanted that. Where an answer may have been owed, it is a
 // failure; else it has served its purpose, and closed alone says so.
 func (ex *exchange) tunnelEnd(t *upstream.Tunnel) *failure {
-	why, cfg := ex.held.Killed(), ex.run.cfg
+	why, limits := ex.held.Killed(), ex.held.Limits()
 	if why != upstream.CloseIdle && why != upstream.CloseLifetime {
 		return nil
 	}
@@ -52,7 +53,7 @@ func (ex *exchange) tunnelEnd(t *upstream.Tunnel) *failure {
 		ex.closed = why
 		return nil
 	case why == upstream.CloseIdle:
-		return failf(reasonTimeout, "timed out: the tunnel was idle for %s", cfg.ReadTimeout)
+		return failf(reasonTimeout, "timed out: the tunnel was idle for %s", limits.Idle)
 	}
-	return failf(reasonTimeout, "timed out: the tunnel reached twice the lifetime of %s", cfg.ConnectionLifetime)
+	return failf(reasonTimeout, "timed out: the tunnel reached twice the lifetime of %s", limits.Lifetime)
 }

@@ -87,6 +87,9 @@ func (c *Conn) Remote() netip.AddrPort { return c.remote }
 // TLSVersion returns the version spoken, as in tls.VersionTLS13; 0: none.
 func (c *Conn) TLSVersion() uint16 { return c.tlsVersion }
 
+// Limits returns its limits in time.
+func (c *Conn) Limits() Limits { return c.limits }
+
 // Destination returns where its place is.
 func (c *Conn) Destination() *Destination { return c.dest }
 

@@ -37,13 +37,13 @@ func TestTunnelAge(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		age   time.Duration
-		moved time.Duration // before that; 0: nothing has
+		moved time.Duration // before that, exact to a nanosecond; 0: nothing has
 		whose side
 		want  CloseReason
 	}{
 		{"young, the destination's word the last", life/2 - time.Second, 5 * time.Second, destinations, CloseNone},
 		{"half its age, the destination's word the last", life / 2, 5 * time.Second, destinations, CloseLifetime},
-		{"half its age, a second ago", life / 2, time.Second, destinations, CloseLifetime},
+		{"half its age, a second ago", life / 2, time.Second + 1, destinations, CloseLifetime},
 		{"half its age, just now", life / 2, time.Second - time.Millisecond, destinations, CloseNone},
 		{"half its age, an answer is owed", life / 2, 5 * time.Second, clients, CloseNone},
 		{"half its age, nothing has moved", life / 2, 0, clients, CloseNone},
