@@ -16,6 +16,8 @@ require (
 
 require github.com/pires/go-proxyproto v0.12.0
 
+require golang.org/x/time v0.16.0
+
 require (
 	github.com/HdrHistogram/hdrhistogram-go v1.4.0
 	github.com/cpuguy83/go-md2man/v2 v2.0.7 // indirect

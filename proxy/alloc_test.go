@@ -17,18 +17,20 @@ import (
 
 	"whsentry/ca"
 	"whsentry/guard"
+	"whsentry/proxy/accesslog"
+	"whsentry/proxy/metrics"
 )
 
 // startForBench starts a proxy on the loopback interface, with everything on that the defaults have on.
 func startForBench(t testing.TB, change func(*Config)) *Proxy {
 	t.Helper()
 	cfg := DefaultConfig()
-	cfg.Listeners[0].Address, cfg.MetricsAddress = "127.0.0.1:0", "127.0.0.1:0"
+	cfg.Listeners[0].Address, cfg.Metrics.Address = "127.0.0.1:0", "127.0.0.1:0"
 	cfg.AccessLog.File = filepath.Join(t.TempDir(), "access.log")
 	if change != nil {
 		change(&cfg)
 	}
-	m := NewMetrics("test", "none")
+	m := metrics.New("test", "none")
 	guardConfig := guard.DefaultConfig()
 	guardConfig.PortDenyList = nil
 	guardConfig.AllowList = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
@@ -125,7 +127,7 @@ func TestAllocPost(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector empties every sync.Pool")
 	}
-	for _, format := range []string{LogText, LogJSON} {
+	for _, format := range []string{accesslog.Text, accesslog.JSON} {
 		t.Run(format, func(t *testing.T) {
 			p := startForBench(t, func(c *Config) { c.AccessLog.Type = format })
 			post := postLoop(t, p, 1024, 2)

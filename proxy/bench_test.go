@@ -2,14 +2,15 @@ package proxy
 
 import (
 	"fmt"
-	"io"
 	"math"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
+	"whsentry/proxy/http1"
+	"whsentry/proxy/metrics"
+	"whsentry/proxy/reason"
 )
 
 // What a request of the benchmarks is made of: a webhook as a large sender of them posts it, through the client of a
@@ -61,10 +62,9 @@ var hotPath = []struct {
 	{"chunks of 1 KiB", func(t testing.TB) (func(), int) { return benchChunks(t, 1024, 4) }},
 	{"chunks of 16 B", func(t testing.TB) (func(), int) { return benchChunks(t, 16, 64) }},
 	{"count", benchCount},
-	{"log as text", func(t testing.TB) (func(), int) { return benchLog(t, LogText, benchRequest) }},
-	{"log as JSON", func(t testing.TB) (func(), int) { return benchLog(t, LogJSON, benchRequest) }},
-	{"log with an id of its own", func(t testing.TB) (func(), int) {
-		return benchLog(t, LogText, strings.Replace(benchRequest, "\r\nRequest-ID:", "\r\nX-Other-ID:", 1))
+	{"record", func(t testing.TB) (func(), int) { return benchRecord(t, benchRequest) }},
+	{"record with an id of its own", func(t testing.TB) (func(), int) {
+		return benchRecord(t, strings.Replace(benchRequest, "\r\nRequest-ID:", "\r\nX-Other-ID:", 1))
 	}},
 }
 
@@ -117,37 +117,43 @@ func benchExchange(t testing.TB) (func(), int) {
 
 func benchRequestScan(t testing.TB) (func(), int) {
 	raw := []byte(benchRequest)
-	var h requestHead
+	var g http1.Gate
+	var h http1.Request
 	return func() {
-		h.reset()
-		if n, f := h.scan(raw, "request-id"); n != len(raw) || f != nil {
-			t.Fatalf("got %d, %v; want %d", n, f, len(raw))
+		g.Reset(64 * kiB)
+		h.Reset()
+		n, err := g.Scan(raw)
+		if err == nil {
+			err = h.Scan(raw[:n], "request-id")
+		}
+		if n != len(raw) || err != nil {
+			t.Fatalf("got %d, %v; want %d", n, err, len(raw))
 		}
 	}, len(raw)
 }
 
 func benchTarget(t testing.TB) (func(), int) {
 	h := &exchangeFor(t, benchRequest).head
-	raw := h.target.of(h.raw)
+	raw := h.Target
 	return func() {
-		target, f := parseTarget(raw)
+		target, f := http1.ParseTarget(raw)
 		if f == nil {
-			f = h.checkHost()
+			f = h.CheckHost()
 		}
-		if f != nil || len(target.path) == 0 {
-			t.Fatalf("got %q, %v; want a path", target.path, f)
+		if f != nil || len(target.Path) == 0 {
+			t.Fatalf("got %q, %v; want a path", target.Path, f)
 		}
 	}, len(raw)
 }
 
 func benchPoolKey(t testing.TB) (func(), int) {
-	target, f := parseTarget([]byte("https://hooks.shop.example:8443/"))
+	target, f := http1.ParseTarget([]byte("https://hooks.shop.example:8443/"))
 	if f != nil {
 		t.Fatal(f)
 	}
 	var a address
 	return func() {
-		a.set(&target.authority, true)
+		a.set(&target.Authority, true)
 		if len(a.key) != len("hooks.shop.example:8443") {
 			t.Fatalf("got %q", a.key)
 		}
@@ -156,15 +162,15 @@ func benchPoolKey(t testing.TB) (func(), int) {
 
 func benchRequestRewrite(t testing.TB) (func(), int) {
 	ex := exchangeFor(t, benchRequest)
-	return func() { ex.out = ex.appendRequestHead(ex.out[:0], 1024) }, len(benchRequest)
+	return func() { ex.out = ex.appendRequestHead(ex.borrowOut(), 1024) }, len(benchRequest)
 }
 
 func benchResponseScan(t testing.TB) (func(), int) {
 	raw := []byte(benchResponse)
-	var r responseHead
+	var r http1.Response
 	return func() {
-		r.reset()
-		if n, f := r.scan(raw); n != len(raw) || f != nil {
+		r.Reset()
+		if n, f := r.Scan(raw); n != len(raw) || f != nil {
 			t.Fatalf("got %d, %v; want %d", n, f, len(raw))
 		}
 	}, len(raw)
@@ -172,55 +178,46 @@ func benchResponseScan(t testing.TB) (func(), int) {
 
 func benchResponseRewrite(t testing.TB) (func(), int) {
 	ex := exchangeFor(t, benchRequest)
-	ex.resp.reset()
-	if _, f := ex.resp.scan([]byte(benchResponse)); f != nil {
+	ex.resp.Reset()
+	if _, f := ex.resp.Scan([]byte(benchResponse)); f != nil {
 		t.Fatal(f)
 	}
-	return func() { ex.out = ex.appendResponseHead(ex.out[:0], &ex.resp, framingLength, 15) }, len(benchResponse)
+	return func() { ex.out = ex.appendResponseHead(ex.borrowOut(), &ex.resp, http1.ByLength, 15) }, len(benchResponse)
 }
 
 func benchChunks(t testing.TB, size, count int) (func(), int) {
 	chunk := fmt.Sprintf("%x\r\n%s\r\n", size, strings.Repeat("a", size))
 	raw := []byte(strings.Repeat(chunk, count) + "0\r\n\r\n")
-	var d chunkDecoder
+	var d http1.Chunks
 	return func() {
-		d.reset(64 * kiB)
+		d.Reset(64 * kiB)
 		got := 0
 		for rest := raw; len(rest) > 0; {
-			data, n, err := d.next(rest)
+			data, n, err := d.Next(rest)
 			if err != nil {
 				t.Fatal(err)
 			}
 			got, rest = got+len(data), rest[n:]
 		}
-		if got != size*count || !d.done() {
+		if got != size*count || !d.Done() {
 			t.Fatalf("got %d bytes; want %d", got, size*count)
 		}
 	}, len(raw)
 }
 
 func benchCount(t testing.TB) (func(), int) {
-	m := NewMetrics("test", "none")
-	return func() { m.countRequest(202, reasonNone, 12*time.Millisecond) }, 0
+	m := metrics.New("test", "none")
+	return func() { m.CountRequest(202, reason.None, 12*time.Millisecond) }, 0
 }
 
-// benchLog logs an exchange into a log whose bytes go nowhere. The log has no goroutine here: the round whose line fills
-// it writes it out, so that its cost is counted with the lines'.
-func benchLog(t testing.TB, format, request string) (func(), int) {
-	w := &logWriter{out: io.Discard, report: func(err error) { t.Error(err) }, wake: make(chan struct{}, 1)}
-	w.room.L = &w.mu
-	l := &accessLog{writer: w, json: format == LogJSON, logger: zerolog.New(w)}
+// benchRecord makes the record of an exchange that the access log gets.
+func benchRecord(t testing.TB, request string) (func(), int) {
 	ex := exchangeFor(t, request)
 	ex.status, ex.requestBytes, ex.responseBytes = 202, 1024, 15
 	ex.remote, ex.reused = netip.MustParseAddrPort("203.0.113.7:80"), true
-	ex.phases = [phases]time.Duration{-1, -1, -1, 11 * time.Millisecond}
-	l.log(ex, time.Now(), 12*time.Millisecond)
-	size := len(w.pending)
+	ex.phases = [metrics.Phases]time.Duration{-1, -1, -1, 11 * time.Millisecond}
 	return func() {
-		l.log(ex, time.Now(), 12*time.Millisecond)
-		if len(w.wake) > 0 {
-			<-w.wake
-			w.flush()
-		}
-	}, size
+		ex.fillRecord(time.Now(), 12*time.Millisecond)
+		ex.logged.Forget()
+	}, 0
 }

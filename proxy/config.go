@@ -8,6 +8,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"whsentry/proxy/accesslog"
+	"whsentry/proxy/admin"
+	"whsentry/proxy/http1"
 	"whsentry/proxy/listen"
 )
 
@@ -51,25 +54,16 @@ type Config struct {
 	// logs; "", or a request without it, gets a generated one.
 	RequestIDHeader string
 	// AccessLog (accessLog) is where and how requests are logged.
-	AccessLog AccessLogConfig
-	// MetricsAddress (metrics.address) is where metrics and health are served; "" is nowhere.
-	MetricsAddress string
+	AccessLog accesslog.Config
+	// Metrics is where metrics, health and the status page are served.
+	Metrics admin.Config
 	// ShutdownTimeout (shutdownTimeout) is how long Shutdown lets running requests finish. Above 0.
 	ShutdownTimeout time.Duration
 }
 
-// AccessLogConfig is where and how requests are logged.
-type AccessLogConfig struct {
-	Type string // text or json
-	File string // appended to; "" is standard output
-	URL  string // how much of a URL is logged: full, path (no query) or host
-}
-
-// The values of Config.ConnectMode, AccessLogConfig.Type and AccessLogConfig.URL.
+// The values of Config.ConnectMode.
 const (
 	ConnectTunnel, ConnectMITM, ConnectDeny = "tunnel", "mitm", "deny"
-	LogText, LogJSON                        = "text", "json"
-	URLFull, URLPath, URLHost               = "full", "path", "host"
 )
 
 const (
@@ -98,8 +92,8 @@ func DefaultConfig() Config {
 		ConnectMode:                  ConnectTunnel,
 		UserAgent:                    "Webhook Sentry/0.1",
 		RequestIDHeader:              "Request-ID",
-		AccessLog:                    AccessLogConfig{Type: LogText, URL: URLFull},
-		MetricsAddress:               ":2112",
+		AccessLog:                    accesslog.Config{Type: accesslog.Text, URL: accesslog.URLFull},
+		Metrics:                      admin.Config{Address: ":2112"},
 		ShutdownTimeout:              30 * time.Second,
 	}
 }
@@ -131,13 +125,13 @@ func (c *Config) validateListeners() error {
 			return err
 		}
 	}
-	if c.MetricsAddress == "" {
+	if c.Metrics.Address == "" {
 		return nil
 	}
-	if err := listen.ValidateAddress(metricsKey, c.MetricsAddress); err != nil {
+	if err := listen.ValidateAddress(metricsKey, c.Metrics.Address); err != nil {
 		return err
 	}
-	return claimAddress(used, metricsKey, c.MetricsAddress)
+	return claimAddress(used, metricsKey, c.Metrics.Address)
 }
 
 const metricsKey = "metrics.address"
@@ -148,8 +142,8 @@ func (c *Config) endpoints() []listen.Endpoint {
 	for i, l := range c.Listeners {
 		all = append(all, listen.Endpoint{Key: fmt.Sprintf("listeners[%d].address", i), Address: l.Address})
 	}
-	if c.MetricsAddress != "" {
-		all = append(all, listen.Endpoint{Key: metricsKey, Address: c.MetricsAddress})
+	if c.Metrics.Address != "" {
+		all = append(all, listen.Endpoint{Key: metricsKey, Address: c.Metrics.Address})
 	}
 	return all
 }
@@ -216,10 +210,10 @@ func (c *Config) validateConnect() error {
 // validateHeaders keeps out what would break the head of every request that the proxy sends or reads.
 func (c *Config) validateHeaders() error {
 	const text = "the text of a header, without control characters or spaces around it"
-	if ua := c.UserAgent; !isValue([]byte(ua)) || strings.Trim(ua, " \t") != ua {
+	if ua := c.UserAgent; !http1.IsValue([]byte(ua)) || strings.Trim(ua, " \t") != ua {
 		return invalid("userAgent", ua, "not what a header may hold", text)
 	}
-	if name := c.RequestIDHeader; name != "" && !isToken([]byte(name)) {
+	if name := c.RequestIDHeader; name != "" && !http1.IsToken([]byte(name)) {
 		return invalid("requestIDHeader", name, "not a header's name", "letters, digits and hyphens")
 	}
 	for _, secret := range []string{"authorization", "proxy-authorization", "cookie"} {
@@ -231,10 +225,10 @@ func (c *Config) validateHeaders() error {
 }
 
 func (c *Config) validateLogs() error {
-	if err := oneOf("accessLog.type", c.AccessLog.Type, LogText, LogJSON); err != nil {
+	if err := oneOf("accessLog.type", c.AccessLog.Type, accesslog.Text, accesslog.JSON); err != nil {
 		return err
 	}
-	return oneOf("accessLog.url", c.AccessLog.URL, URLFull, URLPath, URLHost)
+	return oneOf("accessLog.url", c.AccessLog.URL, accesslog.URLFull, accesslog.URLPath, accesslog.URLHost)
 }
 
 func oneOf(key, value string, accepted ...string) error {

@@ -7,25 +7,28 @@ import (
 	"net/netip"
 	"time"
 
+	"whsentry/ca"
 	"whsentry/guard"
+	"whsentry/proxy/metrics"
+	"whsentry/proxy/reason"
 	"whsentry/proxy/socket"
 	"whsentry/proxy/upstream"
 )
 
 // acquire gets a connection to the destination: one at rest, unless fresh says otherwise, or a new one. It takes the
 // place among the connections in use that is given, or one that is free.
-func (ex *exchange) acquire(d *upstream.Destination, fresh bool) *failure {
+func (ex *exchange) acquire(d *upstream.Destination, fresh bool) *reason.Failure {
 	p, run := ex.client.proxy, ex.run
 	ex.reused, ex.remote, ex.tlsVersion = false, netip.AddrPort{}, ""
 	if d == nil {
 		d = p.pool.Reserve(ex.address.key, run.cfg.MaxConnectionsPerDestination)
 	}
 	if d == nil {
-		return failf(reasonTooMany, "too many connections to %s: %d are in use", ex.address.String(), run.cfg.MaxConnectionsPerDestination)
+		return reason.Newf(reason.TooMany, "too many connections to %s: %d are in use", ex.address.String(), run.cfg.MaxConnectionsPerDestination)
 	}
 	r := upstream.Route{TLS: ex.tls, Alias: ex.alias}
 	if !fresh {
-		if u := p.pool.Get(d, r, ex.at, run.guard); u != nil {
+		if u := p.pool.Get(d, r, ex.at, (*judge)(ex)); u != nil {
 			ex.hold(u, true)
 			return nil
 		}
@@ -44,6 +47,11 @@ func (ex *exchange) acquire(d *upstream.Destination, fresh bool) *failure {
 	ex.hold(u, false)
 	return nil
 }
+
+// judge is an exchange that judges the address of a kept connection again.
+type judge exchange
+
+func (j *judge) Check(to netip.AddrPort) error { return j.run.guard.CheckAddr(to, guard.Exceptions{}) }
 
 func (ex *exchange) hold(u *upstream.Conn, reused bool) {
 	ex.held, ex.reused, ex.remote, ex.tlsVersion = u, reused, u.Remote(), tlsVersionName(u.TLSVersion())
@@ -65,7 +73,7 @@ func (ex *exchange) leave() *upstream.Destination {
 
 // open makes a new connection, through the guard. It is the only way to one: every byte that leaves for a client's
 // sake, plain, over TLS, in a tunnel or from an intercepted one, leaves over what it returns.
-func (ex *exchange) open(r upstream.Route) (*upstream.Conn, *failure) {
+func (ex *exchange) open(r upstream.Route) (*upstream.Conn, *reason.Failure) {
 	p, limit := ex.client.proxy, ex.run.cfg.ConnectTimeout
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -78,49 +86,66 @@ func (ex *exchange) open(r upstream.Route) (*upstream.Conn, *failure) {
 	conn, timing, err := ex.run.dialer.Dial(ctx, ex.address.name(), ex.address.port)
 	ex.noteTiming(timing)
 	if err != nil {
-		return nil, connectFailure(err, ex.address.name(), limit)
+		return nil, reason.OfConnect(err, ex.address.name(), limit)
 	}
 	u, err := upstream.NewConn(conn, r, ex.run.limits, generation)
 	if err != nil {
 		conn.Close()
-		return nil, connectFailure(err, ex.address.name(), limit)
+		return nil, reason.OfConnect(err, ex.address.name(), limit)
 	}
 	if r.TLS {
-		if f := ex.startTLS(u, r.Alias); f != nil {
-			u.Close()
-			return nil, f
-		}
+		return ex.startTLS(u, r, generation)
 	}
 	return u, nil
 }
 
 func (ex *exchange) noteTiming(t guard.Timing) {
 	if t.LookedUp {
-		ex.phases[phaseDNS] = t.DNS
+		ex.phases[metrics.DNS] = t.DNS
 	}
 	if t.Connect > 0 {
-		ex.phases[phaseConnect] = t.Connect
+		ex.phases[metrics.Connect] = t.Connect
 	}
 }
 
-// startTLS makes the TLS handshake, which has connectTimeout for itself.
-func (ex *exchange) startTLS(u *upstream.Conn, alias string) *failure {
-	host, limit := ex.address.name(), ex.run.cfg.ConnectTimeout
-	ex.beginWait(u, nil)
+// startTLS makes the TLS handshake, which has connectTimeout for itself, on u or on a connection that takes its place.
+// Where it fails it has closed them.
+func (ex *exchange) startTLS(u *upstream.Conn, r upstream.Route, generation uint32) (*upstream.Conn, *reason.Failure) {
+	host, port, limit := ex.address.name(), ex.address.port, ex.run.cfg.ConnectTimeout
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	ex.beginWait(u, cancel)
 	defer ex.endWait()
 	ex.remote = u.Remote()
 	began := socket.Now()
-	err := u.StartTLS(limit, func(wire net.Conn) (*tls.Conn, error) {
-		return ex.run.ca.Handshake(wire, alias, host, ex.address.port)
-	})
-	ex.phases[phaseTLS] = time.Duration(socket.Now() - began)
-	if err != nil && u.Killed() == upstream.CloseClient {
-		return clientGone()
+	again := func() (net.Conn, error) {
+		u.Close()
+		conn, _, err := ex.run.dialer.Dial(ctx, host, port)
+		if err != nil {
+			return nil, err
+		}
+		next, err := upstream.NewConn(conn, r, ex.run.limits, generation)
+		if err != nil {
+			conn.Close()
+			return nil, err
+		}
+		u, ex.remote = next, next.Remote()
+		if !ex.client.attach(u, cancel) {
+			ex.client.vanished()
+		}
+		return u.Wire(), nil
 	}
+	conn, err := ex.run.ca.Handshake(ctx, u.Wire(), ca.Destination{Host: host, Port: port, Alias: r.Alias}, again)
+	ex.phases[metrics.TLS] = time.Duration(socket.Now() - began)
 	if err != nil {
-		return handshakeFailure(err, host, limit)
+		u.Close()
+		if u.Killed() == upstream.CloseClient {
+			return nil, reason.ClientGone()
+		}
+		return nil, reason.OfHandshake(err, host, limit)
 	}
-	return nil
+	u.UseTLS(conn)
+	return u, nil
 }
 
 // tlsVersionName names a version as the log does; 0 is none.

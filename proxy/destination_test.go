@@ -4,6 +4,9 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"whsentry/proxy/http1"
+	"whsentry/proxy/reason"
 )
 
 func TestParseTarget(t *testing.T) {
@@ -40,17 +43,17 @@ func TestParseTarget(t *testing.T) {
 		{"IPv4-mapped in hexadecimal", "http://[::FFFF:c000:201]/", "::ffff:192.0.2.1:80", "/"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, f := parseTarget([]byte(tt.raw))
+			got, f := http1.ParseTarget([]byte(tt.raw))
 			if f != nil {
 				t.Fatalf("got %v; want it taken", f)
 			}
 			var a address
-			a.set(&got.authority, got.https)
-			if string(a.key) != tt.key || string(got.path) != tt.path {
-				t.Errorf("got %s and %q; want %s and %q", a.key, got.path, tt.key, tt.path)
+			a.set(&got.Authority, got.HTTPS)
+			if string(a.key) != tt.key || string(got.Path) != tt.path {
+				t.Errorf("got %s and %q; want %s and %q", a.key, got.Path, tt.key, tt.path)
 			}
 			d, err := ParseURL(tt.raw)
-			if err != nil || !strings.HasPrefix(tt.key, d.Host+":") || d.TLS != got.https {
+			if err != nil || !strings.HasPrefix(tt.key, d.Host+":") || d.TLS != got.HTTPS {
 				t.Errorf("ParseURL: got %+v, %v; want %s", d, err, tt.key)
 			}
 		})
@@ -62,122 +65,123 @@ func TestParseTargetRefuses(t *testing.T) {
 	name254 := strings.Repeat(strings.Repeat("a", 63)+".", 3) + strings.Repeat("a", 62)
 	for _, tt := range []struct {
 		name, raw string
-		code      reason
+		code      reason.Code
 		text      string
 	}{
-		{"origin form", "/path", reasonMalformed, "not an absolute URI"},
-		{"asterisk form", "*", reasonMalformed, "not an absolute URI"},
-		{"network path", "//host/path", reasonMalformed, "not an absolute URI"},
-		{"host alone", "127.0.0.1/", reasonMalformed, "not an absolute URI"},
-		{"scheme that begins with a digit", "1http://h/", reasonMalformed, "not an absolute URI"},
-		{"no scheme", "://h/", reasonMalformed, "not an absolute URI"},
-		{"percent in the scheme", "ht%74p://h/", reasonMalformed, "not an absolute URI"},
-		{"backslashes for slashes", "http:\\\\h\\", reasonMalformed, "names no host"},
-		{"one slash", "http:/h/", reasonMalformed, "names no host"},
-		{"no slash", "http:h", reasonMalformed, "names no host"},
-		{"scheme alone", "http:", reasonMalformed, "names no host"},
-		{"three slashes", "http:///h/", reasonMalformed, "names no host"},
-		{"empty host with a port", "http://:80/", reasonMalformed, "names no host"},
-		{"empty host with a query", "http://?a", reasonMalformed, "names no host"},
+		{"origin form", "/path", reason.Malformed, "not an absolute URI"},
+		{"asterisk form", "*", reason.Malformed, "not an absolute URI"},
+		{"network path", "//host/path", reason.Malformed, "not an absolute URI"},
+		{"host alone", "127.0.0.1/", reason.Malformed, "not an absolute URI"},
+		{"scheme that begins with a digit", "1http://h/", reason.Malformed, "not an absolute URI"},
+		{"no scheme", "://h/", reason.Malformed, "not an absolute URI"},
+		{"percent in the scheme", "ht%74p://h/", reason.Malformed, "not an absolute URI"},
+		{"backslashes for slashes", "http:\\\\h\\", reason.Malformed, "names no host"},
+		{"one slash", "http:/h/", reason.Malformed, "names no host"},
+		{"no slash", "http:h", reason.Malformed, "names no host"},
+		{"scheme alone", "http:", reason.Malformed, "names no host"},
+		{"three slashes", "http:///h/", reason.Malformed, "names no host"},
+		{"empty host with a port", "http://:80/", reason.Malformed, "names no host"},
+		{"empty host with a query", "http://?a", reason.Malformed, "names no host"},
 
-		{"ftp", "ftp://h/", reasonScheme, `scheme "ftp"`},
-		{"file", "file:///etc/passwd", reasonScheme, `scheme "file"`},
-		{"gopher", "gopher://h:70/_", reasonScheme, `scheme "gopher"`},
-		{"ws", "ws://h/", reasonScheme, `scheme "ws"`},
-		{"httpx", "httpx://h/", reasonScheme, `scheme "httpx"`},
-		{"http+unix", "http+unix://h/", reasonScheme, `scheme "http+unix"`},
-		{"javascript", "javascript:alert(1)", reasonScheme, `scheme "javascript"`},
-		{"malformed before scheme", "ftp://a@b/", reasonMalformed, "user information"},
+		{"ftp", "ftp://h/", reason.Scheme, `scheme "ftp"`},
+		{"file", "file:///etc/passwd", reason.Scheme, `scheme "file"`},
+		{"gopher", "gopher://h:70/_", reason.Scheme, `scheme "gopher"`},
+		{"ws", "ws://h/", reason.Scheme, `scheme "ws"`},
+		{"httpx", "httpx://h/", reason.Scheme, `scheme "httpx"`},
+		{"http+unix", "http+unix://h/", reason.Scheme, `scheme "http+unix"`},
+		{"javascript", "javascript:alert(1)", reason.Scheme, `scheme "javascript"`},
+		{"malformed before scheme", "ftp://a@b/", reason.Malformed, "user information"},
 
-		{"fragment", "http://h/a#b", reasonMalformed, "fragment"},
-		{"fragment in the authority", "http://h#@evil/", reasonMalformed, "fragment"},
-		{"empty fragment", "http://h/#", reasonMalformed, "fragment"},
-		{"user", "http://user@h/", reasonMalformed, "user information"},
-		{"user and password", "http://user:pass@h/", reasonMalformed, "user information"},
-		{"empty user", "http://@h/", reasonMalformed, "user information"},
-		{"backslash before an @", "http://good\\@evil/", reasonMalformed, "user information"},
-		{"port before an @", "http://good:80@evil/", reasonMalformed, "user information"},
+		{"fragment", "http://h/a#b", reason.Malformed, "fragment"},
+		{"fragment in the authority", "http://h#@evil/", reason.Malformed, "fragment"},
+		{"empty fragment", "http://h/#", reason.Malformed, "fragment"},
+		{"user", "http://user@h/", reason.Malformed, "user information"},
+		{"user and password", "http://user:pass@h/", reason.Malformed, "user information"},
+		{"empty user", "http://@h/", reason.Malformed, "user information"},
+		{"backslash before an @", "http://good\\@evil/", reason.Malformed, "user information"},
+		{"port before an @", "http://good:80@evil/", reason.Malformed, "user information"},
 
-		{"port 0", "http://h:0/", reasonMalformed, "1 to 65535"},
-		{"port over 65535", "http://h:65536/", reasonMalformed, "1 to 65535"},
-		{"port far over 65535", "http://h:18446744073709551696/", reasonMalformed, "1 to 65535"},
-		{"negative port", "http://h:-80/", reasonMalformed, "1 to 65535"},
-		{"port with a sign", "http://h:+80/", reasonMalformed, "1 to 65535"},
-		{"port in hexadecimal", "http://h:0x50/", reasonMalformed, "1 to 65535"},
-		{"port by name", "http://h:http/", reasonMalformed, "1 to 65535"},
-		{"two ports", "http://h:80:81/", reasonMalformed, "1 to 65535"},
-		{"space in a port", "http://h:8 0/", reasonMalformed, "1 to 65535"},
-		{"port in Arabic digits", "http://h:\xd9\xa8\xd9\xa0/", reasonMalformed, "1 to 65535"},
+		{"port 0", "http://h:0/", reason.Malformed, "1 to 65535"},
+		{"port over 65535", "http://h:65536/", reason.Malformed, "1 to 65535"},
+		{"port far over 65535", "http://h:18446744073709551696/", reason.Malformed, "1 to 65535"},
+		{"negative port", "http://h:-80/", reason.Malformed, "1 to 65535"},
+		{"port with a sign", "http://h:+80/", reason.Malformed, "1 to 65535"},
+		{"port in hexadecimal", "http://h:0x50/", reason.Malformed, "1 to 65535"},
+		{"port by name", "http://h:http/", reason.Malformed, "1 to 65535"},
+		{"two ports", "http://h:80:81/", reason.Malformed, "1 to 65535"},
+		{"space in a port", "http://h:8 0/", reason.Malformed, "1 to 65535"},
+		{"port in Arabic digits", "http://h:\xd9\xa8\xd9\xa0/", reason.Malformed, "1 to 65535"},
 
-		{"decimal address", "http://2130706433/", reasonMalformed, "ends in a number"},
-		{"hexadecimal address", "http://0x7f000001/", reasonMalformed, "ends in a number"},
-		{"hexadecimal address in capitals", "http://0X7F000001/", reasonMalformed, "ends in a number"},
-		{"octal address", "http://017700000001/", reasonMalformed, "ends in a number"},
-		{"hexadecimal byte", "http://0x7f.1/", reasonMalformed, "ends in a number"},
-		{"octal byte", "http://0177.0.0.1/", reasonMalformed, "ends in a number"},
-		{"byte with a zero in front", "http://127.0.0.01/", reasonMalformed, "ends in a number"},
-		{"two bytes", "http://127.1/", reasonMalformed, "ends in a number"},
-		{"three bytes", "http://127.0.1/", reasonMalformed, "ends in a number"},
-		{"five bytes", "http://127.0.0.1.1/", reasonMalformed, "ends in a number"},
-		{"byte over 255", "http://127.0.0.256/", reasonMalformed, "ends in a number"},
-		{"address and a dot", "http://127.0.0.1./", reasonMalformed, "ends in a number"},
-		{"last label hexadecimal", "http://a.0x7f/", reasonMalformed, "ends in a number"},
-		{"last label 0x", "http://a.0x/", reasonMalformed, "ends in a number"},
-		{"last label a number", "http://example.1/", reasonMalformed, "ends in a number"},
-		{"zero", "http://0/", reasonMalformed, "ends in a number"},
+		{"decimal address", "http://2130706433/", reason.Malformed, "ends in a number"},
+		{"hexadecimal address", "http://0x7f000001/", reason.Malformed, "ends in a number"},
+		{"hexadecimal address in capitals", "http://0X7F000001/", reason.Malformed, "ends in a number"},
+		{"octal address", "http://017700000001/", reason.Malformed, "ends in a number"},
+		{"hexadecimal byte", "http://0x7f.1/", reason.Malformed, "ends in a number"},
+		{"octal byte", "http://0177.0.0.1/", reason.Malformed, "ends in a number"},
+		{"byte with a zero in front", "http://127.0.0.01/", reason.Malformed, "ends in a number"},
+		{"two bytes", "http://127.1/", reason.Malformed, "ends in a number"},
+		{"three bytes", "http://127.0.1/", reason.Malformed, "ends in a number"},
+		{"five bytes", "http://127.0.0.1.1/", reason.Malformed, "ends in a number"},
+		{"byte over 255", "http://127.0.0.256/", reason.Malformed, "ends in a number"},
+		{"address and a dot", "http://127.0.0.1./", reason.Malformed, "ends in a number"},
+		{"last label hexadecimal", "http://a.0x7f/", reason.Malformed, "ends in a number"},
+		{"last label 0x", "http://a.0x/", reason.Malformed, "ends in a number"},
+		{"last label a number", "http://example.1/", reason.Malformed, "ends in a number"},
+		{"zero", "http://0/", reason.Malformed, "ends in a number"},
 
-		{"two dots", "http://a..b/", reasonMalformed, "empty label"},
-		{"dot in front", "http://.a/", reasonMalformed, "empty label"},
-		{"dot alone", "http://./", reasonMalformed, "empty label"},
-		{"two dots at the end", "http://a../", reasonMalformed, "empty label"},
-		{"label of 64", "http://" + label64 + "/", reasonMalformed, "63 bytes"},
-		{"name of 254", "http://" + name254 + "/", reasonMalformed, "253 bytes"},
+		{"two dots", "http://a..b/", reason.Malformed, "empty label"},
+		{"dot in front", "http://.a/", reason.Malformed, "empty label"},
+		{"dot alone", "http://./", reason.Malformed, "empty label"},
+		{"two dots at the end", "http://a../", reason.Malformed, "empty label"},
+		{"label of 64", "http://" + label64 + "/", reason.Malformed, "63 bytes"},
+		{"name of 254", "http://" + name254 + "/", reason.Malformed, "253 bytes"},
 
-		{"percent in the host", "http://127%2e0%2e0%2e1/", reasonMalformed, "not a plain DNS name"},
-		{"non-ASCII digits", "http://\xe2\x91\xa0\xe2\x91\xa1\xe2\x91\xa6.\xe2\x93\xaa.\xe2\x93\xaa.\xe2\x91\xa0/", reasonMalformed, "not a plain DNS name"},
-		{"fullwidth digits", "http://\xef\xbc\x91\xef\xbc\x92\xef\xbc\x97.0.0.1/", reasonMalformed, "not a plain DNS name"},
-		{"ideographic full stop", "http://127\xe3\x80\x820\xe3\x80\x820\xe3\x80\x821/", reasonMalformed, "not a plain DNS name"},
-		{"soft hyphen", "http://local\xc2\xadhost/", reasonMalformed, "not a plain DNS name"},
-		{"umlaut", "http://b\xc3\xbccher.example/", reasonMalformed, "not a plain DNS name"},
-		{"latin-1", "http://b\xfccher.example/", reasonMalformed, "not a plain DNS name"},
-		{"control byte", "http://h\x01/", reasonMalformed, "not a plain DNS name"},
-		{"NUL", "http://127.0.0.1\x00.example/", reasonMalformed, "not a plain DNS name"},
-		{"space", "http://a b/", reasonMalformed, "not a plain DNS name"},
-		{"tab", "http://127.0.0.1\t/", reasonMalformed, "not a plain DNS name"},
-		{"new line", "http://a\r\nb/", reasonMalformed, "not a plain DNS name"},
-		{"comma", "http://a,127.0.0.1/", reasonMalformed, "not a plain DNS name"},
-		{"semicolon", "http://a;b/", reasonMalformed, "not a plain DNS name"},
-		{"star", "http://*.example/", reasonMalformed, "not a plain DNS name"},
-		{"backslash", "http://a\\b/", reasonMalformed, "not a plain DNS name"},
-		{"quotes and brackets", "http://<a>\"{}|^`/", reasonMalformed, "not a plain DNS name"},
-		{"dollar", "http://$h/", reasonMalformed, "not a plain DNS name"},
-		{"control byte in the path", "http://h/\x01", reasonMalformed, "control byte"},
-		{"space in the path", "http://h/a b", reasonMalformed, "white space"},
+		{"percent in the host", "http://127%2e0%2e0%2e1/", reason.Malformed, "not a plain DNS name"},
+		{"non-ASCII digits", "http://\xe2\x91\xa0\xe2\x91\xa1\xe2\x91\xa6.\xe2\x93\xaa.\xe2\x93\xaa.\xe2\x91\xa0/", reason.Malformed, "not a plain DNS name"},
+		{"fullwidth digits", "http://\xef\xbc\x91\xef\xbc\x92\xef\xbc\x97.0.0.1/", reason.Malformed, "not a plain DNS name"},
+		{"ideographic full stop", "http://127\xe3\x80\x820\xe3\x80\x820\xe3\x80\x821/", reason.Malformed, "not a plain DNS name"},
+		{"soft hyphen", "http://local\xc2\xadhost/", reason.Malformed, "not a plain DNS name"},
+		{"umlaut", "http://b\xc3\xbccher.example/", reason.Malformed, "not a plain DNS name"},
+		{"latin-1", "http://b\xfccher.example/", reason.Malformed, "not a plain DNS name"},
+		{"control byte", "http://h\x01/", reason.Malformed, "not a plain DNS name"},
+		{"NUL", "http://127.0.0.1\x00.example/", reason.Malformed, "not a plain DNS name"},
+		{"space", "http://a b/", reason.Malformed, "not a plain DNS name"},
+		{"tab", "http://127.0.0.1\t/", reason.Malformed, "not a plain DNS name"},
+		{"new line", "http://a\r\nb/", reason.Malformed, "not a plain DNS name"},
+		{"comma", "http://a,127.0.0.1/", reason.Malformed, "not a plain DNS name"},
+		{"semicolon", "http://a;b/", reason.Malformed, "not a plain DNS name"},
+		{"star", "http://*.example/", reason.Malformed, "not a plain DNS name"},
+		{"backslash", "http://a\\b/", reason.Malformed, "not a plain DNS name"},
+		{"quotes and brackets", "http://<a>\"{}|^`/", reason.Malformed, "not a plain DNS name"},
+		{"dollar", "http://$h/", reason.Malformed, "not a plain DNS name"},
+		{"control byte in the path", "http://h/\x01", reason.Malformed, "control byte"},
+		{"space in the path", "http://h/a b", reason.Malformed, "white space"},
 
-		{"zone", "http://[::1%25lo]/", reasonMalformed, "malformed IPv6"},
-		{"bare zone", "http://[fe80::1%lo]/", reasonMalformed, "malformed IPv6"},
-		{"IPv4 in brackets", "http://[127.0.0.1]/", reasonMalformed, "malformed IPv6"},
-		{"name in brackets", "http://[localhost]/", reasonMalformed, "malformed IPv6"},
-		{"empty brackets", "http://[]/", reasonMalformed, "malformed IPv6"},
-		{"future address", "http://[v1.a]/", reasonMalformed, "malformed IPv6"},
-		{"two double colons", "http://[::1::]/", reasonMalformed, "malformed IPv6"},
-		{"group of five digits", "http://[::00001]/", reasonMalformed, "malformed IPv6"},
-		{"octal inside IPv6", "http://[::ffff:0177.0.0.1]/", reasonMalformed, "malformed IPv6"},
-		{"nested brackets", "http://[[::1]]/", reasonMalformed, "malformed"},
-		{"no closing bracket", "http://[::1/", reasonMalformed, "closing bracket"},
-		{"no opening bracket", "http://::1]/", reasonMalformed, "1 to 65535"},
-		{"IPv6 without brackets", "http://::1/", reasonMalformed, "1 to 65535"},
-		{"text behind the bracket", "http://[::1]a/", reasonMalformed, "malformed port"},
-		{"text behind the bracket and a port", "http://[::1]a:80/", reasonMalformed, "malformed port"},
-		{"address behind the bracket", "http://[::1]127.0.0.1/", reasonMalformed, "malformed port"},
+		{"zone", "http://[::1%25lo]/", reason.Malformed, "malformed IPv6"},
+		{"bare zone", "http://[fe80::1%lo]/", reason.Malformed, "malformed IPv6"},
+		{"IPv4 in brackets", "http://[127.0.0.1]/", reason.Malformed, "malformed IPv6"},
+		{"name in brackets", "http://[localhost]/", reason.Malformed, "malformed IPv6"},
+		{"empty brackets", "http://[]/", reason.Malformed, "malformed IPv6"},
+		{"future address", "http://[v1.a]/", reason.Malformed, "malformed IPv6"},
+		{"two double colons", "http://[::1::]/", reason.Malformed, "malformed IPv6"},
+		{"group of five digits", "http://[::00001]/", reason.Malformed, "malformed IPv6"},
+		{"octal inside IPv6", "http://[::ffff:0177.0.0.1]/", reason.Malformed, "malformed IPv6"},
+		{"nested brackets", "http://[[::1]]/", reason.Malformed, "malformed"},
+		{"no closing bracket", "http://[::1/", reason.Malformed, "closing bracket"},
+		{"no opening bracket", "http://::1]/", reason.Malformed, "1 to 65535"},
+		{"IPv6 without brackets", "http://::1/", reason.Malformed, "1 to 65535"},
+		{"text behind the bracket", "http://[::1]a/", reason.Malformed, "malformed port"},
+		{"text behind the bracket and a port", "http://[::1]a:80/", reason.Malformed, "malformed port"},
+		{"address behind the bracket", "http://[::1]127.0.0.1/", reason.Malformed, "malformed port"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, f := parseTarget([]byte(tt.raw))
+			_, err := http1.ParseTarget([]byte(tt.raw))
+			f := reason.OfMessage(err)
 			if f == nil {
 				t.Fatal("got it taken; want it refused")
 			}
-			if f.reason != tt.code || f.status != 400 || !strings.Contains(f.text, tt.text) || f.fatal {
-				t.Errorf("got %d, status %d, %q, fatal %v; want %d, 400, %q, false", f.reason, f.status, f.text, f.fatal, tt.code, tt.text)
+			if f.Code != tt.code || f.Status != 400 || !strings.Contains(f.Text, tt.text) || f.Fatal {
+				t.Errorf("got %d, status %d, %q, fatal %v; want %d, 400, %q, false", f.Code, f.Status, f.Text, f.Fatal, tt.code, tt.text)
 			}
 			var target *TargetError
 			if _, err := ParseURL(tt.raw); !errors.As(err, &target) || target.Code != int(tt.code) {
@@ -213,9 +217,10 @@ func TestConnectAuthority(t *testing.T) {
 		{"comma", "a,b:443", "", "not a plain DNS name"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, f := connectAuthority([]byte(tt.raw))
+			got, err := http1.ParseConnectTarget([]byte(tt.raw))
+			f := reason.OfMessage(err)
 			if tt.refused != "" {
-				if f == nil || f.reason != reasonMalformed || !strings.Contains(f.text, tt.refused) {
+				if f == nil || f.Code != reason.Malformed || !strings.Contains(f.Text, tt.refused) {
 					t.Errorf("got %v; want it refused with %q", f, tt.refused)
 				}
 				return
@@ -254,8 +259,8 @@ func TestCheckHost(t *testing.T) {
 			if got.refused != "" {
 				t.Fatal(got.refused)
 			}
-			f := h.checkHost()
-			if (f == nil) != (tt.refused == "") || f != nil && (!strings.Contains(f.text, tt.refused) || f.reason != reasonMalformed) {
+			f := reason.OfMessage(h.CheckHost())
+			if (f == nil) != (tt.refused == "") || f != nil && (!strings.Contains(f.Text, tt.refused) || f.Code != reason.Malformed) {
 				t.Errorf("got %v; want it refused with %q", f, tt.refused)
 			}
 		})

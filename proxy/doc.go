@@ -22,13 +22,16 @@
 //	upstream/       connections to destinations: reuse, lifetime, idleness, the limit per destination; a request over one
 //	socket/         what lies under a connection: system calls made at once, and the waits for them
 //	tunnel.go       CONNECT as a tunnel (intercept.go: CONNECT under mitm)
-//	reason.go       the table of reasons, and the one place that makes reasons of errors
-//	metrics.go      every metric's name
-//	accesslog.go    one line an exchange (logwriter.go: into the file)
-//	admin.go        /metrics, /healthz, /readyz
-//	status.go       the page at / (statushistory.go: what it keeps, statusrefusals.go: the latest refusals)
+//	record.go       count and log an exchange that has ended
 //	sweep.go        the goroutine that enforces limits in time, and looks after clients at rest
 //	config.go       Config, its defaults, its validation
+//
+// The rooms below it, which know nothing of it:
+//
+//	reason/         the table of reasons, the one place that makes reasons of errors, and how an answer is written
+//	metrics/        every metric's name
+//	accesslog/      a record in, a line out
+//	admin/          /metrics, /healthz, /readyz and the status page, with what it keeps
 //
 // A client's goroutine does all of it, from the first byte of a request to the last of its answer; there is no
 // hand-over to another one, but for the second direction of a tunnel. open, in connect.go, is the only function that

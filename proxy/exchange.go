@@ -5,6 +5,10 @@ import (
 	"sync"
 	"time"
 
+	"whsentry/proxy/accesslog"
+	"whsentry/proxy/http1"
+	"whsentry/proxy/metrics"
+	"whsentry/proxy/reason"
 	"whsentry/proxy/socket"
 	"whsentry/proxy/upstream"
 )
@@ -19,14 +23,13 @@ type exchange struct {
 	// of seconds, and a call to the clock less at each of them.
 	at socket.Tick
 
-	in     socket.Buffer // from the client: head, and body where it fits
 	out    []byte        // what is being sent to the client: memory that is borrowed for as long as something is
 	outBox *[]byte       // what out goes back in
 	call   upstream.Call // the request to the destination, and the bytes of its answer
-	head   requestHead
-	resp   responseHead
+	head   http1.Request
+	resp   http1.Response
 
-	// Where the request goes; authority and path are parts of in.
+	// Where the request goes; authority and path are parts of the head.
 	authority []byte
 	path      []byte
 	address   address
@@ -34,13 +37,10 @@ type exchange struct {
 	connect   bool
 	alias     string
 
-	headDone    bool // the head is there in full, or refused
-	headFailure *failure
-
-	body     []byte // the request's, in full: a part of in, or large
-	large    []byte
+	body     []byte // the request's, in full: a part of memory
+	memory   *bodyMemory
 	reserved int64 // of maxBufferedBytes
-	chunks   chunkDecoder
+	chunks   http1.Chunks
 	stash    []byte // a response's body while it is read whole
 
 	written   bool        // a byte of the request has left, on whichever connection
@@ -55,7 +55,7 @@ type exchange struct {
 
 	// For the log and the metrics.
 	status        int
-	reason        reason
+	reason        reason.Code
 	reasonText    string
 	closed        upstream.CloseReason // a tunnel: for its idleness or its age
 	remote        netip.AddrPort
@@ -63,10 +63,11 @@ type exchange struct {
 	tlsVersion    string
 	requestBytes  int64
 	responseBytes int64
-	phases        [phases]time.Duration // -1: did not happen
+	phases        [metrics.Phases]time.Duration // -1: did not happen
 
-	line, url []byte
-	id        [36]byte
+	logged accesslog.Record
+	url    []byte
+	id     [36]byte
 }
 
 var exchanges = sync.Pool{New: func() any {
@@ -83,39 +84,34 @@ func acquireExchange() *exchange { return exchanges.Get().(*exchange) }
 // release gives the exchange back. Nothing of it may be used from here on.
 func (ex *exchange) release() {
 	ex.clear()
-	ex.in.Release()
 	exchanges.Put(ex)
 }
 
-// begin prepares the exchange for the request whose first bytes are in its buffer.
+// begin prepares the exchange for the request that c has sent.
 func (ex *exchange) begin(c *client) {
-	ex.client, ex.run, ex.start = c, c.proxy.run.Load(), socket.Now()
-	ex.at = ex.start
-	ex.head.reset()
+	ex.client, ex.run, ex.start, ex.at = c, c.proxy.run.Load(), c.start, socket.Now()
+	ex.head.Reset()
 	for i := range ex.phases {
 		ex.phases[i] = -1
 	}
 }
 
-// clear forgets everything of a request but the bytes in the client's buffer that follow on it.
+// clear forgets everything of a request.
 func (ex *exchange) clear() {
 	ex.client, ex.run = nil, nil
 	ex.call.End()
 	ex.lendOut()
-	ex.line, ex.url = keepBuffer(ex.line), keepBuffer(ex.url)
-	if cap(ex.large) > socket.BufferKept {
-		releaseBody(ex.large)
-	}
-	ex.large, ex.stash = keepBuffer(ex.large), keepBuffer(ex.stash)
-	ex.head.fields, ex.resp.fields = keepFields(ex.head.fields), keepFields(ex.resp.fields)
-	ex.head.reset()
-	ex.resp.reset()
-	ex.headDone, ex.headFailure = false, nil
-	ex.authority, ex.path, ex.body = nil, nil, nil
+	ex.url = keepBuffer(ex.url)
+	ex.dropBody()
+	ex.stash = keepBuffer(ex.stash)
+	ex.head.Fields, ex.resp.Fields = keepFields(ex.head.Fields), keepFields(ex.resp.Fields)
+	ex.head.Reset()
+	ex.resp.Reset()
+	ex.authority, ex.path = nil, nil
 	ex.tls, ex.connect, ex.alias = false, false, ""
 	ex.written, ex.interims, ex.bodyStart = false, 0, 0
 	ex.keep, ex.begun = false, false
-	ex.status, ex.reason, ex.reasonText = 0, reasonNone, ""
+	ex.status, ex.reason, ex.reasonText = 0, reason.None, ""
 	ex.remote, ex.reused, ex.tlsVersion = netip.AddrPort{}, false, ""
 	ex.requestBytes, ex.responseBytes = 0, 0
 	ex.closed = upstream.CloseNone
@@ -128,11 +124,11 @@ func keepBuffer(b []byte) []byte {
 	return b[:0]
 }
 
-func keepFields(f []field) []field {
+func keepFields(f []http1.Field) []http1.Field {
 	if cap(f) > 1024 {
 		return nil
 	}
 	return f[:0]
 }
 
-func (ex *exchange) method() []byte { return ex.head.method.of(ex.head.raw) }
+func (ex *exchange) method() []byte { return ex.head.Method }

@@ -2,12 +2,15 @@ package proxy
 
 import (
 	"whsentry/ca"
+	"whsentry/proxy/http1"
+	"whsentry/proxy/metrics"
+	"whsentry/proxy/reason"
 	"whsentry/proxy/socket"
 	"whsentry/proxy/upstream"
 )
 
 // forward sends the request to its destination and passes the answer on.
-func (ex *exchange) forward() *failure {
+func (ex *exchange) forward() *reason.Failure {
 	f := ex.exchangeHeads()
 	if f != nil {
 		return f
@@ -17,7 +20,7 @@ func (ex *exchange) forward() *failure {
 
 // exchangeHeads sends the request and reads the answer's head. Where a pooled connection turns out to be dead, the
 // request goes out once more on a new one, if that cannot make it happen twice.
-func (ex *exchange) exchangeHeads() *failure {
+func (ex *exchange) exchangeHeads() *reason.Failure {
 	var place *upstream.Destination
 	for retried := false; ; {
 		if f := ex.acquire(place, retried); f != nil {
@@ -31,17 +34,17 @@ func (ex *exchange) exchangeHeads() *failure {
 			continue
 		}
 		if ex.reused {
-			ex.client.proxy.metrics.upstreamsReused.Inc()
+			ex.client.proxy.metrics.UpstreamsReused.Inc()
 		}
 		f := ex.askFailure(err)
 		if f == nil || ex.call.Sent() || !ex.reused {
 			// After a write that failed, the destination's answer may be there all the same.
-			if early := ex.receiveHead(); early == nil || f == nil || early.reason == reasonHandshake {
+			if early := ex.receiveHead(); early == nil || f == nil || early.Code == reason.Handshake {
 				f = early
 			}
 		}
 		ex.endWait()
-		ex.phases[phaseFirstByte] = ex.call.FirstByte()
+		ex.phases[metrics.FirstByte] = ex.call.FirstByte()
 		if f == nil {
 			return nil
 		}
@@ -59,7 +62,7 @@ func (ex *exchange) exchangeHeads() *failure {
 // held while it waits.
 func (ex *exchange) ask() error {
 	ex.lendOut()
-	ex.resp.reset()
+	ex.resp.Reset()
 	ex.interims, ex.call.At = 0, ex.at
 	err := ex.call.Ask(ex.held, ex.reused, ex.appendRequestHead(ex.call.Memory(), len(ex.body)), ex.body)
 	ex.at = ex.call.At
@@ -68,7 +71,7 @@ func (ex *exchange) ask() error {
 }
 
 // askFailure is the end of a request that the destination did not take.
-func (ex *exchange) askFailure(err error) *failure {
+func (ex *exchange) askFailure(err error) *reason.Failure {
 	if err == nil {
 		return nil
 	}
@@ -79,7 +82,7 @@ func (ex *exchange) askFailure(err error) *failure {
 // was closed by the destination, which sent nothing; and either the request has not left, or it is one that may
 // arrive twice (RFC 9110 section 9.2.2).
 func (ex *exchange) repeatable() bool {
-	if !ex.reused || ex.held.Killed() != upstream.CloseNone || ex.call.In.Len() > 0 || ex.resp.status != 0 || ex.interims > 0 {
+	if !ex.reused || ex.held.Killed() != upstream.CloseNone || ex.call.In.Len() > 0 || ex.resp.Status != 0 || ex.interims > 0 {
 		return false
 	}
 	if !ex.call.Sent() {
@@ -93,21 +96,21 @@ func (ex *exchange) repeatable() bool {
 }
 
 // receiveHead reads the final response's head; interim ones are passed on, as the client's version allows.
-func (ex *exchange) receiveHead() *failure {
+func (ex *exchange) receiveHead() *reason.Failure {
 	limit, in := int(ex.run.cfg.MaxHeaderSize), &ex.call.In
 	for {
-		n, f := ex.resp.scan(in.Unused())
-		if f != nil {
-			return f
+		n, err := ex.resp.Scan(in.Unused())
+		if err != nil {
+			return reason.OfMessage(err)
 		}
 		if ex.headSize(n) > limit {
-			return failf(reasonBadResponse, "response head larger than %d bytes", limit)
+			return reason.Newf(reason.BadResponse, "response head larger than %d bytes", limit)
 		}
 		if n > 0 {
-			if !ex.resp.interim() {
+			if !ex.resp.Interim() {
 				in.Skip(n)
 				ex.bodyStart = in.Mark()
-				ex.until = upstream.KeptUntil(ex.at, ex.resp.keepAliveTimeout())
+				ex.until = upstream.KeptUntil(ex.at, keepAliveTimeout(&ex.resp))
 				return nil
 			}
 			if f := ex.passInterim(n); f != nil {
@@ -115,7 +118,7 @@ func (ex *exchange) receiveHead() *failure {
 			}
 			continue
 		}
-		err := ex.call.More()
+		err = ex.call.More()
 		ex.at = ex.call.At
 		if err != nil {
 			return ex.noAnswer(err)
@@ -129,7 +132,7 @@ func (ex *exchange) headSize(n int) int {
 	if n == 0 {
 		n = ex.call.In.Len() + 1
 	}
-	if ex.resp.status > 0 && ex.resp.interim() {
+	if ex.resp.Status > 0 && ex.resp.Interim() {
 		n += ex.interims
 	}
 	return n
@@ -137,52 +140,52 @@ func (ex *exchange) headSize(n int) int {
 
 // passInterim passes a 1xx response on to a client that knows of them (RFC 9110 section 15.2). 100 is the proxy's
 // own to give, for it has read the body already.
-func (ex *exchange) passInterim(n int) *failure {
+func (ex *exchange) passInterim(n int) *reason.Failure {
 	ex.interims += n
-	if ex.resp.status != 100 && !ex.head.http10 {
+	if ex.resp.Status != 100 && !ex.head.HTTP10 {
 		ex.held.Pause() // while the client takes it
-		ex.out = ex.appendResponseHead(ex.borrowOut(), &ex.resp, framingNone, 0)
+		ex.out = ex.appendResponseHead(ex.borrowOut(), &ex.resp, http1.NoBody, 0)
 		if err := ex.client.write(ex.out); err != nil {
-			return clientGone()
+			return reason.ClientGone()
 		}
 		ex.at = socket.Now()
 		ex.held.Expect(ex.at)
 	}
 	ex.call.In.Skip(n)
 	ex.call.In.Restart()
-	untidy := ex.resp.untidy
-	ex.resp.reset()
-	ex.resp.untidy = untidy // it is about the connection too
+	untidy := ex.resp.Untidy
+	ex.resp.Reset()
+	ex.resp.Untidy = untidy // it is about the connection too
 	return nil
 }
 
 // noAnswer is the end of a connection before the response's head. A TLS 1.3 server says only now that it wants a
 // client certificate, or refuses the one that it got: for the client the handshake was over before (RFC 8446 section
 // 4.4.2.4).
-func (ex *exchange) noAnswer(err error) *failure {
+func (ex *exchange) noAnswer(err error) *reason.Failure {
 	if ex.held.TLSVersion() != 0 && !ex.reused && ex.call.In.Len() == 0 && ca.IsAlert(err) {
-		return handshakeFailure(err, ex.address.name(), ex.run.cfg.ConnectTimeout)
+		return reason.OfHandshake(err, ex.address.name(), ex.run.cfg.ConnectTimeout)
 	}
 	return ex.closedUnanswered()
 }
 
-func (ex *exchange) closedUnanswered() *failure {
-	return badResponsef("%s closed the connection before it answered", ex.held.Remote())
+func (ex *exchange) closedUnanswered() *reason.Failure {
+	return reason.BadResponsef("%s closed the connection before it answered", ex.held.Remote())
 }
 
 // upstreamFailure is f, or what the failure of the connection really was: the sweeper or the client's leaving has
 // ended it.
-func (ex *exchange) upstreamFailure(f *failure) *failure {
+func (ex *exchange) upstreamFailure(f *reason.Failure) *reason.Failure {
 	limits := ex.held.Limits()
 	switch ex.held.Killed() {
 	case upstream.CloseIdle:
-		return failf(reasonTimeout, "timed out: %s was idle for %s", ex.held.Remote(), limits.Idle)
+		return reason.Newf(reason.Timeout, "timed out: %s was idle for %s", ex.held.Remote(), limits.Idle)
 	case upstream.CloseLifetime:
-		return failf(reasonTimeout, "timed out: the connection to %s reached its lifetime of %s", ex.held.Remote(), limits.Lifetime)
+		return reason.Newf(reason.Timeout, "timed out: the connection to %s reached its lifetime of %s", ex.held.Remote(), limits.Lifetime)
 	case upstream.CloseClient:
-		return clientGone()
+		return reason.ClientGone()
 	case upstream.CloseShutdown:
-		return failf(reasonTimeout, "timed out: the proxy is stopping")
+		return reason.Newf(reason.Timeout, "timed out: the proxy is stopping")
 	}
 	return f
 }

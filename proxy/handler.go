@@ -1,35 +1,45 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
 	"time"
+
+	"whsentry/proxy/http1"
+	"whsentry/proxy/reason"
 	"whsentry/proxy/socket"
 	"whsentry/proxy/upstream"
 )
 
-// handle carries out the request that has begun to arrive: it reads it, decides where it goes, forwards it, and ends
-// in finish, whatever happened. It reports whether the client's connection goes on.
-func (c *client) handle(ex *exchange) (goesOn bool) {
-	if ex.client == nil {
-		ex.begin(c)
-	}
+// serve carries out the request whose head has come. Whatever happens, it ends in finish.
+func (c *client) serve(m message) {
+	c.head, c.delivered, c.over = nil, false, true
+	ex := acquireExchange()
+	defer ex.release()
+	ex.begin(c)
+	c.over = !ex.carryOut(m)
+}
+
+// carryOut reads the request, decides where it goes, forwards it and answers it. It reports whether the client's
+// connection goes on.
+func (ex *exchange) carryOut(m message) (goesOn bool) {
+	c := ex.client
 	defer func() {
 		if r := recover(); r != nil {
 			c.proxy.log().Error().Str("client", c.addr).Str("panic", fmt.Sprint(r)).Bytes("stack", debug.Stack()).Msg("a bug ended a request")
-			f := failf(reasonInternal, "internal error")
-			f.fatal = true
+			f := reason.Newf(reason.Internal, "internal error")
+			f.Fatal = true
 			goesOn = ex.finish(f)
 		}
 	}()
-	f := ex.readHead()
+	f := ex.scan(m)
 	if f == nil {
 		f = ex.route()
 	}
-	if c.overload && (f == nil || !f.fatal) {
+	if c.overload && (f == nil || !f.Fatal) {
 		f = c.overloaded()
 	}
 	if ex.connect && ex.run.cfg.ConnectMode == ConnectMITM {
@@ -45,60 +55,44 @@ func (c *client) handle(ex *exchange) (goesOn bool) {
 	return ex.finish(f)
 }
 
-// readHead reads and scans the head, for which the client has clientTimeout from its first byte on.
-func (ex *exchange) readHead() *failure {
-	if ex.headDone {
-		return ex.headFailure
-	}
-	c := ex.client
-	c.limitFrom(ex.start, ex.run.cfg.ClientTimeout)
-	ex.in.Restart()
-	for !ex.scanHead() {
-		if len(ex.in.Free()) == 0 {
-			ex.in.Grow(2 * ex.in.Len())
-		}
-		if err := c.fill(ex); err != nil {
-			if !ex.head.hasRequestLine() && ex.head.line == ex.in.Len() {
-				ex.head.raw = nil // empty lines are no request: the client rested
-				return clientGone()
-			}
-			return asFailure(err)
-		}
-	}
-	return ex.headFailure
+// message is a request's head as it comes from fasthttp.
+type message struct {
+	method, target, version []byte
+	fields                  []byte // the lines of the fields, as they were sent
+	refused                 []byte // the whole head, where fasthttp has refused it
 }
 
-// scanHead scans what is there of the head. It reports whether that is the end of it: the head is there in full, or
-// refused, as headFailure says.
-func (ex *exchange) scanHead() (done bool) {
-	if ex.headDone {
-		return true
-	}
-	limit := int(ex.run.cfg.MaxHeaderSize)
-	n, f := ex.head.scan(ex.in.Unused(), ex.run.idHeader)
-	if blank := ex.head.blank; f == nil && (n-blank > limit || n == 0 && ex.in.Len()-blank >= limit || blank > limit) {
-		f = largeHeadf("request head larger than %d bytes", limit)
-	}
-	if f == nil {
-		ex.in.Skip(n)
-	}
-	ex.headDone, ex.headFailure = n > 0 || f != nil, f
-	return ex.headDone
-}
-
-// isWhole reports whether the request that has begun is there in full, so that nothing more has to be read to carry it
-// out.
-func (ex *exchange) isWhole() bool {
+// scan makes the one strict pass over the fields. What fasthttp has made of them is not looked at.
+func (ex *exchange) scan(m message) *reason.Failure {
 	h := &ex.head
-	return ex.scanHead() && ex.headFailure == nil && !h.chunked && h.contentLength <= int64(ex.in.Len()) &&
-		string(ex.method()) != "CONNECT"
+	if m.refused != nil {
+		return reason.OfMessage(h.Scan(m.refused, ex.run.idHeader))
+	}
+	h.Method, h.Target, h.HTTP10 = m.method, m.target, string(m.version) == "HTTP/1.0"
+	return reason.OfMessage(h.ScanFields(m.fields, ex.run.idHeader))
+}
+
+// refuse ends a connection that did not get as far as a whole head: it counts and logs what there is of one, and tells
+// the client where that can read it.
+func (c *client) refuse(f *reason.Failure, readable bool) {
+	ex := acquireExchange()
+	defer ex.release()
+	ex.begin(c)
+	if whole := bytes.LastIndexByte(c.in.Unused(), '\n') + 1; whole > 0 {
+		ex.head.Scan(bytes.TrimLeft(c.in.Unused()[:whole], "\r\n"), ex.run.idHeader)
+	}
+	if !readable {
+		ex.begun, ex.status = true, f.Status
+	}
+	ex.finish(f)
+	c.in.Release()
 }
 
 // route finds where the request goes, and refuses what can be refused without a look at the name: 1002, 1003, 1015,
 // 1013 and 1010, in this order.
-func (ex *exchange) route() *failure {
+func (ex *exchange) route() *reason.Failure {
 	h := &ex.head
-	ex.keep = h.keepsAlive() && !ex.client.final
+	ex.keep = h.KeepsAlive() && !ex.client.final
 	if within := ex.client.within; within != nil {
 		return ex.routeWithin(within)
 	}
@@ -106,68 +100,69 @@ func (ex *exchange) route() *failure {
 		ex.connect = true
 		return ex.routeConnect()
 	}
-	t, f := parseTarget(h.target.of(h.raw))
-	if f == nil || f.reason == reasonScheme {
-		if reject := h.checkHost(); reject != nil {
-			f = reject
+	t, err := http1.ParseTarget(h.Target)
+	f := reason.OfMessage(err)
+	if f == nil || f.Code == reason.Scheme {
+		if reject := h.CheckHost(); reject != nil {
+			f = reason.OfMessage(reject)
 		}
 	}
 	if f != nil {
 		return f
 	}
-	ex.authority, ex.path = t.authority.raw, t.path
-	ex.tls = t.https || h.tls
-	ex.address.set(&t.authority, ex.tls)
+	ex.authority, ex.path = t.Authority.Raw, t.Path
+	ex.tls = t.HTTPS || h.TLS
+	ex.address.set(&t.Authority, ex.tls)
 	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
-		return connectFailure(err, "", 0)
+		return reason.OfConnect(err, "", 0)
 	}
 	return ex.chooseCertificate()
 }
 
 // chooseCertificate finds the client certificate that the request asks for, which matters over TLS only.
-func (ex *exchange) chooseCertificate() *failure {
+func (ex *exchange) chooseCertificate() *reason.Failure {
 	h := &ex.head
-	if !ex.tls && !ex.connect || h.aliases == 0 && ex.alias == "" {
+	if !ex.tls && !ex.connect || h.Aliases == 0 && ex.alias == "" {
 		return nil
 	}
-	if h.aliases > 0 {
-		ex.alias = string(h.alias.of(h.raw))
+	if h.Aliases > 0 {
+		ex.alias = string(h.Alias.Of(h.Raw))
 	}
-	if h.aliases > 1 {
-		return failf(reasonUnknownAlias, "more than one X-WhSentry-ClientCert")
+	if h.Aliases > 1 {
+		return reason.Newf(reason.UnknownAlias, "more than one X-WhSentry-ClientCert")
 	}
 	if !ex.run.ca.HasAlias(ex.alias) {
-		return failf(reasonUnknownAlias, "no client certificate with the alias %q is configured", ex.alias)
+		return reason.Newf(reason.UnknownAlias, "no client certificate with the alias %q is configured", ex.alias)
 	}
 	return nil
 }
 
 // routeConnect is route for CONNECT.
-func (ex *exchange) routeConnect() *failure {
+func (ex *exchange) routeConnect() *reason.Failure {
 	h := &ex.head
-	if h.chunked || h.contentLength > 0 {
-		return malformedf("it is a CONNECT with a body")
+	if h.Chunked || h.ContentLength > 0 {
+		return reason.Malformedf("it is a CONNECT with a body")
 	}
-	a, f := connectAuthority(h.target.of(h.raw))
-	if f == nil {
-		f = h.checkHost()
+	a, err := http1.ParseConnectTarget(h.Target)
+	if err == nil {
+		err = h.CheckHost()
 	}
-	if f != nil {
-		return f
+	if err != nil {
+		return reason.OfMessage(err)
 	}
-	ex.authority = a.raw
+	ex.authority = a.Raw
 	ex.address.set(&a, false)
 	cfg := ex.run.cfg
 	if cfg.ConnectMode == ConnectDeny {
-		return failf(reasonConnect, "CONNECT is not allowed")
+		return reason.Newf(reason.Connect, "CONNECT is not allowed")
 	}
 	if len(cfg.ConnectPorts) > 0 && !slices.Contains(cfg.ConnectPorts, ex.address.port) {
-		f := failf(reasonConnect, "CONNECT to port %d is not allowed", ex.address.port)
-		f.status = 403
+		f := reason.Newf(reason.Connect, "CONNECT to port %d is not allowed", ex.address.port)
+		f.Status = 403
 		return f
 	}
 	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
-		return connectFailure(err, "", 0)
+		return reason.OfConnect(err, "", 0)
 	}
 	if cfg.ConnectMode == ConnectMITM {
 		return ex.chooseCertificate()
@@ -176,41 +171,41 @@ func (ex *exchange) routeConnect() *failure {
 }
 
 // overloaded is what the clients above maxConnections are told.
-func (c *client) overloaded() *failure {
-	f := failf(reasonTooMany, "too many connections to the proxy")
-	f.fatal = true
+func (c *client) overloaded() *reason.Failure {
+	f := reason.Newf(reason.TooMany, "too many connections to the proxy")
+	f.Fatal = true
 	return f
 }
 
 // readBody reads the body in full, so that a slow client never holds a destination's connection. A request that is
 // refused already has its body read too, for only then is it known where the next one begins; but a client that
 // waits for a 100 gets its refusal in place of it.
-func (ex *exchange) readBody(refused *failure) *failure {
+func (ex *exchange) readBody(refused *reason.Failure) *reason.Failure {
 	h := &ex.head
-	if refused != nil && refused.fatal || !h.chunked && h.contentLength <= 0 {
+	if refused != nil && refused.Fatal || !h.Chunked && h.ContentLength <= 0 {
 		return refused
 	}
-	f := ex.reserveBody()
+	f := ex.checkLength()
 	if refused == nil && f == nil && ex.awaitsContinue() {
 		refused = ex.judge()
 		if refused == nil {
-			f = asFailure(ex.client.write([]byte("HTTP/1.1 100 Continue\r\n\r\n")))
-			h.expect = false
+			f = reason.Of(ex.client.write([]byte("HTTP/1.1 100 Continue\r\n\r\n")))
+			h.Expect = false
 		}
 	}
 	if refused != nil && (f != nil || ex.awaitsContinue()) {
-		refused.fatal = true
+		refused.Fatal = true
 		return refused
 	}
 	if f == nil {
 		f = ex.takeBody()
 	}
-	if f != nil && refused != nil && f.status != statusClientGone && f.reason != reasonMalformed {
-		refused.fatal = true
+	if f != nil && refused != nil && f.Status != reason.StatusClientGone && f.Code != reason.Malformed {
+		refused.Fatal = true
 		return refused
 	}
 	if f != nil {
-		f.fatal = true
+		f.Fatal = true
 		return f
 	}
 	return refused
@@ -219,11 +214,11 @@ func (ex *exchange) readBody(refused *failure) *failure {
 // awaitsContinue reports whether the client waits for an interim answer before it sends the body (RFC 9110 section
 // 10.1.1). One that has sent some of it does not.
 func (ex *exchange) awaitsContinue() bool {
-	return ex.head.expect && !ex.head.http10 && ex.in.Len() == 0
+	return ex.head.Expect && !ex.head.HTTP10 && ex.client.in.Len() == 0
 }
 
 // judge looks the destination up and judges it, without contacting it.
-func (ex *exchange) judge() *failure {
+func (ex *exchange) judge() *reason.Failure {
 	limit := ex.run.cfg.ConnectTimeout
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -232,7 +227,7 @@ func (ex *exchange) judge() *failure {
 	err := ex.run.dialer.Judge(ctx, ex.address.name(), ex.address.port)
 	ex.at = socket.Now()
 	if err != nil {
-		return connectFailure(err, ex.address.name(), limit)
+		return reason.OfConnect(err, ex.address.name(), limit)
 	}
 	return nil
 }
@@ -255,7 +250,7 @@ func (ex *exchange) endWait() {
 
 // finish is the one end of every exchange: what the client is still to be told, then the metrics, then the log.
 // It reports whether the client's connection goes on.
-func (ex *exchange) finish(f *failure) bool {
+func (ex *exchange) finish(f *reason.Failure) bool {
 	c := ex.client
 	c.enter(clientBusy)
 	if f != nil {
@@ -271,85 +266,56 @@ func (ex *exchange) finish(f *failure) bool {
 		c.proxy.noteRefusal(ex, f)
 	}
 	goesOn := ex.keep && !c.proxy.closing.Load()
+	c.settleInput()
 	c.lingers = !goesOn && ex.lingers(f)
-	ex.clear()
 	return goesOn
 }
 
 // lingers reports whether the connection, which is to be closed, has input that is not read: closing it at once would
 // reset it, and the answer with it.
-func (ex *exchange) lingers(f *failure) bool {
+func (ex *exchange) lingers(f *reason.Failure) bool {
 	switch {
 	case f == nil:
-		return !ex.connect && (ex.in.Len() > 0 || ex.client.hasInput())
-	case ex.begun || f.status == statusClientGone:
+		return !ex.connect && (ex.client.in.Len() > 0 || ex.client.hasInput())
+	case ex.begun || f.Status == reason.StatusClientGone:
 		return false
 	}
-	return f.fatal || ex.client.hasInput()
+	return f.Fatal || ex.client.hasInput()
 }
 
 // fail answers the client for the destination, unless the destination's answer has begun: then it is cut.
-func (ex *exchange) fail(f *failure) {
+func (ex *exchange) fail(f *reason.Failure) {
 	c := ex.client
-	if f.status == statusClientGone && !ex.begun && ex.head.raw == nil {
+	if f.Status == reason.StatusClientGone && !ex.begun && ex.head.Method == nil && ex.client.in.Len() == 0 {
 		return // it sent nothing
 	}
-	ex.reason, ex.reasonText = f.reason, f.text
-	if ex.connect && ex.in.Len() > 0 {
-		f.fatal = true // what has come was meant for the tunnel, and must not be taken for a request
+	ex.reason, ex.reasonText = f.Code, f.Text
+	if ex.connect && ex.client.in.Len() > 0 {
+		f.Fatal = true // what has come was meant for the tunnel, and must not be taken for a request
 	}
-	ex.keep = ex.keep && !f.fatal && !ex.begun && !c.proxy.stopping.Load()
+	ex.keep = ex.keep && !f.Fatal && !ex.begun && !c.proxy.stopping.Load()
 	if ex.begun {
-		if f.status == statusClientGone {
-			ex.status, ex.reason = statusClientGone, reasonNone
+		if f.Status == reason.StatusClientGone {
+			ex.status, ex.reason = reason.StatusClientGone, reason.None
 		}
 		return
 	}
-	ex.status = f.status
-	if f.status == statusClientGone {
+	ex.status = f.Status
+	if f.Status == reason.StatusClientGone {
 		return
 	}
 	connection := ""
 	if !ex.keep {
 		connection = "close"
-	} else if ex.head.http10 {
+	} else if ex.head.HTTP10 {
 		connection = "keep-alive"
 	}
-	answer, body := appendAnswer(ex.borrowOut(), f, time.Now(), string(ex.method()), connection)
+	answer, body := reason.AppendAnswer(ex.borrowOut(), f, time.Now(), string(ex.method()), connection)
 	ex.out = answer
 	if c.write(answer) != nil {
 		ex.keep = false
-		ex.status, ex.reason = statusClientGone, reasonNone
+		ex.status, ex.reason = reason.StatusClientGone, reason.None
 		return
 	}
 	ex.responseBytes = int64(body)
-}
-
-// record counts and logs the exchange.
-func (ex *exchange) record() {
-	at := time.Now()
-	ex.at = socket.At(at)
-	took := time.Duration(ex.at - ex.start)
-	m := ex.client.proxy.metrics
-	m.countRequest(ex.status, ex.reason, took)
-	for i, d := range ex.phases {
-		if d >= 0 {
-			m.phases[i].Update(d.Seconds())
-		}
-	}
-	m.requestBytes.AddInt64(ex.requestBytes)
-	m.responseBytes.AddInt64(ex.responseBytes)
-	ex.client.proxy.access.Load().log(ex, at, took)
-}
-
-// asFailure returns the failure that err is, or holds; any other error is the client's connection's, which failed.
-func asFailure(err error) *failure {
-	if err == nil {
-		return nil
-	}
-	var f *failure
-	if errors.As(err, &f) {
-		return f
-	}
-	return clientGone()
 }

@@ -7,6 +7,9 @@ import (
 	"io"
 	"net"
 	"os"
+
+	"whsentry/proxy/http1"
+	"whsentry/proxy/reason"
 	"whsentry/proxy/socket"
 	"whsentry/proxy/upstream"
 )
@@ -21,7 +24,7 @@ type interception struct {
 // intercept answers a CONNECT by speaking TLS with the client in the destination's place. From here on the client's
 // connection carries requests to that destination alone, and each is handled like one with X-WhSentry-TLS. The
 // CONNECT itself leaves no line in the log.
-func (ex *exchange) intercept(refused *failure) *failure {
+func (ex *exchange) intercept(refused *reason.Failure) *reason.Failure {
 	if refused == nil {
 		refused = ex.judge()
 	}
@@ -31,16 +34,15 @@ func (ex *exchange) intercept(refused *failure) *failure {
 	c := ex.client
 	cfg, err := ex.run.ca.IssuerConfig(ex.address.name())
 	if err != nil {
-		return failf(reasonInternal, "internal error: make a certificate for %s: %v", ex.address.name(), err)
+		return reason.Newf(reason.Internal, "internal error: make a certificate for %s: %v", ex.address.name(), err)
 	}
 	if c.write([]byte(connectionEstablished)) != nil {
-		return clientGone()
+		return reason.ClientGone()
 	}
 	within := &interception{authority: bytes.Clone(ex.authority), alias: ex.alias}
-	host, _ := parseAuthority(within.authority)
+	host, _ := http1.ParseAuthority(within.authority)
 	within.address.set(&host, true)
-	early := bytes.Clone(ex.in.Unused())
-	ex.in.Clear()
+	early := c.takeEarly()
 	if c.startTLS(cfg, early) != nil {
 		ex.keep = false
 		return nil
@@ -63,7 +65,6 @@ func (c *client) startTLS(cfg *tls.Config, early []byte) error {
 		return err
 	}
 	c.conn = conn
-	c.rests.Store(uint32(restNew)) // a wait above TLS does not go on once it has been ended
 	return nil
 }
 
@@ -71,20 +72,20 @@ func (c *client) startTLS(cfg *tls.Config, early []byte) error {
 // HTTP is told why; one that just left, as those do that only look whether the port is open, is of no interest.
 func (c *client) refuseTLS(err error) {
 	var record tls.RecordHeaderError
-	var f *failure
+	var f *reason.Failure
 	plain := false
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded) && (!c.deadline.Passed() || c.proxy.stopping.Load()):
 		return // the proxy is stopping
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		f = failf(reasonSlowClient, "the client was too slow in the TLS handshake")
+		f = reason.Newf(reason.SlowClient, "the client was too slow in the TLS handshake")
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), upstream.IsReset(err):
 		return
 	case errors.As(err, &record) && isMethod(record.RecordHeader[:3]):
 		plain = true
-		f = malformedf("it is plain HTTP, and this listener speaks HTTPS")
+		f = reason.Malformedf("it is plain HTTP, and this listener speaks HTTPS")
 	default:
-		f = malformedf("its TLS handshake failed: %v", err)
+		f = reason.Malformedf("its TLS handshake failed: %v", err)
 	}
 	c.refuse(f, plain)
 }
@@ -116,50 +117,50 @@ func (p *prefixed) Read(b []byte) (int, error) {
 
 // routeWithin is route for a request inside an intercepted tunnel, which is for the CONNECT's host and port and for
 // no other: a different one in Host or in an absolute URI would be a way around what was judged and certified.
-func (ex *exchange) routeWithin(within *interception) *failure {
+func (ex *exchange) routeWithin(within *interception) *reason.Failure {
 	h := &ex.head
 	if string(ex.method()) == "CONNECT" {
-		return failf(reasonConnect, "CONNECT is not allowed inside a tunnel")
+		return reason.Newf(reason.Connect, "CONNECT is not allowed inside a tunnel")
 	}
 	ex.tls = true
 	ex.authority = within.authority
-	raw := h.target.of(h.raw)
+	raw := h.Target
 	switch {
 	case bytes.IndexByte(raw, '#') >= 0:
-		return failf(reasonMalformed, "malformed request: its URI has a fragment")
+		return reason.Newf(reason.Malformed, "malformed request: its URI has a fragment")
 	case raw[0] == '/':
 		ex.path = raw
 	case string(raw) == "*" && string(ex.method()) == "OPTIONS":
 	default:
-		t, f := parseTarget(raw)
-		if f != nil {
-			return f
+		t, err := http1.ParseTarget(raw)
+		if err != nil {
+			return reason.OfMessage(err)
 		}
-		if !t.https || !within.matches(&t.authority) {
-			return failf(reasonMalformed, "malformed request: its URI is not for %s", within.authority)
+		if !t.HTTPS || !within.matches(&t.Authority) {
+			return reason.Newf(reason.Malformed, "malformed request: its URI is not for %s", within.authority)
 		}
-		ex.authority, ex.path = t.authority.raw, t.path
+		ex.authority, ex.path = t.Authority.Raw, t.Path
 	}
-	if f := h.checkHost(); f != nil {
-		return f
+	if err := h.CheckHost(); err != nil {
+		return reason.OfMessage(err)
 	}
-	if host := h.host.of(h.raw); len(host) > 0 {
-		a, _ := parseAuthority(host)
+	if host := h.Host.Of(h.Raw); len(host) > 0 {
+		a, _ := http1.ParseAuthority(host)
 		if !within.matches(&a) {
-			return failf(reasonMalformed, "malformed request: its Host is not %s", within.authority)
+			return reason.Newf(reason.Malformed, "malformed request: its Host is not %s", within.authority)
 		}
 		ex.authority = host
 	}
 	ex.address.copy(&within.address)
 	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
-		return connectFailure(err, "", 0)
+		return reason.OfConnect(err, "", 0)
 	}
 	ex.alias = within.alias
 	return ex.chooseCertificate()
 }
 
 // matches reports whether a is the CONNECT's host and port, whose default is that of https.
-func (w *interception) matches(a *authority) bool {
+func (w *interception) matches(a *http1.Authority) bool {
 	var other address
 	other.set(a, true)
 	return bytes.Equal(other.key, w.address.key)

@@ -3,18 +3,19 @@ package proxy
 import (
 	"bytes"
 	"strconv"
+	"whsentry/proxy/http1"
 )
 
 // keepAliveTimeout returns after how many seconds the destination closes the connection, by its Keep-Alive fields; -1: it
 // does not say. (The field is nobody's standard: RFC 2068 section 19.7.1, as servers send it: timeout=5, max=100.)
-func (r *responseHead) keepAliveTimeout() int {
+func keepAliveTimeout(r *http1.Response) int {
 	least := -1
-	for i := range r.fields {
-		f := &r.fields[i]
-		if f.kind != kindHopByHop || !equalFold(f.name.of(r.raw), "keep-alive") {
+	for i := range r.Fields {
+		f := &r.Fields[i]
+		if f.Kind != http1.KindHopByHop || !http1.EqualFold(f.Name.Of(r.Raw), "keep-alive") {
 			continue
 		}
-		if seconds := parseKeepAlive(f.value.of(r.raw)); seconds >= 0 && (least < 0 || seconds < least) {
+		if seconds := parseKeepAlive(f.Value.Of(r.Raw)); seconds >= 0 && (least < 0 || seconds < least) {
 			least = seconds
 		}
 	}
@@ -27,7 +28,7 @@ func parseKeepAlive(value []byte) int {
 	for parameter := range bytes.SplitSeq(value, []byte{','}) {
 		name, number, _ := bytes.Cut(parameter, []byte{'='})
 		digits := bytes.Trim(number, " \t\"")
-		if !equalFold(bytes.Trim(name, " \t"), "timeout") || len(digits) == 0 || len(bytes.Trim(digits, "0123456789")) > 0 {
+		if !http1.EqualFold(bytes.Trim(name, " \t"), "timeout") || len(digits) == 0 || len(bytes.Trim(digits, "0123456789")) > 0 {
 			continue
 		}
 		seconds, err := strconv.ParseUint(string(digits), 10, 31)

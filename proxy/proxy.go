@@ -14,7 +14,11 @@ import (
 
 	"whsentry/ca"
 	"whsentry/guard"
+	"whsentry/proxy/accesslog"
+	"whsentry/proxy/admin"
 	"whsentry/proxy/listen"
+	"whsentry/proxy/metrics"
+	"whsentry/proxy/reason"
 	"whsentry/proxy/upstream"
 )
 
@@ -24,29 +28,30 @@ type Dependencies struct {
 	Dialer  *guard.Dialer
 	CA      *ca.Store
 	Log     zerolog.Logger // the application log
-	Metrics *Metrics
+	Metrics *metrics.Metrics
 	// Settings lists the configuration of which cfg is the proxy's part, for the status page; nil: it shows none.
-	Settings func(cfg Config) []Setting
+	Settings func(cfg Config) []admin.Setting
 	Sockets  *listen.Sockets // to listen on instead of opening new ones; nil: none. New takes them over, also where it fails
 }
 
 // Proxy is a running, or a runnable, proxy.
 type Proxy struct {
-	metrics  *Metrics
+	metrics  *metrics.Metrics
 	run      atomic.Pointer[run]
-	access   atomic.Pointer[accessLog]
+	access   atomic.Pointer[accesslog.Log]
 	pool     *upstream.Pool
+	engine   *engine
 	buffered budget
 
 	listeners []*listener
-	admin     *admin
+	admin     *admin.Server // nil: there is none
+	adminLn   net.Listener  // that it is served on
 
 	stopping atomic.Bool // answers end their connections
 	closing  atomic.Bool // there is no waiting for another request
 	clients  [clientShards]clientShard
 	admitted atomic.Int64   // clients within maxConnections, over all listeners
 	excess   atomic.Int64   // clients above it
-	shed     int            // goroutines replaced since memory was last returned; the sweeper's own
 	goers    sync.WaitGroup // accept loops and clients
 	sweeps   chan struct{}  // closed to end the sweeper
 	swept    chan struct{}  // closed when it has ended
@@ -60,7 +65,7 @@ type run struct {
 	dialer   *guard.Dialer
 	ca       *ca.Store
 	log      zerolog.Logger
-	settings func(Config) []Setting
+	settings func(Config) []admin.Setting
 	limits   upstream.Limits
 	idHeader string // lower-cased
 }
@@ -68,19 +73,19 @@ type run struct {
 // listener is one endpoint that clients connect to.
 type listener struct {
 	*listen.Listener
-	metrics  *listenerMetrics
+	metrics  *metrics.Listener
 	tls      *atomic.Pointer[tls.Config] // nil: plain
 	accepted chan struct{}               // closed when the accept loop has ended
 }
 
 // openListener opens cfg's address, unless a socket for it has been passed; an https listener gets its certificates by
 // loadListeners.
-func openListener(cfg listen.Config, passed *net.TCPListener, m *Metrics) (*listener, error) {
+func openListener(cfg listen.Config, passed *net.TCPListener, m *metrics.Metrics) (*listener, error) {
 	open, err := listen.Open(cfg, passed)
 	if err != nil {
 		return nil, err
 	}
-	l := &listener{Listener: open, metrics: m.listener(cfg.Address), accepted: make(chan struct{})}
+	l := &listener{Listener: open, metrics: m.Listener(cfg.Address), accepted: make(chan struct{})}
 	if cfg.Type == listen.HTTPS {
 		l.tls = new(atomic.Pointer[tls.Config])
 	}
@@ -100,14 +105,29 @@ type clientShard struct {
 // request; what comes above them is told at once.
 const excessConnections = 256
 
+// counters are what the pool counts with.
+func counters(m *metrics.Metrics) upstream.Counters {
+	c := upstream.Counters{Busy: &m.BusyUpstreams, Idle: &m.IdleUpstreams, Opened: m.UpstreamsOpened}
+	var names [upstream.CloseReasons]string
+	for why := range names {
+		names[why] = upstream.CloseReason(why).String()
+	}
+	m.NameCloses(names[:])
+	for why := upstream.CloseNone + 1; why < upstream.CloseReasons; why++ {
+		c.Closed[why] = m.Closed(int(why))
+	}
+	return c
+}
+
 // New opens every listener and log that cfg names. Nothing is accepted before Serve.
 func New(cfg Config, deps Dependencies) (*Proxy, error) {
 	defer deps.Sockets.Close()
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	p := &Proxy{metrics: deps.Metrics, pool: upstream.NewPool(deps.Metrics.pool()), sweeps: make(chan struct{}), swept: make(chan struct{})}
-	p.buffered.used = &deps.Metrics.bufferedBytes
+	p := &Proxy{metrics: deps.Metrics, pool: upstream.NewPool(counters(deps.Metrics)), sweeps: make(chan struct{}), swept: make(chan struct{})}
+	p.engine = newEngine(p)
+	p.buffered.used = &deps.Metrics.BufferedBytes
 	for i := range p.clients {
 		p.clients[i].clients = make(map[*client]struct{})
 	}
@@ -116,10 +136,10 @@ func New(cfg Config, deps Dependencies) (*Proxy, error) {
 		p.closeListeners()
 		return nil, err
 	}
-	access, err := newAccessLog(cfg.AccessLog, p.logFailed, p.logWorks)
+	access, err := accesslog.Open(cfg.AccessLog, p.logFailed, p.logWorks)
 	if err != nil {
 		p.closeListeners()
-		return nil, fmt.Errorf("accessLog.file: open the access log: %w", err)
+		return nil, err
 	}
 	p.access.Store(access)
 	p.goers.Add(len(p.listeners)) // Serve's accept loops; counted now, for Shutdown may come before they begin
@@ -146,11 +166,46 @@ func (p *Proxy) openAll(cfg Config, deps Dependencies) error {
 			l.tls.Store(certificates[i])
 		}
 	}
-	if cfg.MetricsAddress == "" {
+	if cfg.Metrics.Address == "" {
 		return nil
 	}
-	p.admin, err = newAdmin(cfg.MetricsAddress, deps.Sockets.Take(metricsKey), p)
-	return err
+	if p.adminLn, err = listenAdmin(cfg.Metrics.Address, deps.Sockets.Take(metricsKey)); err != nil {
+		return fmt.Errorf("%s: %w", metricsKey, err)
+	}
+	p.admin = admin.New(p.source())
+	return nil
+}
+
+// listenAdmin listens on address, unless a socket for it has been passed.
+func listenAdmin(address string, passed *net.TCPListener) (net.Listener, error) {
+	if passed != nil {
+		return passed, nil
+	}
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("%q: listen: %w; want an address of this host that is free", address, listen.BareError(err))
+	}
+	return ln, nil
+}
+
+// source is what the status page shows of the proxy.
+func (p *Proxy) source() admin.Source {
+	return admin.Source{
+		Metrics: p.metrics, Stopping: p.stopping.Load, State: p.state,
+		Failed: func(err error) { p.log().Error().Err(err).Msg("a bug keeps the status page from being shown") },
+	}
+}
+
+func (p *Proxy) state() admin.State {
+	run := p.run.Load()
+	s := admin.State{MaxConnections: run.cfg.MaxConnections, MaxBufferedBytes: run.cfg.MaxBufferedBytes, Guard: run.guard, CA: run.ca}
+	for i, l := range p.listeners {
+		s.Listeners = append(s.Listeners, admin.Listener{Name: run.cfg.Listeners[i].Type + " " + l.Addr().String(), Counts: l.metrics})
+	}
+	if run.settings != nil {
+		s.Settings = func() []admin.Setting { return run.settings(*run.cfg) }
+	}
+	return s
 }
 
 func (p *Proxy) closeListeners() {
@@ -158,7 +213,7 @@ func (p *Proxy) closeListeners() {
 		l.Close()
 	}
 	if p.admin != nil {
-		p.admin.listener.Close()
+		p.adminLn.Close()
 	}
 }
 
@@ -166,9 +221,9 @@ func (p *Proxy) log() *zerolog.Logger { return &p.run.Load().log }
 
 // logFailed reports that the access log cannot be written: every time in the metrics, and once in the log.
 func (p *Proxy) logFailed(err error) {
-	p.metrics.logErrors.Inc()
-	var failed *logError
-	if errors.As(err, &failed) && failed.news {
+	p.metrics.LogErrors.Inc()
+	var failed *accesslog.WriteError
+	if errors.As(err, &failed) && failed.News {
 		p.log().Error().Err(err).Msg("the access log cannot be written; its lines are kept and tried again")
 	}
 }
@@ -192,14 +247,15 @@ func (p *Proxy) MetricsAddr() net.Addr {
 	if p.admin == nil {
 		return nil
 	}
-	return p.admin.listener.Addr()
+	return p.adminLn.Addr()
 }
 
 // Serve serves clients until Shutdown, and returns once the last of them has left.
 func (p *Proxy) Serve() error {
 	go p.sweep() // ended, and awaited, by Shutdown
 	if p.admin != nil {
-		go p.admin.serve(p.shortage(p.run.Load().cfg.MetricsAddress)) // likewise
+		ln := listen.Patient(p.adminLn, p.shortage(p.run.Load().cfg.Metrics.Address))
+		go p.admin.Serve(ln) // likewise
 	}
 	for _, l := range p.listeners {
 		go p.accept(l) // ends when Shutdown closes the listener
@@ -208,20 +264,33 @@ func (p *Proxy) Serve() error {
 	return nil
 }
 
-// accept takes the connections of one listener.
+// accept has the engine serve the clients of one listener.
 func (p *Proxy) accept(l *listener) {
 	defer p.goers.Done()
 	defer close(l.accepted)
 	l.OnShortage(p.shortage(l.Config().Address))
+	p.engine[0].Serve(&entrance{l, p})
+}
+
+// entrance is where the engine gets its connections from.
+type entrance struct {
+	*listener
+	proxy *Proxy
+}
+
+// Accept waits for the next client that there is a place for. io.EOF ends the engine's loop.
+func (e *entrance) Accept() (net.Conn, error) {
 	for {
-		conn, err := l.Accept()
+		conn, err := e.listener.Accept()
 		if err != nil {
-			if err != io.EOF {
-				p.log().Error().Err(err).Str("listener", l.Config().Address).Msg("a listener has failed")
+			if !e.proxy.stopping.Load() {
+				e.proxy.log().Error().Err(err).Str("listener", e.Config().Address).Msg("a listener has failed")
 			}
-			return
+			return nil, io.EOF
 		}
-		p.welcome(l, conn.(*net.TCPConn))
+		if c := e.proxy.welcome(e.listener, conn.(*net.TCPConn)); c != nil {
+			return c, nil
+		}
 	}
 }
 
@@ -233,33 +302,25 @@ func (p *Proxy) shortage(address string) func(err error, failed int) {
 	}
 }
 
-// welcome starts the goroutine of a client's connection.
-func (p *Proxy) welcome(l *listener, tcp *net.TCPConn) {
-	l.metrics.total.Inc()
+// welcome takes a connection in; nil says that it has been turned away.
+func (p *Proxy) welcome(l *listener, tcp *net.TCPConn) *client {
+	l.metrics.Total.Inc()
 	c, err := newClient(p, l, tcp)
 	if err != nil {
 		tcp.Close()
-		return
+		return nil
 	}
-	l.metrics.open.Add(1)
+	p.goers.Add(1)
+	l.metrics.Open.Add(1)
 	s := c.shard()
 	s.mu.Lock()
 	s.clients[c] = struct{}{}
 	s.mu.Unlock()
 	if !p.admit(c) {
 		p.turnAway(c)
-		return
+		return nil
 	}
-	p.start(c)
-}
-
-// start starts a goroutine of a client's connection.
-func (p *Proxy) start(c *client) {
-	p.goers.Add(1)
-	go func() {
-		defer p.goers.Done()
-		c.serve()
-	}()
+	return c
 }
 
 // admit counts a client. It reports false where there is no place even to tell the client that there is none.
@@ -276,7 +337,7 @@ func (p *Proxy) admit(c *client) bool {
 // answer fits into a new socket's buffer.
 func (p *Proxy) turnAway(c *client) {
 	if c.listener.tls == nil {
-		answer, _ := appendAnswer(nil, c.overloaded(), time.Now(), "", "close")
+		answer, _ := reason.AppendAnswer(nil, c.overloaded(), time.Now(), "", "close")
 		c.tcp.SetWriteDeadline(time.Now().Add(time.Second))
 		c.tcp.Write(answer)
 	}
@@ -285,13 +346,14 @@ func (p *Proxy) turnAway(c *client) {
 
 // leave ends a client's connection.
 func (p *Proxy) leave(c *client) {
+	defer p.goers.Done()
 	c.tcp.Close()
-	c.dropExchange()
+	c.in.Release()
 	s := c.shard()
 	s.mu.Lock()
 	delete(s.clients, c)
 	s.mu.Unlock()
-	c.listener.metrics.open.Add(-1)
+	c.listener.metrics.Open.Add(-1)
 	if c.overload {
 		p.excess.Add(-1)
 	} else {

@@ -5,18 +5,10 @@ import (
 	"io"
 	"math"
 	"strconv"
+	"whsentry/proxy/http1"
+	"whsentry/proxy/reason"
 	"whsentry/proxy/socket"
 	"whsentry/proxy/upstream"
-)
-
-// framing says how the client finds the end of the body that it is sent.
-type framing uint8
-
-const (
-	framingNone    framing = iota // there is no body
-	framingLength                 // Content-Length
-	framingChunked                // Transfer-Encoding: chunked
-	framingClose                  // the end of the connection; for HTTP/1.0 only
 )
 
 // wholeLimit is up to which size a response's body is read whole before any of it is passed on, in bytes: what goes
@@ -36,19 +28,19 @@ type responseBody struct {
 }
 
 // passBody passes the response on and lays the connection to rest, or closes it.
-func (ex *exchange) passBody() *failure {
+func (ex *exchange) passBody() *reason.Failure {
 	r := &ex.resp
 	isHead := string(ex.method()) == "HEAD"
-	if r.bodiless(isHead) {
+	if r.Bodiless(isHead) {
 		return ex.passBodiless(isHead)
 	}
-	body := responseBody{ex: ex, left: r.contentLength, chunked: r.chunked}
+	body := responseBody{ex: ex, left: r.ContentLength, chunked: r.Chunked}
 	limit := ex.run.cfg.MaxResponseBodySize
 	if body.left > limit {
 		ex.drop(upstream.CloseError)
 		return ex.largeResponse()
 	}
-	ex.chunks.reset(ex.run.cfg.MaxHeaderSize)
+	ex.chunks.Reset(ex.run.cfg.MaxHeaderSize)
 	if body.left <= wholeLimit {
 		first, f := ex.takeWhole(&body)
 		if f != nil {
@@ -58,26 +50,26 @@ func (ex *exchange) passBody() *failure {
 		}
 		if body.ended {
 			ex.settle(body.clean)
-			return ex.answer(framingLength, body.total, first)
+			return ex.answer(http1.ByLength, body.total, first)
 		}
 		return ex.stream(&body, first)
 	}
 	return ex.stream(&body, nil)
 }
 
-func (ex *exchange) largeResponse() *failure {
-	return failf(reasonLargeResponse, "response body larger than %d bytes", ex.run.cfg.MaxResponseBodySize)
+func (ex *exchange) largeResponse() *reason.Failure {
+	return reason.Newf(reason.LargeResponse, "response body larger than %d bytes", ex.run.cfg.MaxResponseBodySize)
 }
 
 // passBodiless passes on what has no body: the answer to a HEAD, a 204, a 304. A 204 that announces one may be followed
 // by it, later.
-func (ex *exchange) passBodiless(isHead bool) *failure {
+func (ex *exchange) passBodiless(isHead bool) *reason.Failure {
 	r := &ex.resp
-	length, how := r.contentLength, framingNone
-	if length >= 0 && length < math.MaxInt64 && (isHead || r.status == 304) && r.status != 204 {
-		how = framingLength
+	length, how := r.ContentLength, http1.NoBody
+	if length >= 0 && length < math.MaxInt64 && (isHead || r.Status == 304) && r.Status != 204 {
+		how = http1.ByLength
 	}
-	ex.settle(r.status != 204 || length <= 0 && !r.chunked)
+	ex.settle(r.Status != 204 || length <= 0 && !r.Chunked)
 	return ex.answer(how, length, nil)
 }
 
@@ -85,7 +77,7 @@ func (ex *exchange) passBodiless(isHead bool) *failure {
 func (ex *exchange) settle(clean bool) {
 	u := ex.held
 	broken, _ := ex.call.Broken()
-	fit := clean && ex.resp.reusable() && ex.call.In.Len() == 0 && !ex.call.Unsent() && !broken
+	fit := clean && ex.resp.Reusable() && ex.call.In.Len() == 0 && !ex.call.Unsent() && !broken
 	ex.held = nil
 	if fit {
 		ex.client.proxy.pool.Put(u, ex.at, ex.until)
@@ -95,13 +87,13 @@ func (ex *exchange) settle(clean bool) {
 }
 
 // answer writes a response whose body is there in full.
-func (ex *exchange) answer(how framing, length int64, body []byte) *failure {
+func (ex *exchange) answer(how http1.Framing, length int64, body []byte) *reason.Failure {
 	ex.keep = ex.keep && !ex.client.proxy.stopping.Load()
-	ex.status = ex.resp.status
+	ex.status = ex.resp.Status
 	ex.out = ex.appendResponseHead(ex.borrowOut(), &ex.resp, how, length)
 	if err := ex.client.writeBuffers(ex, ex.out, body); err != nil {
 		ex.begun = true
-		return clientGone()
+		return reason.ClientGone()
 	}
 	ex.responseBytes = int64(len(body))
 	return nil
@@ -109,7 +101,7 @@ func (ex *exchange) answer(how framing, length int64, body []byte) *failure {
 
 // takeWhole reads the body up to wholeLimit. Where it is longer, body has not ended and what was read is its
 // beginning.
-func (ex *exchange) takeWhole(body *responseBody) (whole []byte, f *failure) {
+func (ex *exchange) takeWhole(body *responseBody) (whole []byte, f *reason.Failure) {
 	ex.beginWait(ex.held, nil)
 	defer ex.endWait()
 	for {
@@ -129,11 +121,11 @@ func (ex *exchange) takeWhole(body *responseBody) (whole []byte, f *failure) {
 }
 
 // stream passes a body on as it comes, after what has been read of it already.
-func (ex *exchange) stream(body *responseBody, first []byte) *failure {
+func (ex *exchange) stream(body *responseBody, first []byte) *reason.Failure {
 	how := ex.chooseFraming(body)
-	ex.keep = ex.keep && how != framingClose && !ex.client.proxy.stopping.Load()
-	ex.status = ex.resp.status
-	ex.out = ex.appendResponseHead(ex.borrowOut(), &ex.resp, how, ex.resp.contentLength)
+	ex.keep = ex.keep && how != http1.ByClose && !ex.client.proxy.stopping.Load()
+	ex.status = ex.resp.Status
+	ex.out = ex.appendResponseHead(ex.borrowOut(), &ex.resp, how, ex.resp.ContentLength)
 	ex.begun = true
 	f := ex.sendPiece(how, first, ex.out)
 	for f == nil && !body.ended {
@@ -145,7 +137,7 @@ func (ex *exchange) stream(body *responseBody, first []byte) *failure {
 			f = ex.sendPiece(how, data, nil)
 		}
 	}
-	if f == nil && how == framingChunked {
+	if f == nil && how == http1.ByChunks {
 		f = ex.toClient([]byte("0\r\n\r\n"))
 	}
 	if f != nil {
@@ -157,19 +149,19 @@ func (ex *exchange) stream(body *responseBody, first []byte) *failure {
 }
 
 // chooseFraming says how the client is told where a body of yet unknown end ends.
-func (ex *exchange) chooseFraming(body *responseBody) framing {
+func (ex *exchange) chooseFraming(body *responseBody) http1.Framing {
 	switch {
 	case body.left >= 0:
-		return framingLength
-	case ex.head.http10:
-		return framingClose
+		return http1.ByLength
+	case ex.head.HTTP10:
+		return http1.ByClose
 	}
-	return framingChunked
+	return http1.ByChunks
 }
 
 // sendPiece sends data to the client, after head where that is given. While the client takes it, the destination is
 // not idle by its own doing.
-func (ex *exchange) sendPiece(how framing, data, head []byte) *failure {
+func (ex *exchange) sendPiece(how http1.Framing, data, head []byte) *reason.Failure {
 	ex.held.Pause()
 	if len(data) == 0 {
 		if head == nil {
@@ -177,9 +169,9 @@ func (ex *exchange) sendPiece(how framing, data, head []byte) *failure {
 		}
 		return ex.toClient(head)
 	}
-	if how != framingChunked {
+	if how != http1.ByChunks {
 		if err := ex.client.writeBuffers(ex, head, data); err != nil {
-			return clientGone()
+			return reason.ClientGone()
 		}
 		ex.responseBytes += int64(len(data))
 		return nil
@@ -198,30 +190,30 @@ func (ex *exchange) sendPiece(how framing, data, head []byte) *failure {
 	return nil
 }
 
-func (ex *exchange) toClient(p []byte) *failure {
+func (ex *exchange) toClient(p []byte) *reason.Failure {
 	if err := ex.client.write(p); err != nil {
-		return clientGone()
+		return reason.ClientGone()
 	}
 	return nil
 }
 
 // cut ends an answer that has begun and cannot be finished, so that the client can tell: by the missing bytes, or,
 // where it could not count them, by a reset.
-func (ex *exchange) cut(how framing, f *failure) *failure {
+func (ex *exchange) cut(how http1.Framing, f *reason.Failure) *reason.Failure {
 	f = ex.upstreamFailure(f)
 	why := upstream.CloseError
-	if f.status == statusClientGone {
+	if f.Status == reason.StatusClientGone {
 		why = upstream.CloseClient
 	}
 	ex.drop(why)
-	if ex.head.http10 || how == framingClose {
+	if ex.head.HTTP10 || how == http1.ByClose {
 		ex.client.reset()
 	}
 	return f
 }
 
 // next returns more of the body, a part of the exchange's buffer. With the last of it, ended is set.
-func (b *responseBody) next() (data []byte, f *failure) {
+func (b *responseBody) next() (data []byte, f *reason.Failure) {
 	ex := b.ex
 	for {
 		if ex.call.In.Len() > 0 || b.left == 0 {
@@ -242,15 +234,15 @@ func (b *responseBody) next() (data []byte, f *failure) {
 }
 
 // decode takes what is in the buffer.
-func (b *responseBody) decode() ([]byte, *failure) {
+func (b *responseBody) decode() ([]byte, *reason.Failure) {
 	up := &b.ex.call.In
 	switch {
 	case b.chunked:
 		data, err := b.dechunk()
 		if err != nil {
-			return nil, badResponsef("%s", err)
+			return nil, reason.BadResponsef("%s", err)
 		}
-		b.ended = b.ex.chunks.done()
+		b.ended = b.ex.chunks.Done()
 		b.clean = b.ended
 		return data, nil
 	case b.left < 0:
@@ -271,8 +263,8 @@ func (b *responseBody) decode() ([]byte, *failure) {
 func (b *responseBody) dechunk() ([]byte, error) {
 	var data []byte
 	up := &b.ex.call.In
-	for b.wrong == nil && up.Len() > 0 && !b.ex.chunks.done() {
-		piece, n, err := b.ex.chunks.next(up.Unused())
+	for b.wrong == nil && up.Len() > 0 && !b.ex.chunks.Done() {
+		piece, n, err := b.ex.chunks.Next(up.Unused())
 		up.Skip(n)
 		if err != nil {
 			b.wrong = err
@@ -291,7 +283,7 @@ func (b *responseBody) dechunk() ([]byte, error) {
 }
 
 // read reads more into the buffer, all of which has been used. A body without a length ends here.
-func (b *responseBody) read() *failure {
+func (b *responseBody) read() *reason.Failure {
 	ex := b.ex
 	b.makeRoom()
 	n, err := ex.call.Read(ex.call.In.Free())
@@ -305,7 +297,7 @@ func (b *responseBody) read() *failure {
 		b.ended = true
 		return nil
 	}
-	return badResponsef("%s closed the connection within the body", ex.held.Remote())
+	return reason.BadResponsef("%s closed the connection within the body", ex.held.Remote())
 }
 
 // makeRoom makes room for what comes next, in place of what has been used. The head stays where it is, for it has

@@ -19,14 +19,14 @@ func (p *Proxy) Reload(cfg Config, deps Dependencies) error {
 		return err
 	}
 	old := p.run.Load()
-	cfg.Listeners, cfg.MetricsAddress = p.keepListeners(old.cfg, cfg.Listeners), old.cfg.MetricsAddress
+	cfg.Listeners, cfg.Metrics.Address = p.keepListeners(old.cfg, cfg.Listeners), old.cfg.Metrics.Address
 	cfg.AccessLog.Type = old.cfg.AccessLog.Type
 	certificates, err := p.loadListeners(cfg, deps.CA)
 	if err != nil {
 		return err
 	}
-	if err := p.access.Load().writer.reopen(cfg.AccessLog.File); err != nil {
-		return fmt.Errorf("accessLog.file: open the access log: %w", err)
+	if err := p.access.Load().Reopen(cfg.AccessLog.File); err != nil {
+		return err
 	}
 	for i, c := range certificates {
 		if c != nil {
@@ -35,7 +35,7 @@ func (p *Proxy) Reload(cfg Config, deps Dependencies) error {
 	}
 	p.install(cfg, deps)
 	p.pool.Retire()
-	p.metrics.reloadsOK.Inc()
+	p.metrics.ReloadsOK.Inc()
 	return nil
 }
 
@@ -48,8 +48,8 @@ func (p *Proxy) install(cfg Config, deps Dependencies) {
 	})
 	p.buffered.limit.Store(cfg.MaxBufferedBytes)
 	p.interval.Store(int64(sweepInterval(cfg.ClientTimeout, cfg.ClientIdleTimeout, cfg.ReadTimeout, cfg.ConnectionLifetime)))
-	p.metrics.countRules(deps.Guard)
-	p.metrics.store.Store(deps.CA)
+	p.metrics.CountRules(deps.Guard)
+	p.metrics.UseStore(deps.CA)
 }
 
 // loadListeners loads the certificates of the https listeners; a plain one's place is nil.
@@ -84,8 +84,8 @@ func (p *Proxy) keepListeners(old *Config, wanted []listen.Config) []listen.Conf
 // ReloadFailed counts a reload that failed, and opens the access log anew even so: whoever has moved it away to
 // rotate it must get a new one, whatever is wrong with the settings.
 func (p *Proxy) ReloadFailed() {
-	p.metrics.reloadsFailed.Inc()
-	if err := p.access.Load().writer.reopen(p.run.Load().cfg.AccessLog.File); err != nil {
+	p.metrics.ReloadsFailed.Inc()
+	if err := p.access.Load().Reopen(p.run.Load().cfg.AccessLog.File); err != nil {
 		p.log().Error().Err(err).Msg("the access log cannot be opened anew; the old file stays in use")
 	}
 }

@@ -34,12 +34,12 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	<-p.swept
 	p.pool.CloseAll(upstream.CloseShutdown)
 	if p.admin != nil {
-		p.admin.shutdown()
+		p.admin.Shutdown()
 	}
 	written := make(chan struct{})
 	go func() { // ends when the log has taken its last line
 		defer close(written)
-		if lost := p.access.Load().writer.close(); lost > 0 {
+		if lost := p.access.Load().Close(); lost > 0 {
 			p.log().Error().Int("lost_lines", lost).Msg("the access log could not be written to its end")
 		}
 	}()
@@ -123,7 +123,11 @@ func (p *Proxy) vacateAll(ctx context.Context) {
 		l.Interrupt()
 		leaving.Go(func() {
 			<-l.accepted
-			l.Leave(ctx, func(conn *net.TCPConn) { p.welcome(l, conn) })
+			l.Leave(ctx, func(conn *net.TCPConn) {
+				if c := p.welcome(l, conn); c != nil {
+					go p.engine[0].ServeConn(c) // ends with the connection, which goers counts
+				}
+			})
 		})
 	}
 	leaving.Wait()

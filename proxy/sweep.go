@@ -1,16 +1,8 @@
 package proxy
 
 import (
-	"runtime/debug"
 	"time"
 	"whsentry/proxy/socket"
-)
-
-// Replacing the goroutines of clients at rest leaves memory behind, which Go returns to the system hours later, if at
-// all. After so many it is returned at once, but not more often than this, for it takes a garbage collection.
-const (
-	shedWorth = 1000
-	freePause = time.Minute
 )
 
 // sweep is the goroutine that enforces every limit in time but those of connecting.
@@ -18,7 +10,6 @@ func (p *Proxy) sweep() {
 	defer close(p.swept)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	freed := socket.Now() - int64(freePause)
 	var rounds rounds
 	for {
 		select {
@@ -32,13 +23,8 @@ func (p *Proxy) sweep() {
 			timer.Reset(time.Duration(interval))
 			continue
 		}
-		shed := p.shed
 		p.each(func(c *client) { c.sweep(at) })
 		p.pool.Sweep(at)
-		if p.shed == shed && shed >= shedWorth && at-freed >= int64(freePause) { // none has been replaced this time
-			p.shed, freed = 0, at
-			debug.FreeOSMemory()
-		}
 		timer.Reset(time.Duration(interval))
 	}
 }
@@ -70,9 +56,6 @@ const vanishGrace = 250 * time.Millisecond
 func (c *client) sweep(at socket.Tick) {
 	c.deadline.Expire(at, c.tcp)
 	state := clientState(c.state.Load())
-	if state == clientIdle {
-		c.sweepResting(at)
-	}
 	if state != clientWaiting {
 		c.finSeen = 0
 		return
@@ -87,47 +70,5 @@ func (c *client) sweep(at socket.Tick) {
 		}
 	case socket.Failed:
 		c.vanished()
-	}
-}
-
-// restState says what the sweeper has done about a client that rests.
-type restState uint32
-
-const (
-	restNew    restState = iota // there has been no request, or none on this goroutine, or TLS is spoken
-	restUnread                  // the wait goes on without a read, so that the client's FIN may have been missed
-	restRead                    // it has not
-	restShed                    // it has rested so long that its goroutine is replaced
-)
-
-// shedAfter is how long a client must have rested for its goroutine to be replaced by a new one. A goroutine's stack
-// grows with its first request and does not shrink again; thousands of clients at rest are to cost little.
-const shedAfter = time.Second
-
-// sweepResting ends the wait for a request, which then goes on, where there is something to read that it may have
-// missed, and once it has lasted for shedAfter.
-func (c *client) sweepResting(at socket.Tick) {
-	// The state before the look: a request that has been answered meanwhile asks for another one. The deadline before
-	// it likewise: a request that begins meanwhile moves it.
-	switch {
-	case c.rests.CompareAndSwap(uint32(restUnread), uint32(restRead)):
-		if due := c.deadline.Due(); c.prober.Look() != socket.Quiet {
-			c.nudge(due)
-		}
-	case restState(c.rests.Load()) == restRead:
-		due := c.deadline.Due()
-		rested := at - (due - int64(c.proxy.run.Load().cfg.ClientIdleTimeout))
-		if due > 0 && rested >= int64(shedAfter) && c.rests.CompareAndSwap(uint32(restRead), uint32(restShed)) {
-			c.proxy.shed++
-			c.nudge(due)
-		}
-	}
-}
-
-// nudge ends the wait for a request whose deadline is due, so that it begins anew.
-func (c *client) nudge(due socket.Tick) {
-	if clientState(c.state.Load()) == clientIdle {
-		c.nudged.Store(true)
-		c.deadline.End(due, c.tcp)
 	}
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 
+	"whsentry/proxy/reason"
 	"whsentry/proxy/upstream"
 )
 
@@ -10,7 +11,7 @@ import (
 const connectionEstablished = "HTTP/1.1 200 Connection established\r\n\r\n"
 
 // tunnel opens a tunnel and carries it to its end, unless the CONNECT is refused already.
-func (ex *exchange) tunnel(refused *failure) *failure {
+func (ex *exchange) tunnel(refused *reason.Failure) *reason.Failure {
 	if refused != nil {
 		return refused
 	}
@@ -20,19 +21,18 @@ func (ex *exchange) tunnel(refused *failure) *failure {
 	}
 	if c.write([]byte(connectionEstablished)) != nil {
 		ex.drop(upstream.CloseClient)
-		return clientGone()
+		return reason.ClientGone()
 	}
-	p.metrics.tunnels.Add(1)
-	p.metrics.tunnelsTotal.Inc()
-	defer p.metrics.tunnels.Add(-1)
+	p.metrics.Tunnels.Add(1)
+	p.metrics.TunnelsTotal.Inc()
+	defer p.metrics.Tunnels.Add(-1)
 	ex.status, ex.begun = 200, true
 	c.attach(ex.held, nil)
 	t := ex.held.Join(c.conn, c.tcp, func(bug any) {
 		p.log().Error().Str("panic", fmt.Sprint(bug)).Msg("a bug ended a tunnel")
 	})
-	t.Carry(ex.in.Unused())
+	t.Carry(c.takeEarly())
 	c.attach(nil, nil)
-	ex.in.Clear()
 	ex.requestBytes, ex.responseBytes = t.Bytes()
 	ex.written = ex.requestBytes > 0
 	f := ex.tunnelEnd(t)
@@ -43,7 +43,7 @@ func (ex *exchange) tunnel(refused *failure) *failure {
 
 // tunnelEnd says why a tunnel was closed, where neither side wanted that. Where an answer may have been owed, it is a
 // failure; else it has served its purpose, and closed alone says so.
-func (ex *exchange) tunnelEnd(t *upstream.Tunnel) *failure {
+func (ex *exchange) tunnelEnd(t *upstream.Tunnel) *reason.Failure {
 	why, limits := ex.held.Killed(), ex.held.Limits()
 	if why != upstream.CloseIdle && why != upstream.CloseLifetime {
 		return nil
@@ -53,7 +53,7 @@ func (ex *exchange) tunnelEnd(t *upstream.Tunnel) *failure {
 		ex.closed = why
 		return nil
 	case why == upstream.CloseIdle:
-		return failf(reasonTimeout, "timed out: the tunnel was idle for %s", limits.Idle)
+		return reason.Newf(reason.Timeout, "timed out: the tunnel was idle for %s", limits.Idle)
 	}
-	return failf(reasonTimeout, "timed out: the tunnel reached twice the lifetime of %s", limits.Lifetime)
+	return reason.Newf(reason.Timeout, "timed out: the tunnel reached twice the lifetime of %s", limits.Lifetime)
 }

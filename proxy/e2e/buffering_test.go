@@ -8,6 +8,7 @@ import (
 
 	"whsentry/guard"
 	"whsentry/proxy"
+	"whsentry/proxy/accesslog"
 )
 
 // SPEC 5: what goes wrong within a body of up to 64 KiB is a clear 502; a larger one is passed on as it comes, and
@@ -17,7 +18,7 @@ const wholeSize = 64 << 10
 
 func TestBodiesThatGoWrong(t *testing.T) {
 	t.Parallel()
-	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.Type = proxy.LogJSON })
+	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.Type = accesslog.JSON })
 	small, whole, large := pattern(100), pattern(wholeSize), pattern(wholeSize+1)
 	const length, coding = "HTTP/1.1 200 OK\r\nContent-Length: ", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 	chunk := func(body string) string {

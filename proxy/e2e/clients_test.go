@@ -12,6 +12,7 @@ import (
 
 	"whsentry/guard"
 	"whsentry/proxy"
+	"whsentry/proxy/accesslog"
 )
 
 // closed reports whether the peer has closed or reset the connection; it takes nothing from it.
@@ -80,7 +81,7 @@ func TestPipelining(t *testing.T) {
 func TestHundredsOfClients(t *testing.T) {
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.MaxConnectionsPerDestination = 1000
-		cfg.AccessLog.Type = proxy.LogJSON
+		cfg.AccessLog.Type = accesslog.JSON
 	})
 	o := responding(t, func(c *originConn, body string) bool {
 		_, err := fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
@@ -121,7 +122,7 @@ func TestHundredsOfClients(t *testing.T) {
 func TestVanishingClients(t *testing.T) {
 	t.Parallel()
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
-		cfg.AccessLog.Type = proxy.LogJSON
+		cfg.AccessLog.Type = accesslog.JSON
 		cfg.MaxResponseBodySize = 64 << 20
 	})
 	silent := swallowing(t)

@@ -13,6 +13,7 @@ import (
 	"whsentry/ca/catest"
 	"whsentry/guard"
 	"whsentry/proxy"
+	"whsentry/proxy/accesslog"
 )
 
 // pauseBriefly waits for up to d, often not at all, so that what follows meets every moment of what runs beside it.
@@ -94,7 +95,7 @@ func TestEarlyAnswerThenReset(t *testing.T) {
 	t.Parallel()
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.ReadTimeout = 5 * time.Second
-		cfg.AccessLog.Type = proxy.LogJSON
+		cfg.AccessLog.Type = accesslog.JSON
 	})
 	large, upload := pattern(300<<10), pattern(1<<20)
 	tests := []struct {

@@ -12,6 +12,7 @@ import (
 	"whsentry/ca/catest"
 	"whsentry/guard"
 	"whsentry/proxy"
+	"whsentry/proxy/accesslog"
 )
 
 // TestDrippingInEveryPhase has destinations that send a byte now and then, often enough never to be idle: the
@@ -22,7 +23,7 @@ func TestDrippingInEveryPhase(t *testing.T) {
 	s := startTLS(t, root, nil, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.ConnectionLifetime = 2 * time.Second
 		cfg.ReadTimeout = 10 * time.Second
-		cfg.AccessLog.Type = proxy.LogJSON
+		cfg.AccessLog.Type = accesslog.JSON
 	})
 	large := pattern(100_000)
 	tests := []struct {

@@ -16,6 +16,7 @@ import (
 	"whsentry/ca/catest"
 	"whsentry/guard"
 	"whsentry/proxy"
+	"whsentry/proxy/accesslog"
 )
 
 // phase is how far a destination gets with its answer before it goes wrong.
@@ -225,7 +226,7 @@ func checkPhases(t *testing.T, s *sentry, tally *phaseTally) {
 func TestEveryPhase(t *testing.T) {
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.ReadTimeout = 1500 * time.Millisecond
-		cfg.AccessLog.Type = proxy.LogJSON
+		cfg.AccessLog.Type = accesslog.JSON
 	})
 	tally := &phaseTally{expected: make(map[string]int)}
 	t.Run("plain", func(t *testing.T) {
@@ -251,7 +252,7 @@ func TestTLSEveryPhase(t *testing.T) {
 	root := catest.Root(t, "Root")
 	s := startTLS(t, root, nil, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.ReadTimeout = 1500 * time.Millisecond
-		cfg.AccessLog.Type = proxy.LogJSON
+		cfg.AccessLog.Type = accesslog.JSON
 	})
 	tally := &phaseTally{expected: make(map[string]int)}
 	t.Run("tls", func(t *testing.T) {
@@ -298,7 +299,7 @@ func TestTLSEveryPhaseOfTheHandshake(t *testing.T) {
 	root := catest.Root(t, "Root")
 	s := startTLS(t, root, nil, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.ConnectTimeout = 1500 * time.Millisecond
-		cfg.AccessLog.Type = proxy.LogJSON
+		cfg.AccessLog.Type = accesslog.JSON
 	})
 	actions := []action{
 		{"closes", "1005", false, func(s side) { s.tcp.CloseWrite() }},
@@ -347,8 +348,12 @@ func TestTLSEveryPhaseOfTheHandshake(t *testing.T) {
 						tryPhase(t, s, phase{request: min(cut.at+1, readSome)}, do, tally, func(version string) string {
 							return strings.Replace(overTLS(hooksHost+":"+port, "/", "hook"), "HTTP/1.1", "HTTP/"+version, 1)
 						})
-						if n := o.connections(); n != 1 {
-							t.Errorf("got %d connections; want 1", n)
+						want := 1
+						if cut.at <= 0 {
+							want = 2 // not a byte of an answer: once more, without ML-KEM
+						}
+						if n := o.connections(); n != want {
+							t.Errorf("got %d connections; want %d", n, want)
 						}
 					})
 				}

@@ -19,6 +19,7 @@ import (
 	"whsentry/ca/catest"
 	"whsentry/guard"
 	"whsentry/proxy"
+	"whsentry/proxy/accesslog"
 )
 
 // forgery is what somebody outside would write to have a line of their own in a log, or a field in an answer.
@@ -73,7 +74,7 @@ func TestForgedReasons(t *testing.T) {
 		{"a certificate asked for", "https://" + hooksHost, "X-WhSentry-ClientCert: \xff\"\\\u2028[31m forged\r\n", "1010"},
 		{"a scheme", "forged.-+://x", "", "1003"},
 	}
-	for _, kind := range []string{proxy.LogText, proxy.LogJSON} {
+	for _, kind := range []string{accesslog.Text, accesslog.JSON} {
 		resolver := hostileResolver(t)
 		s := startTLS(t, root, tenants(t, root), func(cfg *proxy.Config, g *guard.Config) {
 			cfg.AccessLog.Type = kind
@@ -126,7 +127,7 @@ var textLine = regexp.MustCompile(`^\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:
 // words, or one JSON object with keys of the proxy's own.
 func checkLine(t *testing.T, kind, line string) {
 	t.Helper()
-	if kind == proxy.LogText {
+	if kind == accesslog.Text {
 		if !textLine.MatchString(line) {
 			t.Errorf("got the line %q", line)
 		}
@@ -204,7 +205,7 @@ func TestForgedRequests(t *testing.T) {
 		"GET http://10.0.0.1/ HTTP/1.1\r\nHost: x\r\nRequest-ID: F\r\n\r\n", "GET http://10.0.0.1/ HTTP/1.1\r\nHost: F\r\n\r\n", "F"} {
 		requests = append(requests, strings.ReplaceAll(place, "F", forgery))
 	}
-	for _, kind := range []string{proxy.LogText, proxy.LogJSON} {
+	for _, kind := range []string{accesslog.Text, accesslog.JSON} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.Type = kind })
@@ -238,7 +239,7 @@ func TestForgedClientCertificates(t *testing.T) {
 	root, stranger := catest.Root(t, "Root"), catest.Root(t, "", hostileName)
 	// A namesake of what is trusted makes crypto/x509 name the authority in its error.
 	trusted := catest.Root(t, "", hostileName)
-	for _, kind := range []string{proxy.LogText, proxy.LogJSON} {
+	for _, kind := range []string{accesslog.Text, accesslog.JSON} {
 		s := startHTTPS(t, root, func(cfg *proxy.Config, _ *guard.Config) {
 			cfg.AccessLog.Type = kind
 			cfg.Listeners[0].ClientCAFile = catest.File(t, "clients.pem", trusted.PEM())
@@ -321,10 +322,10 @@ func TestURLInTheLog(t *testing.T) {
 		{"GET /a?token=1#token", "https://" + inside, "https://" + inside, "https://" + inside},
 		{"CONNECT " + inside, inside, inside, "-"},
 	}
-	for i, mode := range []string{proxy.URLFull, proxy.URLPath, proxy.URLHost} {
+	for i, mode := range []string{accesslog.URLFull, accesslog.URLPath, accesslog.URLHost} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
-			change := func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.Type, cfg.AccessLog.URL = proxy.LogJSON, mode }
+			change := func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.Type, cfg.AccessLog.URL = accesslog.JSON, mode }
 			plain, mitm := startTLS(t, root, nil, change), startMITM(t, root, issuer, change)
 			var want []string
 			for _, row := range direct {
@@ -359,7 +360,7 @@ func (s *sentry) checkURLs(t *testing.T, want []string, mode string) {
 			t.Errorf("got the URL %q; want %q", got, want[i])
 		}
 	}
-	for _, hidden := range map[string][]string{proxy.URLFull: {"pass"}, proxy.URLPath: {"pass", "token"}, proxy.URLHost: {"pass", "token", "/a"}}[mode] {
+	for _, hidden := range map[string][]string{accesslog.URLFull: {"pass"}, accesslog.URLPath: {"pass", "token"}, accesslog.URLHost: {"pass", "token", "/a"}}[mode] {
 		if strings.Contains(s.wholeLog(), hidden) {
 			t.Errorf("got %q in the log:\n%s", hidden, s.wholeLog())
 		}

@@ -23,6 +23,7 @@ import (
 	"whsentry/ca"
 	"whsentry/guard"
 	"whsentry/proxy"
+	"whsentry/proxy/metrics"
 )
 
 // TestMain has many tests run at once, for most of the time they wait; the command line's -parallel wins. A test that
@@ -61,14 +62,14 @@ func startTrusting(t *testing.T, trust func(cfg *ca.Config), change func(cfg *pr
 	t.Helper()
 	s := &sentry{t: t, cfg: proxy.DefaultConfig(), guard: guard.DefaultConfig(), trust: trust, logFile: filepath.Join(t.TempDir(), "access.log")}
 	s.cfg.Listeners[0].Address = "127.0.0.1:0"
-	s.cfg.MetricsAddress = "127.0.0.1:0"
+	s.cfg.Metrics.Address = "127.0.0.1:0"
 	s.cfg.AccessLog.File = s.logFile
 	s.guard.AllowList = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
 	s.guard.PortDenyList = []uint16{25}
 	if change != nil {
 		change(&s.cfg, &s.guard)
 	}
-	m := proxy.NewMetrics("test", "none")
+	m := metrics.New("test", "none")
 	s.deps = s.dependencies(m)
 	p, err := proxy.New(s.cfg, s.deps)
 	if err != nil {
@@ -89,7 +90,7 @@ func startTrusting(t *testing.T, trust func(cfg *ca.Config), change func(cfg *pr
 	return s
 }
 
-func (s *sentry) dependencies(m *proxy.Metrics) proxy.Dependencies {
+func (s *sentry) dependencies(m *metrics.Metrics) proxy.Dependencies {
 	s.t.Helper()
 	g, err := guard.New(s.guard, m.GuardHooks())
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"whsentry/ca/catest"
 	"whsentry/guard"
 	"whsentry/proxy"
+	"whsentry/proxy/accesslog"
 )
 
 // startMITM starts a proxy that trusts root and intercepts tunnels as issuer.
@@ -135,7 +136,7 @@ func TestInterceptInside(t *testing.T) {
 	t.Parallel()
 	root, issuer := catest.Root(t, "Root"), catest.Root(t, "Issuer")
 	s := startMITM(t, root, issuer, func(cfg *proxy.Config, _ *guard.Config) {
-		cfg.MaxResponseBodySize, cfg.AccessLog.Type = 1000, proxy.LogJSON
+		cfg.MaxResponseBodySize, cfg.AccessLog.Type = 1000, accesslog.JSON
 	})
 	cfg := serving(root.Leaf(t, hooksHost))
 	cfg.ClientAuth = tls.RequestClientCert

@@ -16,6 +16,7 @@ import (
 
 	"whsentry/guard"
 	"whsentry/proxy"
+	"whsentry/proxy/accesslog"
 )
 
 const uuid = `[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}`
@@ -26,21 +27,21 @@ func TestTextLog(t *testing.T) {
 	at := regexp.QuoteMeta(o.addr)
 	const stamp, client = `\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d)\] `, ` 127\.0\.0\.1:\d+ `
 	tests := []struct{ name, mode, request, want string }{
-		{"a request", proxy.URLFull, get(o, "/hook?a=b"), uuid + client + `GET http://` + at + `/hook\?a=b 200 \d+ms`},
-		{"its own id", proxy.URLFull, "GET http://" + o.addr + "/ HTTP/1.1\r\nHost: x\r\nreQuest-iD:  abc-1 \r\n\r\n", `abc-1` + client + `GET http://` + at + `/ 200 \d+ms`},
-		{"an empty id", proxy.URLFull, "GET http://" + o.addr + "/ HTTP/1.1\r\nHost: x\r\nRequest-ID:\r\n\r\n", uuid + client + `GET http://` + at + `/ 200 \d+ms`},
-		{"an id with a space", proxy.URLFull, "GET http://" + o.addr + "/ HTTP/1.1\r\nHost: x\r\nRequest-ID: a b\\c\x80\r\n\r\n", `a\\x20b\\x5cc\\x80` + client + `GET http://` + at + `/ 200 \d+ms`},
-		{"no path", proxy.URLFull, "GET http://" + o.addr + " HTTP/1.1\r\nHost: x\r\n\r\n", uuid + client + `GET http://` + at + ` 200 \d+ms`},
-		{"bytes beyond ASCII", proxy.URLFull, get(o, "/\xc3\xa9\\\x80"), uuid + client + `GET http://` + at + `/\\xc3\\xa9\\x5c\\x80 200 \d+ms`},
-		{"the path alone", proxy.URLPath, get(o, "/hook?secret"), uuid + client + `GET http://` + at + `/hook 200 \d+ms`},
-		{"the path alone, where there is a query alone", proxy.URLPath, get(o, "?secret"), uuid + client + `GET http://` + at + ` 200 \d+ms`},
-		{"the host alone", proxy.URLHost, get(o, "/hook?secret"), uuid + client + `GET http://` + at + ` 200 \d+ms`},
-		{"TLS", proxy.URLFull, "GET http://127.0.0.2/ HTTP/1.1\r\nHost: x\r\nX-WhSentry-TLS: 1\r\n\r\n", uuid + client + `GET https://127\.0\.0\.2/ 403 \d+ms`},
-		{"TLS by its scheme", proxy.URLFull, "GET https://127.0.0.2/ HTTP/1.1\r\nHost: x\r\n\r\n", uuid + client + `GET https://127\.0\.0\.2/ 403 \d+ms`},
-		{"a relative target", proxy.URLFull, "GET /x HTTP/1.1\r\nHost: x\r\n\r\n", uuid + client + `GET /x 400 \d+ms`},
-		{"no request at all", proxy.URLFull, "\x16\x03\x01\x02\x00\x01", uuid + client + `- - 400 \d+ms`},
-		{"a password", proxy.URLFull, "GET http://me:secret@127.0.0.1/ HTTP/1.1\r\nHost: x\r\n\r\n", uuid + client + `GET http://127\.0\.0\.1/ 400 \d+ms`},
-		{"a password of a CONNECT", proxy.URLFull, "CONNECT me:secret@127.0.0.1:443 HTTP/1.1\r\nHost: x\r\n\r\n", uuid + client + `CONNECT 127\.0\.0\.1:443 400 \d+ms`},
+		{"a request", accesslog.URLFull, get(o, "/hook?a=b"), uuid + client + `GET http://` + at + `/hook\?a=b 200 \d+ms`},
+		{"its own id", accesslog.URLFull, "GET http://" + o.addr + "/ HTTP/1.1\r\nHost: x\r\nreQuest-iD:  abc-1 \r\n\r\n", `abc-1` + client + `GET http://` + at + `/ 200 \d+ms`},
+		{"an empty id", accesslog.URLFull, "GET http://" + o.addr + "/ HTTP/1.1\r\nHost: x\r\nRequest-ID:\r\n\r\n", uuid + client + `GET http://` + at + `/ 200 \d+ms`},
+		{"an id with a space", accesslog.URLFull, "GET http://" + o.addr + "/ HTTP/1.1\r\nHost: x\r\nRequest-ID: a b\\c\x80\r\n\r\n", `a\\x20b\\x5cc\\x80` + client + `GET http://` + at + `/ 200 \d+ms`},
+		{"no path", accesslog.URLFull, "GET http://" + o.addr + " HTTP/1.1\r\nHost: x\r\n\r\n", uuid + client + `GET http://` + at + ` 200 \d+ms`},
+		{"bytes beyond ASCII", accesslog.URLFull, get(o, "/\xc3\xa9\\\x80"), uuid + client + `GET http://` + at + `/\\xc3\\xa9\\x5c\\x80 200 \d+ms`},
+		{"the path alone", accesslog.URLPath, get(o, "/hook?secret"), uuid + client + `GET http://` + at + `/hook 200 \d+ms`},
+		{"the path alone, where there is a query alone", accesslog.URLPath, get(o, "?secret"), uuid + client + `GET http://` + at + ` 200 \d+ms`},
+		{"the host alone", accesslog.URLHost, get(o, "/hook?secret"), uuid + client + `GET http://` + at + ` 200 \d+ms`},
+		{"TLS", accesslog.URLFull, "GET http://127.0.0.2/ HTTP/1.1\r\nHost: x\r\nX-WhSentry-TLS: 1\r\n\r\n", uuid + client + `GET https://127\.0\.0\.2/ 403 \d+ms`},
+		{"TLS by its scheme", accesslog.URLFull, "GET https://127.0.0.2/ HTTP/1.1\r\nHost: x\r\n\r\n", uuid + client + `GET https://127\.0\.0\.2/ 403 \d+ms`},
+		{"a relative target", accesslog.URLFull, "GET /x HTTP/1.1\r\nHost: x\r\n\r\n", uuid + client + `GET /x 400 \d+ms`},
+		{"no request at all", accesslog.URLFull, "\x16\x03\x01\x02\x00\x01", uuid + client + `- - 400 \d+ms`},
+		{"a password", accesslog.URLFull, "GET http://me:secret@127.0.0.1/ HTTP/1.1\r\nHost: x\r\n\r\n", uuid + client + `GET http://127\.0\.0\.1/ 400 \d+ms`},
+		{"a password of a CONNECT", accesslog.URLFull, "CONNECT me:secret@127.0.0.1:443 HTTP/1.1\r\nHost: x\r\n\r\n", uuid + client + `CONNECT 127\.0\.0\.1:443 400 \d+ms`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -65,7 +66,7 @@ var (
 
 func TestJSONLog(t *testing.T) {
 	t.Parallel()
-	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.Type = proxy.LogJSON })
+	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.Type = accesslog.JSON })
 	o := answering(t, okResponse)
 	broken := answeringOnce(t, "nonsense\r\n")
 	for i, tt := range []struct {
@@ -107,7 +108,7 @@ func TestJSONLog(t *testing.T) {
 
 func TestJSONLogOverTLS(t *testing.T) {
 	t.Parallel()
-	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.Type = proxy.LogJSON })
+	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.Type = accesslog.JSON })
 	o := answering(t, okResponse) // which does not speak TLS
 	s.exchange("GET https://"+o.addr+"/ HTTP/1.1\r\nHost: x\r\n\r\n").check(t, "502 Bad Gateway", "1005")
 	line := s.jsonLines(1)[0]
@@ -183,7 +184,7 @@ func TestLogIsAppendedTo(t *testing.T) {
 // A rotated log: the file is renamed, and the proxy told to open a new one. Not one line is lost or torn, under load.
 func TestLogIsReopenedOnReload(t *testing.T) {
 	t.Parallel()
-	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.Type = proxy.LogJSON })
+	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.Type = accesslog.JSON })
 	o := answering(t, okResponse)
 	const clients = 4
 	done := make(chan struct{})

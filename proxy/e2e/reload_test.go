@@ -11,6 +11,7 @@ import (
 
 	"whsentry/guard"
 	"whsentry/proxy"
+	"whsentry/proxy/accesslog"
 	"whsentry/proxy/listen"
 )
 
@@ -43,7 +44,7 @@ func TestReloadChangesTheNextRequest(t *testing.T) {
 	s.mustReload(func(cfg *proxy.Config, _ *guard.Config) { cfg.MaxResponseBodySize = 1 })
 	ask(post(o, "/", "12345")).check(t, "502 Bad Gateway", "1008")
 	s.mustReload(func(cfg *proxy.Config, _ *guard.Config) {
-		cfg.MaxResponseBodySize, cfg.UserAgent, cfg.AccessLog.URL = 100, "changed/1", proxy.URLHost
+		cfg.MaxResponseBodySize, cfg.UserAgent, cfg.AccessLog.URL = 100, "changed/1", accesslog.URLHost
 	})
 	ask(post(o, "/secret", "12345")).check(t, "200 OK", "")
 	if got := o.bytes(); !strings.Contains(got, "User-Agent: changed/1\r\n") {
@@ -127,7 +128,7 @@ func TestReloadWhileARequestArrives(t *testing.T) {
 	c := s.dial()
 	full := post(o, "/", "body")
 	c.send(full[:len(full)-1])
-	s.waitMetric("whsentry_buffered_bytes", "4") // it has begun
+	s.waitMetric("whsentry_buffered_bytes", "3") // it has begun
 	s.mustReload(func(_ *proxy.Config, g *guard.Config) { g.DenyList = []netip.Prefix{loopback} })
 	c.send(full[len(full)-1:])
 	c.receive("POST").check(t, "200 OK", "")
@@ -176,8 +177,8 @@ func TestReloadKeepsListenersAndLogType(t *testing.T) {
 		cfg.Listeners = []listen.Config{
 			{Type: listen.HTTP, Address: "127.0.0.1:1"}, {Type: listen.HTTP, Address: "127.0.0.1:2"},
 		}
-		cfg.MetricsAddress = ""
-		cfg.AccessLog.Type = proxy.LogJSON
+		cfg.Metrics.Address = ""
+		cfg.AccessLog.Type = accesslog.JSON
 	})
 	o := answering(t, okResponse)
 	s.exchange(get(o, "/")).check(t, "200 OK", "")

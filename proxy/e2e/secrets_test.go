@@ -19,6 +19,7 @@ import (
 	"whsentry/ca/catest"
 	"whsentry/guard"
 	"whsentry/proxy"
+	"whsentry/proxy/accesslog"
 )
 
 // appLog is an application log that a test reads.
@@ -203,7 +204,7 @@ func TestSecretsStayOutOfLogs(t *testing.T) {
 			}
 		}
 	})
-	for _, kind := range []string{proxy.LogText, proxy.LogJSON} {
+	for _, kind := range []string{accesslog.Text, accesslog.JSON} {
 		change := func(cfg *proxy.Config, _ *guard.Config) {
 			cfg.AccessLog.Type = kind
 			cfg.MaxRequestBodySize, cfg.MaxResponseBodySize, cfg.MaxHeaderSize = 200_000, 200_000, 4096

@@ -10,6 +10,8 @@ import (
 
 	"whsentry/guard"
 	"whsentry/proxy"
+	"whsentry/proxy/accesslog"
+	"whsentry/proxy/admin"
 )
 
 // statusPage returns the page at metrics.address.
@@ -129,7 +131,7 @@ func TestStatusPageEscapes(t *testing.T) {
 // The page shows hosts alone, whatever the access log has: a path, a query or a password may be a secret.
 func TestStatusPageShowsHosts(t *testing.T) {
 	t.Parallel()
-	for _, mode := range []string{proxy.URLFull, proxy.URLPath, proxy.URLHost} {
+	for _, mode := range []string{accesslog.URLFull, accesslog.URLPath, accesslog.URLHost} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.URL = mode })
@@ -184,11 +186,11 @@ func TestStatusPageSettings(t *testing.T) {
 	if strings.Contains(s.statusPage(), "Configuration in force") {
 		t.Errorf("the page shows a configuration that it was not told")
 	}
-	s.deps.Settings = func(cfg proxy.Config) []proxy.Setting {
-		return []proxy.Setting{{Key: "metrics.address", Value: cfg.MetricsAddress, Origin: "config.yaml:7"}, {Key: "<b>", Value: cfg.UserAgent}}
+	s.deps.Settings = func(cfg proxy.Config) []admin.Setting {
+		return []admin.Setting{{Key: "metrics.address", Value: cfg.Metrics.Address, Origin: "config.yaml:7"}, {Key: "<b>", Value: cfg.UserAgent}}
 	}
 	cfg := s.cfg
-	cfg.MetricsAddress, cfg.UserAgent = "127.0.0.1:1", "<script>"
+	cfg.Metrics.Address, cfg.UserAgent = "127.0.0.1:1", "<script>"
 	if err := s.proxy.Reload(cfg, s.deps); err != nil {
 		t.Fatal(err)
 	}

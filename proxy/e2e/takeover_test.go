@@ -15,6 +15,7 @@ import (
 
 	"whsentry/guard"
 	"whsentry/proxy"
+	"whsentry/proxy/metrics"
 )
 
 // shifts are clients that send one request after the other: half of them each on a connection of its own, the others
@@ -139,10 +140,10 @@ func TestShutdownServesWhatWaits(t *testing.T) {
 	t.Parallel()
 	o := answering(t, okResponse)
 	s := &sentry{t: t, cfg: proxy.DefaultConfig(), guard: guard.DefaultConfig()}
-	s.cfg.Listeners[0].Address, s.cfg.MetricsAddress = "127.0.0.1:0", ""
+	s.cfg.Listeners[0].Address, s.cfg.Metrics.Address = "127.0.0.1:0", ""
 	s.cfg.AccessLog.File = filepath.Join(t.TempDir(), "access.log")
 	s.guard.InsecureSkipDenyList = true
-	p, err := proxy.New(s.cfg, s.dependencies(proxy.NewMetrics("test", "none")))
+	p, err := proxy.New(s.cfg, s.dependencies(metrics.New("test", "none")))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"whsentry/ca/catest"
 	"whsentry/guard"
 	"whsentry/proxy"
+	"whsentry/proxy/accesslog"
 	"whsentry/proxy/listen"
 )
 
@@ -44,7 +45,7 @@ func TestTLSHandshakeTimeout(t *testing.T) {
 func TestConnectionRefused(t *testing.T) {
 	t.Parallel()
 	_, addr := boundSocket(t)
-	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.Type = proxy.LogJSON })
+	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.Type = accesslog.JSON })
 	r := s.exchange("GET http://" + addr + "/ HTTP/1.1\r\nHost: x\r\n\r\n")
 	r.check(t, "502 Bad Gateway", "1006")
 	r.checkText(t, addr)
@@ -149,7 +150,7 @@ func TestReadTimeoutAfterTheAnswerHasBegun(t *testing.T) {
 			t.Parallel()
 			s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
 				cfg.ReadTimeout = 1500 * time.Millisecond
-				cfg.AccessLog.Type = proxy.LogJSON
+				cfg.AccessLog.Type = accesslog.JSON
 			})
 			o := newOrigin(t, func(c *originConn) {
 				c.request()

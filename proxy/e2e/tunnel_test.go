@@ -15,6 +15,7 @@ import (
 
 	"whsentry/guard"
 	"whsentry/proxy"
+	"whsentry/proxy/accesslog"
 )
 
 func connectRequest(o *origin) string {
@@ -50,7 +51,7 @@ func drain(r io.Reader) string {
 func TestTunnelCarriesBothWaysAtOnce(t *testing.T) {
 	t.Parallel()
 	const size = 16 << 20
-	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.Type = proxy.LogJSON })
+	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.Type = accesslog.JSON })
 	type hashes struct{ sent, got string }
 	atOrigin := make(chan hashes, 1)
 	o := newOrigin(t, func(c *originConn) {
@@ -136,7 +137,7 @@ func TestTunnelIdleTimeout(t *testing.T) {
 	const timeout = 500 * time.Millisecond
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.ReadTimeout = timeout
-		cfg.AccessLog.Type = proxy.LogJSON
+		cfg.AccessLog.Type = accesslog.JSON
 	})
 	for i, tt := range []struct {
 		name  string
@@ -205,7 +206,7 @@ func TestTunnelLifetime(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
 				cfg.ConnectionLifetime = lifetime
-				cfg.AccessLog.Type = proxy.LogJSON
+				cfg.AccessLog.Type = accesslog.JSON
 			})
 			began := time.Now()
 			c := s.dial()
@@ -234,7 +235,7 @@ func TestTunnelIsClosedAtAQuietMoment(t *testing.T) {
 	const lifetime = 3 * time.Second
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.ConnectionLifetime = lifetime
-		cfg.AccessLog.Type = proxy.LogJSON
+		cfg.AccessLog.Type = accesslog.JSON
 	})
 	began := time.Now()
 	c := s.dial()
@@ -254,7 +255,7 @@ func TestTunnelIsClosedAtAQuietMoment(t *testing.T) {
 func TestTunnelIdleAfterAnAnswer(t *testing.T) {
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.ReadTimeout = 500 * time.Millisecond
-		cfg.AccessLog.Type = proxy.LogJSON
+		cfg.AccessLog.Type = accesslog.JSON
 	})
 	c := s.dial()
 	c.connectTo(echoing(t))
@@ -285,7 +286,7 @@ func TestTunnelEarlyBytes(t *testing.T) {
 
 func TestTunnelForms(t *testing.T) {
 	t.Parallel()
-	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.Type = proxy.LogJSON })
+	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.Type = accesslog.JSON })
 	o := echoing(t)
 	for i, request := range []string{
 		connectRequest(o),

@@ -18,6 +18,7 @@ import (
 	"whsentry/ca/catest"
 	"whsentry/guard"
 	"whsentry/proxy"
+	"whsentry/proxy/accesslog"
 )
 
 // rude is a destination that misbehaves as the path's first segment says. It notes for each path how many requests came,
@@ -103,7 +104,7 @@ func everyWayWithin(t *testing.T, clientTimeout time.Duration) []*way {
 		cfg.ClientTimeout, cfg.ClientIdleTimeout, cfg.ReadTimeout = clientTimeout, 5*time.Minute, 5*time.Minute
 		cfg.ConnectTimeout, cfg.ConnectionLifetime = 5*time.Minute, 5*time.Minute
 		cfg.MaxResponseBodySize = 64 << 20
-		cfg.AccessLog.Type = proxy.LogJSON
+		cfg.AccessLog.Type = accesslog.JSON
 	}
 	plain := &way{name: "plain", s: start(t, patient), absolute: true}
 	https := &way{name: "https listener", s: startHTTPS(t, root, patient), absolute: true}
@@ -240,7 +241,7 @@ func (s *sentry) checkGone(t *testing.T, path string) {
 // TestVanishingBeforeARequestIsKnown logs what is there as what it is: nothing that could be named.
 func TestVanishingBeforeARequestIsKnown(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []string{proxy.LogText, proxy.LogJSON} {
+	for _, kind := range []string{accesslog.Text, accesslog.JSON} {
 		s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.Type = kind })
 		for _, sent := range []string{"", "\r\n", "\r\n\r\n", "P", "POST", "POST http://127.0.0.1/?secret HTTP/1.1"} {
 			c := s.dial()

@@ -17,9 +17,9 @@ import (
 type Route struct {
 	TLS   bool
 	Alias string // of the client certificate that is presented; "": none was asked for
-	// Entry is the entry of destinations that applies, and Allow the client whose own allow list does: any numbers that
-	// tell one from another, 0 for none.
-	Entry, Allow int
+	// Entry is the entry of destinations that applies, and Allow the client's own allow list: pointers, which are compared
+	// by what they are, not by what they point to. nil: none.
+	Entry, Allow any
 }
 
 // Limits are those that a connection has in time. Both are above 0.
@@ -67,18 +67,16 @@ func NewConn(conn socket.TCP, r Route, limits Limits, generation uint32) (*Conn,
 	return c, nil
 }
 
-// StartTLS has handshake speak TLS on the connection, for which it has limit. Kill ends it.
-func (c *Conn) StartTLS(limit time.Duration, handshake func(net.Conn) (*tls.Conn, error)) error {
+// Wire returns what TLS is to be spoken on, by UseTLS.
+func (c *Conn) Wire() net.Conn {
 	c.wire = &socket.Wire{Conn: c.tcp}
-	c.tcp.SetDeadline(time.Now().Add(limit))
-	conn, err := handshake(c.wire)
-	c.tcp.SetDeadline(time.Time{})
-	if err != nil {
-		return err
-	}
+	return c.wire
+}
+
+// UseTLS has everything from here on read and written above conn, whose handshake has been made on Wire.
+func (c *Conn) UseTLS(conn *tls.Conn) {
 	c.wire.Received = func() { c.Expect(socket.Now()) }
 	c.conn, c.tlsVersion = conn, conn.ConnectionState().Version
-	return nil
 }
 
 // Remote returns the address that the connection goes to.

@@ -77,7 +77,8 @@ func (p *Pool) Reserve(key []byte, limit int) *Destination {
 	return d
 }
 
-// Judge says whether an address may be connected to now, by an error where not. guard.Guard is one.
+// Judge says whether an address may be connected to now, by an error where not: the guard, for a client and an entry of
+// destinations.
 type Judge interface {
 	Check(to netip.AddrPort) error
 }

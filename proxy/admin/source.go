@@ -1,0 +1,36 @@
+package admin
+
+import (
+	"whsentry/ca"
+	"whsentry/guard"
+	"whsentry/proxy/metrics"
+)
+
+// Config is where metrics, health and the status page are served.
+type Config struct {
+	Address string // (metrics.address) host:port; "" is nowhere
+}
+
+// Source is what there is to show. Its functions may be called at any time, by many at once.
+type Source struct {
+	Metrics  *metrics.Metrics
+	Stopping func() bool // whether the proxy takes no more clients
+	State    func() State
+	Failed   func(error) // is told of a bug that keeps the status page from being shown
+}
+
+// State is what the status page shows beside the metrics.
+type State struct {
+	MaxConnections   int
+	MaxBufferedBytes int64
+	Listeners        []Listener
+	Guard            *guard.Guard
+	CA               *ca.Store
+	Settings         func() []Setting // the configuration in force; nil: it is not shown
+}
+
+// Listener is one endpoint that clients connect to.
+type Listener struct {
+	Name   string // its type and address
+	Counts *metrics.Listener
+}

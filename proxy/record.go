@@ -1,0 +1,154 @@
+package proxy
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"math/rand/v2"
+	"time"
+
+	"whsentry/proxy/accesslog"
+	"whsentry/proxy/admin"
+	"whsentry/proxy/http1"
+	"whsentry/proxy/reason"
+	"whsentry/proxy/socket"
+)
+
+// record counts and logs the exchange, which has ended.
+func (ex *exchange) record() {
+	at := time.Now()
+	ex.at = socket.At(at)
+	took := time.Duration(ex.at - ex.start)
+	m := ex.client.proxy.metrics
+	m.CountRequest(ex.status, ex.reason, took)
+	m.CountPhases(&ex.phases)
+	m.RequestBytes.AddInt64(ex.requestBytes)
+	m.ResponseBytes.AddInt64(ex.responseBytes)
+	ex.fillRecord(at, took)
+	ex.client.proxy.access.Load().Log(&ex.logged)
+	ex.logged.Forget()
+}
+
+// fillRecord makes the record of the exchange, whose parts are those of the exchange's own buffers.
+func (ex *exchange) fillRecord(at time.Time, took time.Duration) {
+	ex.url = ex.appendURL(ex.url[:0], ex.run.cfg.AccessLog.URL)
+	r := &ex.logged
+	r.At, r.Took = at, took
+	r.ID, r.ClientAddr, r.Method, r.URL = ex.requestID(), ex.client.addr, ex.method(), ex.url
+	r.Status, r.Code, r.Text = ex.status, ex.reason, ex.reasonText
+	r.Upstream, r.Reused, r.TLSVersion = ex.remote, ex.reused, ex.tlsVersion
+	r.Closed = ex.closed.String()
+	r.RequestBytes, r.ResponseBytes, r.Phases = ex.requestBytes, ex.responseBytes, ex.phases
+}
+
+// noteRefusal shows an exchange that the proxy has answered itself, for f, on the status page.
+func (p *Proxy) noteRefusal(ex *exchange, f *reason.Failure) {
+	if ex.reason == reason.None || f == nil || p.admin == nil {
+		return
+	}
+	// A path or a query may be a secret, as those of many webhooks are, and more people see this page than the log.
+	ex.url = ex.appendURL(ex.url[:0], accesslog.URLHost)
+	p.admin.NoteRefusal(&admin.Refused{
+		Client: ex.client.addr, Method: ex.method(), URL: ex.url, Status: ex.status, Code: ex.reason, Text: ex.reasonText, Rule: f.Rule,
+	})
+}
+
+// appendURL appends as much of the request's URL as mode, a value of accessLog.url, lets through. User information is a
+// password, so it is left out of what was refused for having it.
+func (ex *exchange) appendURL(dst []byte, mode string) []byte {
+	authority, path, https := ex.authority, ex.path, ex.tls
+	if authority == nil {
+		raw := ex.head.Target
+		t, err := http1.ParseTarget(raw)
+		if err != nil {
+			return appendRawTarget(dst, raw, mode)
+		}
+		authority, path, https = t.Authority.Raw, t.Path, t.HTTPS
+	}
+	if ex.connect {
+		return append(dst, authority...)
+	}
+	dst = append(dst, "http"...)
+	if https {
+		dst = append(dst, 's')
+	}
+	dst = append(append(dst, "://"...), authority...)
+	return append(dst, visiblePath(path, mode)...)
+}
+
+// appendRawTarget appends a target that could not be taken apart, without what is, or was meant to be, user
+// information: a password may hold a slash or a question mark that was not escaped.
+func appendRawTarget(dst, target []byte, mode string) []byte {
+	rest, scheme := target, http1.SchemeEnd(target)+1
+	absolute := bytes.HasPrefix(target[scheme:], []byte("//"))
+	if mode == accesslog.URLHost {
+		return appendRawHost(dst, target, scheme, absolute && scheme > 0)
+	}
+	if absolute {
+		dst, rest = append(dst, target[:scheme+2]...), target[scheme+2:]
+	} else if bytes.HasPrefix(target, []byte("/")) {
+		return append(dst, visiblePath(target, mode)...)
+	}
+	end := bytes.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	_, reject := http1.ParseAuthority(rest[:end])
+	at := bytes.LastIndexByte(rest[:end], '@')
+	if at < 0 && (!absolute || reject != "") {
+		at = bytes.LastIndexByte(rest, '@')
+	}
+	return append(dst, visiblePath(rest[at+1:], mode)...)
+}
+
+// appendRawHost appends scheme and host of a target that was refused for something else, where it has them.
+func appendRawHost(dst, target []byte, scheme int, absolute bool) []byte {
+	if !absolute {
+		return dst
+	}
+	host := target[scheme+2:]
+	if end := bytes.IndexAny(host, "/?#"); end >= 0 {
+		host = host[:end]
+	}
+	host = host[bytes.LastIndexByte(host, '@')+1:]
+	if _, reject := http1.ParseAuthority(host); reject != "" {
+		return dst
+	}
+	return append(append(dst, target[:scheme+2]...), host...)
+}
+
+// visiblePath cuts off what mode keeps out of the log.
+func visiblePath(path []byte, mode string) []byte {
+	switch mode {
+	case accesslog.URLHost:
+		return nil
+	case accesslog.URLPath:
+		if i := bytes.IndexAny(path, "?#"); i >= 0 {
+			return path[:i]
+		}
+	}
+	return path
+}
+
+// requestID returns the id that the client gave, or a random one (a version 4 UUID, RFC 9562). It is no secret, so
+// that a fast generator is good enough.
+func (ex *exchange) requestID() []byte {
+	if id := ex.head.ID.Of(ex.head.Raw); len(id) > 0 {
+		return id
+	}
+	var u [16]byte
+	binary.LittleEndian.PutUint64(u[:8], rand.Uint64())
+	binary.LittleEndian.PutUint64(u[8:], rand.Uint64())
+	u[6] = u[6]&0x0f | 0x40
+	u[8] = u[8]&0x3f | 0x80
+	b := ex.id[:36]
+	for i, j := 0, 0; i < len(u); i++ {
+		if j == 8 || j == 13 || j == 18 || j == 23 {
+			b[j] = '-'
+			j++
+		}
+		hex.Encode(b[j:], u[i:i+1])
+		j += 2
+	}
+	return b
+}
