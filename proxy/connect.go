@@ -28,7 +28,7 @@ func (ex *exchange) acquire(d *upstream.Destination, fresh bool) *reason.Failure
 	}
 	r := upstream.Route{TLS: ex.tls, Alias: ex.alias}
 	if !fresh {
-		if u := p.pool.Get(d, r, ex.at, ex); u != nil {
+		if u := p.pool.Get(d, r, ex.at, (*judge)(ex)); u != nil {
 			ex.hold(u, true)
 			return nil
 		}
@@ -47,6 +47,11 @@ func (ex *exchange) acquire(d *upstream.Destination, fresh bool) *reason.Failure
 	ex.hold(u, false)
 	return nil
 }
+
+// judge is an exchange that judges the address of a kept connection again.
+type judge exchange
+
+func (j *judge) Check(to netip.AddrPort) error { return j.run.guard.CheckAddr(to, guard.Exceptions{}) }
 
 func (ex *exchange) hold(u *upstream.Conn, reused bool) {
 	ex.held, ex.reused, ex.remote, ex.tlsVersion = u, reused, u.Remote(), tlsVersionName(u.TLSVersion())
@@ -154,9 +159,4 @@ func tlsVersionName(version uint16) string {
 		return "TLSv1.3"
 	}
 	return tls.VersionName(version)
-}
-
-// Check judges an address anew before a kept connection to it is used. It makes the exchange an upstream.Judge.
-func (ex *exchange) Check(to netip.AddrPort) error {
-	return ex.run.guard.CheckAddr(to, guard.Exceptions{})
 }

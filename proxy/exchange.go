@@ -43,8 +43,10 @@ type exchange struct {
 	chunks   http1.Chunks
 	stash    []byte // a response's body while it is read whole
 
-	interims  int // bytes of interim responses
-	bodyStart int // where in call.In the response's body begins
+	written   bool        // a byte of the request has left, on whichever connection
+	interims  int         // bytes of interim responses
+	until     socket.Tick // when the connection is not to be used any more, as the destination has announced
+	bodyStart int         // where in call.In the response's body begins
 
 	held *upstream.Conn // the connection that carries the request
 
@@ -55,6 +57,7 @@ type exchange struct {
 	status        int
 	reason        reason.Code
 	reasonText    string
+	closed        upstream.CloseReason // a tunnel: for its idleness or its age
 	remote        netip.AddrPort
 	reused        bool
 	tlsVersion    string
@@ -106,11 +109,12 @@ func (ex *exchange) clear() {
 	ex.resp.Reset()
 	ex.authority, ex.path = nil, nil
 	ex.tls, ex.connect, ex.alias = false, false, ""
-	ex.interims, ex.bodyStart = 0, 0
+	ex.written, ex.interims, ex.bodyStart = false, 0, 0
 	ex.keep, ex.begun = false, false
 	ex.status, ex.reason, ex.reasonText = 0, reason.None, ""
 	ex.remote, ex.reused, ex.tlsVersion = netip.AddrPort{}, false, ""
 	ex.requestBytes, ex.responseBytes = 0, 0
+	ex.closed = upstream.CloseNone
 }
 
 func keepBuffer(b []byte) []byte {

@@ -37,7 +37,7 @@ func (ex *exchange) exchangeHeads() *reason.Failure {
 			ex.client.proxy.metrics.UpstreamsReused.Inc()
 		}
 		f := ex.askFailure(err)
-		if f == nil || ex.call.Sent() > 0 || !ex.reused {
+		if f == nil || ex.call.Sent() || !ex.reused {
 			// After a write that failed, the destination's answer may be there all the same.
 			if early := ex.receiveHead(); early == nil || f == nil || early.Code == reason.Handshake {
 				f = early
@@ -66,6 +66,7 @@ func (ex *exchange) ask() error {
 	ex.interims, ex.call.At = 0, ex.at
 	err := ex.call.Ask(ex.held, ex.reused, ex.appendRequestHead(ex.call.Memory(), len(ex.body)), ex.body)
 	ex.at = ex.call.At
+	ex.written = ex.written || ex.call.Sent()
 	return err
 }
 
@@ -84,7 +85,7 @@ func (ex *exchange) repeatable() bool {
 	if !ex.reused || ex.held.Killed() != upstream.CloseNone || ex.call.In.Len() > 0 || ex.resp.Status != 0 || ex.interims > 0 {
 		return false
 	}
-	if ex.call.Sent() == 0 {
+	if !ex.call.Sent() {
 		return true
 	}
 	switch string(ex.method()) {
@@ -109,6 +110,7 @@ func (ex *exchange) receiveHead() *reason.Failure {
 			if !ex.resp.Interim() {
 				in.Skip(n)
 				ex.bodyStart = in.Mark()
+				ex.until = upstream.KeptUntil(ex.at, keepAliveTimeout(&ex.resp))
 				return nil
 			}
 			if f := ex.passInterim(n); f != nil {
@@ -174,12 +176,12 @@ func (ex *exchange) closedUnanswered() *reason.Failure {
 // upstreamFailure is f, or what the failure of the connection really was: the sweeper or the client's leaving has
 // ended it.
 func (ex *exchange) upstreamFailure(f *reason.Failure) *reason.Failure {
-	cfg := ex.run.cfg
+	limits := ex.held.Limits()
 	switch ex.held.Killed() {
 	case upstream.CloseIdle:
-		return reason.Newf(reason.Timeout, "timed out: %s was idle for %s", ex.held.Remote(), cfg.ReadTimeout)
+		return reason.Newf(reason.Timeout, "timed out: %s was idle for %s", ex.held.Remote(), limits.Idle)
 	case upstream.CloseLifetime:
-		return reason.Newf(reason.Timeout, "timed out: the connection to %s reached its lifetime of %s", ex.held.Remote(), cfg.ConnectionLifetime)
+		return reason.Newf(reason.Timeout, "timed out: the connection to %s reached its lifetime of %s", ex.held.Remote(), limits.Lifetime)
 	case upstream.CloseClient:
 		return reason.ClientGone()
 	case upstream.CloseShutdown:

@@ -37,6 +37,7 @@ func (ex *exchange) fillRecord(at time.Time, took time.Duration) {
 	r.ID, r.ClientAddr, r.Method, r.URL = ex.requestID(), ex.client.addr, ex.method(), ex.url
 	r.Status, r.Code, r.Text = ex.status, ex.reason, ex.reasonText
 	r.Upstream, r.Reused, r.TLSVersion = ex.remote, ex.reused, ex.tlsVersion
+	r.Closed = ex.closed.String()
 	r.RequestBytes, r.ResponseBytes, r.Phases = ex.requestBytes, ex.responseBytes, ex.phases
 }
 

@@ -80,7 +80,7 @@ func (ex *exchange) settle(clean bool) {
 	fit := clean && ex.resp.Reusable() && ex.call.In.Len() == 0 && !ex.call.Unsent() && !broken
 	ex.held = nil
 	if fit {
-		ex.client.proxy.pool.Put(u, ex.at, socket.Never)
+		ex.client.proxy.pool.Put(u, ex.at, ex.until)
 	} else {
 		ex.client.proxy.pool.Discard(u, upstream.CloseDestination)
 	}

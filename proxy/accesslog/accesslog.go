@@ -116,6 +116,9 @@ func (l *Log) logJSON(r *Record) {
 	if r.TLSVersion != "" {
 		e.Str("tls_version", r.TLSVersion)
 	}
+	if r.Closed != "" {
+		e.Str("closed", r.Closed)
+	}
 	e.Int64("request_bytes", r.RequestBytes).Int64("response_bytes", r.ResponseBytes)
 	for i, key := range [metrics.Phases]string{"dns_ms", "connect_ms", "tls_ms", "first_byte_ms"} {
 		if r.Phases[i] >= 0 {

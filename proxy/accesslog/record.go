@@ -33,6 +33,7 @@ type Record struct {
 	Status     int
 	Code       reason.Code // reason.None: the destination's own answer
 	Text       string      // the reason's
+	Closed     string      // why a tunnel ended, where that is no failure: idle or lifetime; "": one of its sides ended it
 
 	Upstream   netip.AddrPort // what was connected to; not valid: nothing was
 	Reused     bool           // that connection had been used before

@@ -191,24 +191,80 @@ func TestTunnelIdleTimeoutRolls(t *testing.T) {
 	})
 }
 
+// A tunnel in which bytes move is closed at twice its lifetime. Where an answer may be owed, that is a failure.
 func TestTunnelLifetime(t *testing.T) {
+	const lifetime = 600 * time.Millisecond
+	for _, tt := range []struct {
+		name  string
+		serve func(c *originConn)
+		drip  bool // whether the client does
+		owed  bool
+	}{
+		{"the client's bytes are the last", func(c *originConn) { io.Copy(io.Discard, c.r) }, true, true},
+		{"the destination's bytes are the last", func(c *originConn) { drip(c, pattern(1000), 20*time.Millisecond) }, false, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
+				cfg.ConnectionLifetime = lifetime
+				cfg.AccessLog.Type = accesslog.JSON
+			})
+			began := time.Now()
+			c := s.dial()
+			c.connectTo(newOrigin(t, tt.serve))
+			if tt.drip {
+				go drip(c.Conn, pattern(1000), 20*time.Millisecond) // ends with the connection
+			}
+			io.Copy(io.Discard, c.r)
+			if took := time.Since(began); took < 2*lifetime {
+				t.Errorf("closed after %v; want %v at least", took, 2*lifetime)
+			}
+			line := s.jsonLines(1)[0]
+			if tt.owed && (line["reason_code"] != 1004.0 || !strings.Contains(line["reason"].(string), "lifetime") || line["closed"] != nil) {
+				t.Errorf("got the line %v; want reason 1004, lifetime", line)
+			}
+			if !tt.owed && (line["reason_code"] != nil || line["response_code"] != 200.0 || line["closed"] != "lifetime") {
+				t.Errorf("got the line %v; want 200, closed for its lifetime", line)
+			}
+			s.waitMetric(`whsentry_destination_connections_closed_total{why="lifetime"}`, "1")
+		})
+	}
+}
+
+// A tunnel that has served its purpose is closed at a quiet moment from half its lifetime on, and that is no failure.
+func TestTunnelIsClosedAtAQuietMoment(t *testing.T) {
+	const lifetime = 3 * time.Second
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
-		cfg.ConnectionLifetime = 600 * time.Millisecond
+		cfg.ConnectionLifetime = lifetime
 		cfg.AccessLog.Type = accesslog.JSON
 	})
 	began := time.Now()
 	c := s.dial()
 	c.connectTo(echoing(t))
-	go drip(c.Conn, pattern(1000), 20*time.Millisecond) // ends with the connection
+	c.send("ping")
+	c.expect("ping")
 	c.waitEnd()
-	if took := time.Since(began); took < 600*time.Millisecond {
-		t.Errorf("closed after %v; want 600ms at least", took)
+	if took := time.Since(began); took < lifetime/2 || took >= 2*lifetime {
+		t.Errorf("closed after %v; want %v at least, and less than %v", took, lifetime/2, 2*lifetime)
 	}
-	line := s.jsonLines(1)[0]
-	if line["reason_code"] != 1004.0 || !strings.Contains(line["reason"].(string), "lifetime") {
-		t.Errorf("got the line %v; want reason 1004, lifetime", line)
+	if line := s.jsonLines(1)[0]; line["reason_code"] != nil || line["closed"] != "lifetime" {
+		t.Errorf("got the line %v; want no reason, closed for its lifetime", line)
 	}
-	s.waitMetric(`whsentry_destination_connections_closed_total{why="lifetime"}`, "1")
+}
+
+// A tunnel that has been idle since an answer came has served its purpose too.
+func TestTunnelIdleAfterAnAnswer(t *testing.T) {
+	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
+		cfg.ReadTimeout = 500 * time.Millisecond
+		cfg.AccessLog.Type = accesslog.JSON
+	})
+	c := s.dial()
+	c.connectTo(echoing(t))
+	c.send("ping")
+	c.expect("ping")
+	c.waitEnd()
+	if line := s.jsonLines(1)[0]; line["reason_code"] != nil || line["closed"] != "idle" {
+		t.Errorf("got the line %v; want no reason, closed for being idle", line)
+	}
 }
 
 func TestTunnelEarlyBytes(t *testing.T) {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/valyala/fasthttp"
 )
 
 // failingListener fails with errs, one after another, and then lets the listener below accept.
@@ -170,5 +172,36 @@ func TestReusePort(t *testing.T) {
 	if third, err := Open(cfg, nil); err == nil {
 		third.Close()
 		t.Errorf("got no error for one that does not share")
+	}
+}
+
+// TestServeEnds: fasthttp's Serve takes an interrupted listener for one that has ended, and leaves the socket to us.
+func TestServeEnds(t *testing.T) {
+	l, err := Open(Config{Type: HTTP, Address: "127.0.0.1:0"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	server := &fasthttp.Server{NoDefaultDate: true, Handler: func(ctx *fasthttp.RequestCtx) { ctx.SetStatusCode(204) }}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(l) }() // awaited below
+	client := &fasthttp.Client{}
+	defer client.CloseIdleConnections()
+	if status, _, err := client.Get(nil, "http://"+l.Addr().String()); err != nil || status != 204 {
+		t.Fatalf("got %d, %v; want 204", status, err)
+	}
+	l.Interrupt()
+	if err := <-ended; err != nil {
+		t.Errorf("got %v; want no error", err)
+	}
+	late, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatalf("got %v; want that the socket still takes connections", err)
+	}
+	defer late.Close()
+	came := 0
+	l.Leave(t.Context(), func(conn *net.TCPConn) { came++; conn.Close() })
+	if came != 1 {
+		t.Errorf("got %d connections while it was left; want 1", came)
 	}
 }

@@ -35,6 +35,7 @@ type transfer struct {
 	rest []byte // what is written behind buf
 	n    int
 	err  error
+	late bool // a write had to wait
 	step func(fd uintptr) (done bool)
 	once func(fd uintptr) // step, where nothing is waited for
 }
@@ -70,6 +71,9 @@ func (c *Conn) WriteBoth(head, body []byte) (int, error) {
 	return c.out.run(c.raw.Write, head)
 }
 
+// WriteWaited reports whether the last write could not send all at once. It is for the goroutine that writes.
+func (c *Conn) WriteWaited() bool { return c.out.late }
+
 // Await calls ready at once, and again whenever something has come, until it returns true. The error is the wait's: the
 // connection was closed, or its deadline has passed.
 func (c *Conn) Await(ready func(fd uintptr) (done bool)) error { return c.raw.Read(ready) }
@@ -92,7 +96,7 @@ func (c *Conn) ReadNow(p []byte) (n int, err error) {
 func (c *Conn) Interrupt() { c.SetWriteDeadline(aLongTimeAgo) }
 
 func (t *transfer) run(wait func(func(fd uintptr) bool) error, p []byte) (int, error) {
-	t.buf, t.n, t.err = p, 0, nil
+	t.buf, t.n, t.err, t.late = p, 0, nil, false
 	err := wait(t.step)
 	t.buf, t.rest = nil, nil
 	if err == nil {
@@ -118,6 +122,7 @@ func (t *transfer) write(fd uintptr) bool {
 		switch err {
 		case nil:
 		case syscall.EAGAIN:
+			t.late = true
 			return false
 		default:
 			t.err = err

@@ -26,12 +26,16 @@ type Wire struct {
 	// Holding makes Write keep what it was not able to send before its deadline.
 	Holding bool
 
-	sawFIN bool
-	held   []byte
+	sawFIN  bool
+	held    []byte
+	written int64
 }
 
 // SawFIN reports whether the peer has sent FIN, and TLS has come upon it.
 func (w *Wire) SawFIN() bool { return w.sawFIN }
+
+// Written returns how many bytes the system has taken, records of TLS.
+func (w *Wire) Written() int64 { return w.written }
 
 // Held reports whether Write has kept something that Flush is to send.
 func (w *Wire) Held() bool { return len(w.held) > 0 }
@@ -77,6 +81,7 @@ func (w *Wire) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	n, err := w.Conn.Write(p)
+	w.written += int64(n)
 	if w.Holding && errors.Is(err, os.ErrDeadlineExceeded) {
 		w.held = append(w.held, p[n:]...)
 		return len(p), nil
@@ -87,6 +92,7 @@ func (w *Wire) Write(p []byte) (int, error) {
 // Flush sends what Write has kept. Where it is interrupted too, the rest stays.
 func (w *Wire) Flush() error {
 	n, err := w.Conn.Write(w.held)
+	w.written += int64(n)
 	if w.held = w.held[n:]; len(w.held) == 0 {
 		w.held = nil // it is large, and the connection may soon be at rest
 	}

@@ -29,15 +29,16 @@ type Call struct {
 	conn   *Conn
 	reused bool
 
-	step  func(fd uintptr) (done bool) // advance; made once
-	wait  func(fd uintptr) (done bool) // receive; likewise
-	out   output
-	body  []byte
-	rest  []byte // of the body: not yet sent
-	asked bool   // the request was sent, or could not be
-	stale bool
-	sent  int
-	err   error // of sending it
+	step   func(fd uintptr) (done bool) // advance; made once
+	wait   func(fd uintptr) (done bool) // receive; likewise
+	out    output
+	body   []byte
+	rest   []byte // of the body: not yet sent
+	asked  bool   // the request was sent, or could not be
+	stale  bool
+	sent   int
+	before int64 // what TLS had written before
+	err    error // of sending it
 	// broken says that the destination did not take all of the request, and torn that it broke the connection off.
 	broken, torn bool
 	readErr      error // what receive has found
@@ -109,13 +110,16 @@ func (c *Call) begin(conn *Conn, reused bool, head, body []byte) {
 	c.rest, c.asked, c.sent, c.err = nil, false, 0, nil
 	c.broken, c.torn, c.begun, c.sentAt, c.firstByte = false, false, false, c.At, -1
 	c.In.Release()
+	if w := conn.wire; w != nil {
+		c.before = w.Written()
+	}
 }
 
 // End gives back all memory; the Call is ready for another request.
 func (c *Call) End() {
 	c.In.Release()
 	c.out.release()
-	c.conn, c.body, c.rest, c.err, c.readErr = nil, nil, nil, nil, nil
+	c.conn, c.body, c.rest, c.err, c.readErr, c.sent = nil, nil, nil, nil, nil, 0
 }
 
 // sendOnce sends the request, unless the connection has been at rest and turns out to be stale.
@@ -352,8 +356,13 @@ func (c *Call) Conn() *Conn { return c.conn }
 // Reused reports whether the connection had been at rest.
 func (c *Call) Reused() bool { return c.reused }
 
-// Sent returns how many bytes of the request the system has taken; above 0 where it may have taken some.
-func (c *Call) Sent() int { return c.sent }
+// Sent reports whether a byte of the request has left: the system has taken one, over TLS of a record, be it whole or not.
+func (c *Call) Sent() bool {
+	if c.conn == nil || c.conn.wire == nil {
+		return c.sent > 0
+	}
+	return c.sent > 0 || c.conn.wire.Written() != c.before
+}
 
 // Unsent reports whether some of the request has not been sent.
 func (c *Call) Unsent() bool {

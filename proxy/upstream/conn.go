@@ -17,9 +17,9 @@ import (
 type Route struct {
 	TLS   bool
 	Alias string // of the client certificate that is presented; "": none was asked for
-	// Entry is the entry of destinations that applies, and Allow the client whose own allow list does: any numbers that
-	// tell one from another, 0 for none.
-	Entry, Allow int
+	// Entry is the entry of destinations that applies, and Allow the client's own allow list: pointers, which are compared
+	// by what they are, not by what they point to. nil: none.
+	Entry, Allow any
 }
 
 // Limits are those that a connection has in time. Both are above 0.
@@ -84,6 +84,9 @@ func (c *Conn) Remote() netip.AddrPort { return c.remote }
 
 // TLSVersion returns the version spoken, as in tls.VersionTLS13; 0: none.
 func (c *Conn) TLSVersion() uint16 { return c.tlsVersion }
+
+// Limits returns its limits in time.
+func (c *Conn) Limits() Limits { return c.limits }
 
 // Destination returns where its place is.
 func (c *Conn) Destination() *Destination { return c.dest }
@@ -210,7 +213,7 @@ func (c *Conn) watch() {
 // come to read: then the process is short of time, and the destination not idle. For as long again as it may be idle, for
 // it may be sending and not take what the owner writes.
 func (c *Conn) unread(at socket.Tick) bool {
-	if c.resting != 0 || c.tunnel.Load() != nil || at-c.due.Load() >= int64(c.limits.Idle) {
+	if c.resting != 0 || at-c.due.Load() >= int64(c.limits.Idle) {
 		return false
 	}
 	return c.tcp.NewProber().Look() != socket.Quiet

@@ -77,7 +77,8 @@ func (p *Pool) Reserve(key []byte, limit int) *Destination {
 	return d
 }
 
-// Judge says whether an address may be connected to now, by an error where not. guard.Guard is one.
+// Judge says whether an address may be connected to now, by an error where not: the guard, for a client and an entry of
+// destinations.
 type Judge interface {
 	Check(to netip.AddrPort) error
 }
@@ -246,7 +247,10 @@ func (s *poolShard) sweep(p *Pool, at socket.Tick) {
 	for u := range s.conns {
 		u.progress(at)
 		why := CloseNone
+		t := u.tunnel.Load()
 		switch {
+		case t != nil:
+			why = t.over(at)
 		case at >= u.dies:
 			why = CloseLifetime
 		case at >= u.due.Load() && !u.unread(at):

@@ -119,7 +119,7 @@ func (p *poolPeers) awaitEvent(u *Conn) {
 // joinSelf makes u one side of a tunnel, and the other as well.
 func joinSelf(t *testing.T, u *Conn) {
 	t.Helper()
-	u.Join(u.tcp)
+	u.Join(u.tcp, u.tcp, nil)
 	u.left = 2 * u.early.Unacknowledged()
 }
 
