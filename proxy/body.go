@@ -53,7 +53,7 @@ func (ex *exchange) reserve(n int64) *reason.Failure {
 	if ex.client.proxy.buffered.take(&ex.reserved, n) {
 		return nil
 	}
-	f := reason.Newf(reason.TooMany, "too many request bodies at once: %d bytes are buffered at most", ex.client.proxy.buffered.limit.Load())
+	f := reason.Newf(reason.TooMany, "too many request bodies at once: %d bytes are buffered at most", ex.client.proxy.buffered.limit.Load()).Over(reason.LimitMaxBufferedBytes)
 	f.Fatal = true
 	return f
 }

@@ -19,7 +19,8 @@ func (ex *exchange) acquire(d *destination, fresh bool) *reason.Failure {
 		d = p.pool.reserve(ex.address.key, run.cfg.MaxConnectionsPerDestination)
 	}
 	if d == nil {
-		return reason.Newf(reason.TooMany, "too many connections to %s: %d are in use", ex.address.String(), run.cfg.MaxConnectionsPerDestination)
+		return reason.Newf(reason.TooMany, "too many connections to %s: %d are in use", ex.address.String(), run.cfg.MaxConnectionsPerDestination).
+			Over(reason.LimitMaxConnectionsPerDestination)
 	}
 	r := route{tls: ex.tls, alias: ex.alias}
 	if !fresh {

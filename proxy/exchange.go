@@ -53,6 +53,7 @@ type exchange struct {
 	stash    []byte // a response's body while it is read whole
 
 	rest      []byte // of the request's body: not yet sent
+	written   bool   // a byte of it has left
 	broken    bool   // the destination did not take all of the request
 	torn      bool   // because it broke the connection off
 	sentAt    tick
@@ -74,7 +75,7 @@ type exchange struct {
 	// For the log and the metrics.
 	status        int
 	reason        reason.Code
-	reasonText    string
+	failed        *reason.Failure // nil: the destination has answered, to the end
 	remote        netip.AddrPort
 	reused        bool
 	tlsVersion    string
@@ -130,7 +131,7 @@ func (ex *exchange) clear() {
 	ex.sendFailure = nil
 	ex.rest, ex.broken, ex.torn, ex.interims, ex.bodyStart = nil, false, false, 0, 0
 	ex.keep, ex.begun = false, false
-	ex.status, ex.reason, ex.reasonText = 0, reason.None, ""
+	ex.status, ex.reason, ex.failed, ex.written = 0, reason.None, nil, false
 	ex.remote, ex.reused, ex.tlsVersion = netip.AddrPort{}, false, ""
 	ex.requestBytes, ex.responseBytes = 0, 0
 }

@@ -87,6 +87,7 @@ func (ex *exchange) sendOnce() {
 		ex.client.proxy.metrics.UpstreamsReused.Inc()
 	}
 	ex.sent, ex.sendFailure = ex.send()
+	ex.written = ex.written || ex.sent > 0
 }
 
 // stepAsk is ask's callback, called at first and whenever something has come. What it finds to be an end is found
@@ -254,7 +255,7 @@ func (ex *exchange) receiveHead() *reason.Failure {
 			return f
 		}
 		if ex.headSize(n) > limit {
-			return reason.Newf(reason.BadResponse, "response head larger than %d bytes", limit)
+			return reason.LargeResponseHeadf("response head larger than %d bytes", limit)
 		}
 		if n > 0 {
 			if !ex.resp.interim() {
@@ -348,7 +349,7 @@ func (ex *exchange) noAnswer(err error) *reason.Failure {
 }
 
 func (ex *exchange) closedUnanswered() *reason.Failure {
-	return reason.BadResponsef("%s closed the connection before it answered", ex.held.remote)
+	return reason.Terminatedf("%s closed the connection before it answered", ex.held.remote)
 }
 
 // upstreamFailure is f, or what the failure of the connection really was: the sweeper or the client's leaving has
@@ -357,13 +358,13 @@ func (ex *exchange) upstreamFailure(f *reason.Failure) *reason.Failure {
 	cfg := ex.run.cfg
 	switch closeReason(ex.held.killed.Load()) {
 	case closeIdle:
-		return reason.Newf(reason.Timeout, "timed out: %s was idle for %s", ex.held.remote, cfg.ReadTimeout)
+		return reason.Newf(reason.Timeout, "timed out: %s was idle for %s", ex.held.remote, cfg.ReadTimeout).Over(reason.LimitReadTimeout)
 	case closeLifetime:
-		return reason.Newf(reason.Timeout, "timed out: the connection to %s reached its lifetime of %s", ex.held.remote, cfg.ConnectionLifetime)
+		return reason.Newf(reason.Timeout, "timed out: the connection to %s reached its lifetime of %s", ex.held.remote, cfg.ConnectionLifetime).Over(reason.LimitConnectionLifetime)
 	case closeClient:
 		return reason.ClientGone()
 	case closeShutdown:
-		return reason.Newf(reason.Timeout, "timed out: the proxy is stopping")
+		return reason.Stopping()
 	}
 	return f
 }

@@ -16,6 +16,8 @@ func (c *client) handle(ex *exchange) (goesOn bool) {
 	if ex.client == nil {
 		ex.begin(c)
 	}
+	c.proxy.metrics.InFlight.Add(1)
+	defer c.proxy.metrics.InFlight.Add(-1)
 	defer func() {
 		if r := recover(); r != nil {
 			c.proxy.log().Error().Str("client", c.addr).Str("panic", fmt.Sprint(r)).Bytes("stack", debug.Stack()).Msg("a bug ended a request")
@@ -176,7 +178,7 @@ func (ex *exchange) routeConnect() *reason.Failure {
 
 // overloaded is what the clients above maxConnections are told.
 func (c *client) overloaded() *reason.Failure {
-	f := reason.Newf(reason.TooMany, "too many connections to the proxy")
+	f := reason.Newf(reason.TooMany, "too many connections to the proxy").Over(reason.LimitMaxConnections)
 	f.Fatal = true
 	return f
 }
@@ -293,7 +295,8 @@ func (ex *exchange) fail(f *reason.Failure) {
 	if f.Status == reason.StatusClientGone && !ex.begun && ex.head.raw == nil {
 		return // it sent nothing
 	}
-	ex.reason, ex.reasonText = f.Code, f.Text
+	f.Happened(ex.written, ex.receivedStatus())
+	ex.failed, ex.reason = f, f.Code
 	if ex.connect && ex.in.len() > 0 {
 		f.Fatal = true // what has come was meant for the tunnel, and must not be taken for a request
 	}
@@ -314,7 +317,7 @@ func (ex *exchange) fail(f *reason.Failure) {
 	} else if ex.head.http10 {
 		connection = "keep-alive"
 	}
-	answer, body := reason.AppendAnswer(ex.out[:0], f, time.Now(), string(ex.method()), connection)
+	answer, body := ex.run.cfg.Answers.AppendAnswer(ex.out[:0], f, time.Now(), string(ex.method()), connection)
 	ex.out = answer
 	if c.write(answer) != nil {
 		ex.keep = false

@@ -15,7 +15,6 @@ import (
 	"whsentry/proxy/accesslog"
 	"whsentry/proxy/admin"
 	"whsentry/proxy/metrics"
-	"whsentry/proxy/reason"
 )
 
 // Dependencies is what a proxy needs from its surroundings.
@@ -291,7 +290,7 @@ func (p *Proxy) admit(c *client) bool {
 // answer fits into a new socket's buffer.
 func (p *Proxy) turnAway(c *client) {
 	if c.listener.tls == nil {
-		answer, _ := reason.AppendAnswer(nil, c.overloaded(), time.Now(), "", "close")
+		answer, _ := p.run.Load().cfg.Answers.AppendAnswer(nil, c.overloaded(), time.Now(), "", "close")
 		c.tcp.SetWriteDeadline(time.Now().Add(time.Second))
 		c.tcp.Write(answer)
 	}

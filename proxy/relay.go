@@ -302,7 +302,7 @@ func (b *responseBody) read() *reason.Failure {
 		b.ended = true
 		return nil
 	}
-	return reason.BadResponsef("%s closed the connection within the body", ex.held.remote)
+	return reason.Incompletef("%s closed the connection within the body", ex.held.remote)
 }
 
 // makeRoom makes room for what comes next, in place of what has been used. The head stays where it is, for it has

@@ -153,7 +153,7 @@ func (r *responseHead) checkFraming() *reason.Failure {
 		return reason.BadResponsef("%s", reject)
 	}
 	if r.status == 101 {
-		return reason.BadResponsef("it switches protocols, which nobody asked for")
+		return reason.Upgradef("it switches protocols, which nobody asked for")
 	}
 	return nil
 }

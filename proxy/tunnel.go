@@ -50,6 +50,7 @@ func (ex *exchange) tunnel(refused *reason.Failure) *reason.Failure {
 	c.attach(nil, nil)
 	ex.in.clear()
 	ex.requestBytes, ex.responseBytes = t.toUp, t.toClient
+	ex.written = t.toUp > 0
 	f := ex.tunnelEnd()
 	ex.drop(closeTunnel)
 	ex.keep = false
@@ -61,9 +62,9 @@ func (ex *exchange) tunnelEnd() *reason.Failure {
 	cfg := ex.run.cfg
 	switch closeReason(ex.held.killed.Load()) {
 	case closeIdle:
-		return reason.Newf(reason.Timeout, "timed out: the tunnel was idle for %s", cfg.ReadTimeout)
+		return reason.Newf(reason.Timeout, "timed out: the tunnel was idle for %s", cfg.ReadTimeout).Over(reason.LimitReadTimeout)
 	case closeLifetime:
-		return reason.Newf(reason.Timeout, "timed out: the tunnel reached its lifetime of %s", cfg.ConnectionLifetime)
+		return reason.Newf(reason.Timeout, "timed out: the tunnel reached its lifetime of %s", cfg.ConnectionLifetime).Over(reason.LimitConnectionLifetime)
 	}
 	return nil
 }
