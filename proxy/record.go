@@ -40,13 +40,14 @@ func (ex *exchange) fillRecord(at time.Time, took time.Duration) {
 	r.At, r.Took = at, took
 	r.ID, r.ClientAddr, r.Method, r.URL = ex.requestID(), ex.client.addr, ex.method(), ex.url
 	r.Status, r.Code = ex.status, ex.reason
+	r.Upstream, r.Reused, r.TLSVersion = ex.remote, ex.reused, ex.tlsVersion
 	if f := ex.failed; f != nil {
+		r.Tried = f.Tried
 		r.Text, r.Source, r.Delivered, r.Received, r.Gone = f.Text, f.Source, f.Delivered, f.Received, ex.reason == reason.None
 	}
 	if ex.run.cfg.AccessLog.Type == accesslog.JSON {
 		r.TraceID = ex.traceID()
 	}
-	r.Upstream, r.Reused, r.TLSVersion = ex.remote, ex.reused, ex.tlsVersion
 	r.RequestBytes, r.ResponseBytes, r.Phases = ex.requestBytes, ex.responseBytes, ex.phases
 }
 

@@ -7,6 +7,7 @@ package accesslog
 
 import (
 	"fmt"
+	"net/netip"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -83,8 +84,8 @@ func (l *Log) appendText(dst []byte, r *Record) []byte {
 	dst = append(dst, "ms "...)
 	dst = strconv.AppendInt(dst, int64(r.Code), 10)
 	dst = append(dst, ' ')
-	if r.Upstream.IsValid() {
-		return append(r.Upstream.AppendTo(dst), '\n')
+	if addr := r.lastTried(); addr.IsValid() {
+		return append(addr.AppendTo(dst), '\n')
 	}
 	return append(dst, "-\n"...)
 }
@@ -154,13 +155,24 @@ func (r *Record) addOutcome(e *zerolog.Event) {
 
 // addUpstream adds what is known of the connection to the destination.
 func (r *Record) addUpstream(e *zerolog.Event) {
+	if addr := r.lastTried(); addr.IsValid() {
+		r.line = addr.AppendTo(r.line[:0])
+		e.Bytes("upstream_addr", r.line)
+	}
 	if r.Upstream.IsValid() {
-		r.line = r.Upstream.AppendTo(r.line[:0])
-		e.Bytes("upstream_addr", r.line).Bool("conn_reused", r.Reused)
+		e.Bool("conn_reused", r.Reused)
 	}
 	if r.TLSVersion != "" {
 		e.Str("tls_version", r.TLSVersion)
 	}
+}
+
+// lastTried is the address connected to, or else the one tried last.
+func (r *Record) lastTried() netip.AddrPort {
+	if r.Upstream.IsValid() {
+		return r.Upstream
+	}
+	return r.Tried
 }
 
 func orDash(b []byte) []byte {

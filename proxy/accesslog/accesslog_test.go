@@ -135,6 +135,10 @@ func TestAccessLogJSON(t *testing.T) {
 		{"nothing was delivered", func(r *Record) {
 			r.Status, r.Code, r.Text, r.Source = 403, reason.BlockedAddress, "IP 10.0.0.1 is blocked", reason.SourcePolicy
 		}, begin + request + `403,"response_time_ms":12,"reason_code":1000,"reason":"IP 10.0.0.1 is blocked","source":"policy","delivered":"no",` + bytes},
+		{"nothing was reached", func(r *Record) {
+			r.Status, r.Code, r.Text, r.Source = 502, reason.Unreachable, "no", reason.SourceDestination
+			r.Tried = netip.MustParseAddrPort("192.0.2.1:443")
+		}, begin + request + `502,"response_time_ms":12,"reason_code":1006,"reason":"no","source":"destination","delivered":"no","upstream_addr":"192.0.2.1:443",` + bytes},
 		{"the client went away", func(r *Record) { r.Status, r.Gone, r.Delivered, r.Received = 499, true, reason.DeliveredMaybe, 0 },
 			begin + request + `499,"response_time_ms":12,"delivered":"maybe",` + bytes},
 		{"the destination's own 499", func(r *Record) { r.Status = 499 }, begin + request + `499,"response_time_ms":12,` + bytes},
@@ -156,7 +160,7 @@ func TestAccessLogTextColumns(t *testing.T) {
 	if got := textLine(r); got != want {
 		t.Errorf("got %q; want %q", got, want)
 	}
-	r.Status, r.Code, r.Upstream = 502, reason.Timeout, netip.MustParseAddrPort("[2001:db8::1]:80")
+	r.Status, r.Code, r.Upstream, r.Tried = 502, reason.Timeout, netip.AddrPort{}, netip.MustParseAddrPort("[2001:db8::1]:80")
 	want = "[2026-11-23T09:30:00Z] 7 10.0.0.7:51324 POST https://example.com/hook 502 12ms 1004 [2001:db8::1]:80\n"
 	if got := textLine(r); got != want {
 		t.Errorf("got %q; want %q", got, want)

@@ -43,7 +43,8 @@ type Record struct {
 	Untidy    []string         // what of the response was tidied
 	Closed    string           // why a tunnel ended, where that is no failure: idle or lifetime; "": one of its sides ended it
 
-	Upstream   netip.AddrPort // what was connected to, or tried last; not valid: nothing was
+	Upstream   netip.AddrPort // what was connected to; not valid: nothing was
+	Tried      netip.AddrPort // what could not be connected to, tried last; not valid: nothing was
 	Reused     bool           // that connection had been used before
 	TLSVersion string         // towards the destination; "" without TLS
 	TraceID    []byte         // of TraceID; empty: none

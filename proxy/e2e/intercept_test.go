@@ -115,7 +115,7 @@ func TestInterceptRefusals(t *testing.T) {
 			if !strings.HasPrefix(r.status, test.status+" ") || r.reason() != test.reason {
 				t.Fatalf("got %q with %q; want %s with %s", r.status, r.reason(), test.status, test.reason)
 			}
-			if r.status != test.status+" "+r.header.Get("X-Whsentry-Reason") || !strings.Contains(r.status, test.text) {
+			if r.status != test.status+" "+r.header.Get("X-Whsentry-Reason")+" ("+test.reason+")" || !strings.Contains(r.status, test.text) {
 				t.Errorf("got the status line %q, the reason %q; want %q in both", r.status, r.header.Get("X-Whsentry-Reason"), test.text)
 			}
 		})

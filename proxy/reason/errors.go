@@ -43,7 +43,9 @@ func OfConnect(err error, host string, limit time.Duration) *Failure {
 	case errors.As(err, &connect) && outOfDescriptors(err):
 		return Newf(TooMany, "too many connections: no file descriptor is left for one to %s", connect.Addr)
 	case errors.As(err, &connect) && connect.Timeout():
-		return Newf(Timeout, "timed out connecting to %s after %s", connect.Addr, limit).Over(LimitConnectTimeout)
+		f = Newf(Timeout, "timed out connecting to %s after %s", connect.Addr, limit).Over(LimitConnectTimeout)
+		f.Tried = connect.Addr
+		return f
 	case errors.As(err, &connect):
 		return ofUnreachable(connect)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
@@ -67,6 +69,7 @@ func ofResolve(err *guard.ResolveError) *Failure {
 // ofUnreachable is a connection that could not be established, for which this host may be to blame.
 func ofUnreachable(err *guard.ConnectError) *Failure {
 	f := Newf(Unreachable, "%s", err.Error())
+	f.Tried = err.Addr
 	if !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, syscall.ECONNRESET) {
 		f.error = "destination_ip_unroutable"
 	}

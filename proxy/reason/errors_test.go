@@ -73,6 +73,9 @@ func TestOfConnect(t *testing.T) {
 		if got := fmt.Sprint(int(f.Code), " ", f.Source, " ", f.error, " ", f.Limit); got != tt.want {
 			t.Errorf("%s: got %q; want %q", tt.name, got, tt.want)
 		}
+		if tried := errors.As(tt.err, new(*guard.ConnectError)); f.Tried.IsValid() != tried {
+			t.Errorf("%s: got the address tried %v; want one: %v", tt.name, f.Tried, tried)
+		}
 	}
 }
 

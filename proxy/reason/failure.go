@@ -3,6 +3,7 @@ package reason
 import (
 	"fmt"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"whsentry/guard"
@@ -21,10 +22,11 @@ type Failure struct {
 	Delivered Delivered
 	Received  int // the final status that the destination's status line had; 0: none was read
 
-	Limit      Limit      // that was reached; "": none was
-	Rule       guard.Rule // that refused an address
-	RetryAfter int        // in seconds; 0: what the code says
-	Allow      string     // the methods that there are, for a 405; "": the answer names none
+	Limit      Limit          // that was reached; "": none was
+	Rule       guard.Rule     // that refused an address
+	Tried      netip.AddrPort // the address that could not be connected to; not valid: none was tried
+	RetryAfter int            // in seconds; 0: what the code says
+	Allow      string         // the methods that there are, for a 405; "": the answer names none
 
 	error string // of RFC 9209 section 2.3; "": the client went away
 }
