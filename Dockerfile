@@ -7,7 +7,7 @@ COPY . .
 ARG VERSION=
 ARG COMMIT=
 RUN CGO_ENABLED=0 go build -trimpath -o /out/whsentry \
-      -ldflags="-s -w ${VERSION:+-X main.version=$VERSION} ${COMMIT:+-X main.commit=$COMMIT}" . \
+      -ldflags="-s -w ${VERSION:+-X whsentry/internal/command.version=$VERSION} ${COMMIT:+-X whsentry/internal/command.commit=$COMMIT}" . \
     && mkdir /out/cache
 
 # Static, with its roots built in: it needs nothing else.

@@ -18,6 +18,8 @@ require github.com/pires/go-proxyproto v0.12.0
 
 require github.com/dunglas/httpsfv v1.1.2
 
+require golang.org/x/time v0.16.0
+
 require (
 	github.com/HdrHistogram/hdrhistogram-go v1.4.0
 	github.com/cpuguy83/go-md2man/v2 v2.0.7 // indirect

@@ -1,6 +1,6 @@
 # What the scripts in this folder share; sourced, not run. It changes to the top of the checkout, makes $scratch, a
 # directory that is removed at the end, and builds what the scripts need unless it was built before:
-#   WHSENTRY  the binary to try        ACCEPT  the program in accept/, which tries it
+#   WHSENTRY  the binary to try        ACCEPT  the program in internal/acceptance, which tries it
 # A script that makes more than files adds a function to on_exit.
 
 set -euo pipefail
@@ -23,7 +23,7 @@ build() {
 	fi
 	if [ -z "${ACCEPT:-}" ]; then
 		ACCEPT=$scratch/accept
-		go build -o "$ACCEPT" ./.ci/accept
+		go build -o "$ACCEPT" ./internal/acceptance
 	fi
 	WHSENTRY=$(realpath "$WHSENTRY")
 	ACCEPT=$(realpath "$ACCEPT")

@@ -1,5 +1,5 @@
 # Two network namespaces joined by a veth pair, for scripts that source lib.sh and then this: $near, the proxy's side,
-# whose name server and default route is $far, where the program in accept/ plays the Internet (`accept far`). The
+# whose name server and default route is $far, where the program in internal/acceptance plays the Internet (`accept far`). The
 # addresses are public ones, for only those may be reached, and are used inside the namespaces only.
 # Needs root. The real network is not touched.
 

@@ -108,9 +108,8 @@ func aim(s *scenarioResult) float64 {
 		if v.Figure != s.Main || v.Status == notMeasured {
 			continue
 		}
-		mine := s.row(ours).Median[s.Main]
-		if strings.Contains(v.Target, "×") && v.Value > 0 {
-			return mine / v.Value * v.Most
+		if v.Than != "" && v.Value > 0 {
+			return s.row(ours).Median[s.Main] / v.Value * v.Most
 		}
 		return v.Most
 	}
@@ -154,31 +153,6 @@ func (b *bar) scale(whole float64) {
 	}
 	b.Low, b.Target = percent(b.Low), percent(b.Target)
 	b.Width = min(percent(b.Width), round2(100-b.Low))
-}
-
-// besideBars draws p99 of a healthy destination, alone and beside a hanging one.
-func besideBars(s *scenarioResult) barChart {
-	c := barChart{Title: titleOf(s, p99), Legend: []legend{{"part system", "alone"}, {"part user", "beside a hanging destination"}}}
-	for i := range s.Rows {
-		r := &s.Rows[i]
-		if r.Median[p99] == 0 {
-			continue
-		}
-		for _, one := range []struct {
-			figure figure
-			class  string
-		}{{p99Alone, "part system"}, {p99, "part user"}} {
-			value := r.Median[one.figure]
-			b := bar{Name: r.Peer, Ours: r.Peer == ours, Parts: []part{{one.class, value}}, Value: one.figure.format(value) + " ms", length: value}
-			b.Title = fmt.Sprintf("%s: %s %s", r.Peer, one.figure.says(s.Of), b.Value)
-			if one.figure == p99 {
-				b.Name = "beside" // the line above has the proxy's name
-			}
-			c.Bars = append(c.Bars, b)
-		}
-	}
-	c.scale()
-	return c
 }
 
 // lineChart is a line a proxy. Places are in percent of the chart's width, from the left, and height, from the top.
@@ -229,59 +203,6 @@ func (c *lineChart) add(name string, color int, points [][2]float64, x, y axis, 
 const colors = 10
 
 func round2(v float64) float64 { return math.Round(100*v) / 100 }
-
-// latencyChart draws the distributions of latency: percentiles on an axis of nines, milliseconds on a logarithmic one.
-func latencyChart(s *scenarioResult, color func(string) int) lineChart {
-	c := lineChart{Title: "latency, ms", XTitle: "percentile"}
-	low, high := math.Inf(1), 0.0
-	for _, r := range s.Rows {
-		for _, p := range r.Latency {
-			low, high = min(low, p.Ms), max(high, p.Ms)
-		}
-	}
-	if high == 0 {
-		return lineChart{}
-	}
-	y, ticks := logAxis(low, high)
-	c.YTicks = ticks
-	x := func(percentile float64) float64 { return -math.Log10(1-percentile/100) / 4 }
-	for _, p := range []float64{0, 50, 90, 99, 99.9, 99.99} {
-		c.XTicks = append(c.XTicks, tick{round2(100 * x(p)), strconv.FormatFloat(p, 'g', -1, 64)})
-	}
-	for _, r := range s.Rows {
-		var points [][2]float64
-		for _, p := range r.Latency {
-			points = append(points, [2]float64{p.Percentile, p.Ms})
-		}
-		if points != nil {
-			c.add(r.Peer, color(r.Peer), points, x, y, func(x, y float64) string { return fmt.Sprintf("%.4g %%: %s ms", x, p99.format(y)) })
-		}
-	}
-	return c
-}
-
-// logAxis returns a logarithmic axis for values from low, which is over 0, to high, and its ticks.
-func logAxis(low, high float64) (axis, []tick) {
-	from, to := math.Floor(math.Log10(low)*3)/3, math.Ceil(math.Log10(high)*3)/3
-	if to-from < 1 {
-		to = from + 1
-	}
-	y := func(v float64) float64 { return (math.Log10(v) - from) / (to - from) }
-	steps := []float64{1, 2, 5}
-	if to-from > 3 {
-		steps = []float64{1}
-	}
-	var ticks []tick
-	for decade := int(math.Floor(from)); decade <= int(to); decade++ {
-		for _, step := range steps {
-			v, _ := strconv.ParseFloat(fmt.Sprintf("%ge%d", step, decade), 64) // exact, as it is a label
-			if at := y(v); at > -1e-9 && at < 1+1e-9 {
-				ticks = append(ticks, tick{round2(100 - 100*at), group(strconv.FormatFloat(v, 'f', -1, 64))})
-			}
-		}
-	}
-	return y, ticks
-}
 
 // curveChart draws a figure against the number of connections.
 func curveChart(s *scenarioResult, f figure, color func(string) int) lineChart {

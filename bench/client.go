@@ -59,6 +59,13 @@ func (c *client) open() error {
 	if err := c.r.add(conn); err != nil {
 		return err
 	}
+	if c.r.tunnel != "" {
+		c.r.setDeadline(conn, time.Now().Add(c.r.timeout))
+		if err := c.r.connect(conn, c.r.tunnel); err != nil {
+			c.r.remove(conn)
+			return err
+		}
+	}
 	c.conn, c.answered, c.deadline = conn, false, time.Time{}
 	if c.wire == nil {
 		c.wire = newWire(conn, c.size)

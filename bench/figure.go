@@ -2,13 +2,9 @@ package main
 
 import (
 	"cmp"
-	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
-
-	hdrhistogram "github.com/HdrHistogram/hdrhistogram-go"
 )
 
 // figure is the name of something that is measured, as report.json has it.
@@ -24,12 +20,14 @@ const (
 	p99              figure = "p99_ms"
 	p999             figure = "p999_ms"
 	maxLatency       figure = "max_ms"
-	p99Alone         figure = "p99_alone_ms"   // with nothing else going on
 	resident         figure = "rss_mib"        // resident memory at the end, MiB
 	growth           figure = "growth_mib"     // resident memory at the end less that at the start, MiB
 	allocations      figure = "allocs"         // heap objects a request, of programs that tell
 	cpuPerGiB        figure = "cpu_ms_per_gib" // ms of CPU a GiB moved
 	gibPerSecond     figure = "gib_per_second"
+	socketCalls      figure = "socket_calls" // system calls on sockets a request, less those that find nothing to do
+	emptyCalls       figure = "empty_calls"  // these
+	heldBytes        figure = "held_bytes"   // of heap and stacks that a request in flight holds
 )
 
 // figureInfo is how a figure is shown.
@@ -49,13 +47,15 @@ var figureTable = []figureInfo{
 	{gibPerSecond, "GiB/s", "throughput", "GiB/s", 2},
 	{perSecond, "per s", "requests a second", "/s", 0},
 	{perSecondCore, "per s and core", "requests a second that one core can do", "/s", 0},
-	{p99Alone, "p99 alone", "99th percentile of latency, alone", "ms", 2},
 	{p50, "p50 ms", "median latency", "ms", 2},
 	{p99, "p99 ms", "99th percentile of latency", "ms", 2},
 	{p999, "p99.9 ms", "99.9th percentile of latency", "ms", 2},
 	{maxLatency, "max ms", "longest latency", "ms", 1},
 	{resident, "RSS MiB", "resident memory", "MiB", 1},
 	{growth, "growth MiB", "resident memory over the start", "MiB", 1},
+	{socketCalls, "calls", "system calls on sockets a request", "", 2},
+	{emptyCalls, "empty calls", "system calls a request that find nothing", "", 2},
+	{heldBytes, "held", "memory held a request in flight", "bytes", 0},
 	{allocations, "allocs", "allocations a request", "", 2},
 }
 
@@ -169,38 +169,3 @@ func middle(values []float64) float64 {
 	n := len(values)
 	return (values[(n-1)/2] + values[n/2]) / 2
 }
-
-// latencyPoint is one point of a latency distribution.
-type latencyPoint struct {
-	Percentile float64 `json:"percentile"`
-	Ms         float64 `json:"ms"`
-}
-
-// shownPercentiles are those of a distribution's points: evenly spaced on an axis of nines.
-var shownPercentiles = nines()
-
-// nines returns percentiles up to 99.99 of which the n-th is 100 - 100/10^(n/10), from 21 on.
-func nines() []float64 {
-	var all []float64
-	for n := 1; n <= 40; n++ {
-		all = append(all, math.Round(1e6*(100-100*math.Pow(10, -float64(n)/10)))/1e6)
-	}
-	return all
-}
-
-// distribution returns the points of h that it has enough values for.
-func distribution(h *hdrhistogram.Histogram) []latencyPoint {
-	var points []latencyPoint
-	for _, p := range shownPercentiles {
-		if (100-p)*float64(h.TotalCount()) < 99.9 { // 100, but for rounding
-			break
-		}
-		if value := h.ValueAtPercentile(p); value > 0 {
-			points = append(points, latencyPoint{p, milliseconds(value)})
-		}
-	}
-	return points
-}
-
-// ratio writes how many times as much something is.
-func ratio(value float64) string { return fmt.Sprintf("%.2f×", value) }

@@ -45,11 +45,7 @@ func (r *running) openIdle(request []byte) {
 // destinations is loadDestinations: each target is asked once.
 func (r *running) destinations() error {
 	r.count = int64(len(r.requests))
-	clients := make([]*client, r.connections)
-	for i := range clients {
-		clients[i] = &client{r: r, size: clientBuffer}
-	}
-	r.measure(func() { each(clients, r.closedLoop) })
+	r.measure(func() { each(r.newClients(), r.closedLoop) })
 	return r.checkHeld("destinations")
 }
 

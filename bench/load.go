@@ -19,8 +19,9 @@ const (
 )
 
 const (
-	clientBuffer = 32 << 10               // of a client that does requests, bytes
-	failurePause = 10 * time.Millisecond  // after each failure: what refuses everything is not asked as fast as it can refuse
+	clientBuffer = 32 << 10              // of a client that does requests, bytes
+	failurePause = 10 * time.Millisecond // after each failure: what refuses everything is not asked as fast as it can refuse
+	manyClients  = 1000
 	maxTargets   = 1 << 20                // prebuilt requests have to fit in memory
 	pollPause    = 100 * time.Millisecond // the longest that anything sleeps without looking whether the run has ended
 	maxCatchUp   = 5 * time.Millisecond   // how late a paced request may be for the next ones to follow sooner
@@ -105,10 +106,7 @@ func newRunning(ctx context.Context, l load, proxy string) (*running, error) {
 // requestLoop is loadRequests: clients that each send one request after another, as fast as they are answered or as a
 // schedule says.
 func (r *running) requestLoop() error {
-	clients := make([]*client, r.connections)
-	for i := range clients {
-		clients[i] = &client{r: r, size: clientBuffer}
-	}
+	clients := r.newClients()
 	if err := r.warmUp(clients); err != nil {
 		return err
 	}
@@ -126,6 +124,19 @@ func (r *running) requestLoop() error {
 	}
 	r.measure(func() { each(clients, loop) })
 	return nil
+}
+
+// newClients returns the load's clients, without connections. The buffers of very many are small.
+func (r *running) newClients() []*client {
+	size := clientBuffer
+	if r.connections > manyClients {
+		size = idleBuffer
+	}
+	clients := make([]*client, r.connections)
+	for i := range clients {
+		clients[i] = &client{r: r, size: size}
+	}
+	return clients
 }
 
 // warmUp opens every client's connection and, unless the load is cold, has it make one request, and has each target asked

@@ -264,6 +264,7 @@ func TestIdleClients(t *testing.T) {
 type countingProxy struct {
 	address string
 	open    atomic.Int64
+	all     atomic.Int64 // that there have been
 }
 
 func newCountingProxy(t *testing.T, to string) *countingProxy {
@@ -271,6 +272,7 @@ func newCountingProxy(t *testing.T, to string) *countingProxy {
 	p := &countingProxy{}
 	p.address = scripted(t, func(_ int, conn net.Conn) {
 		p.open.Add(1)
+		p.all.Add(1)
 		defer p.open.Add(-1)
 		up, err := net.Dial("tcp", to)
 		if err != nil {
@@ -313,5 +315,29 @@ func TestDestinationsOutOfTime(t *testing.T) {
 	}
 	if _, err := l.run(t.Context(), proxy); err == nil || !strings.Contains(err.Error(), "1000 destinations were wanted") {
 		t.Errorf("got %v; want an error that tells how many were reached", err)
+	}
+}
+
+func TestLoneRequests(t *testing.T) {
+	o, proxy := testOrigins(t), forwardProxy(t)
+	probe := newCountingProxy(t, proxy)
+	got, err := load{targets: []string{onPort(o.plain, "/ok")}, lone: true, cold: true, connections: 2, count: 20}.run(t.Context(), probe.address)
+	// The two that were opened in advance are used.
+	if err != nil || got.requests != 20 || got.failed != 0 || probe.all.Load() != 20 {
+		t.Errorf("got %d requests over %d connections, failed: %s, %v; want 20 over 20", got.requests, probe.all.Load(), got.firstError, err)
+	}
+}
+
+func TestRequestsInTunnels(t *testing.T) {
+	o, proxy := testOrigins(t), forwardProxy(t)
+	probe := newCountingProxy(t, proxy)
+	l := load{targets: []string{onPort(o.plain, "/ok")}, tunnel: fmt.Sprintf("127.0.0.1:%d", o.plain), connections: 2, count: 20}
+	got, err := l.run(t.Context(), probe.address)
+	if err != nil || got.requests != 20 || got.failed != 0 || probe.all.Load() != 2 {
+		t.Errorf("got %d requests over %d connections, failed: %s, %v; want 20 over 2", got.requests, probe.all.Load(), got.firstError, err)
+	}
+	l.tunnel = unused(t)
+	if got, err := l.run(t.Context(), proxy); err == nil && got.failed == 0 {
+		t.Errorf("got %d requests in a tunnel to nobody, %v; want none", got.requests, err)
 	}
 }

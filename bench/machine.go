@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
@@ -21,6 +22,11 @@ type machine struct {
 	MemoryMiB int64  `json:"memory_mib,omitempty"`
 	OpenFiles int    `json:"open_files,omitempty"` // that a process may have
 	Go        string `json:"go"`                   // that built the suite
+}
+
+// String names what tells machines apart.
+func (m machine) String() string {
+	return fmt.Sprintf("%s, %d CPUs, %s, %d MiB", m.CPU, m.CPUs, m.Kernel, m.MemoryMiB)
 }
 
 // thisMachine describes the machine that the suite runs on.

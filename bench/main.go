@@ -8,7 +8,9 @@
 // (what came of it, and what had to). It stands on four parts that know nothing of it. process.go starts, pins and stops
 // a program, and says what it has used. origin.go is what requests end at. load.go drives requests in a closed loop,
 // openloop.go at a fixed rate, tunnelload.go tunnels, idle.go connections that rest; all of them speak through client.go
-// and wire.go. deployment.go is --proxy.
+// and wire.go. deployment.go is --proxy, compare.go is --compare.
+//
+// counts.go, with strace.go, is what CI holds changes to: what one request takes that a busy machine does not change.
 //
 // It measures and does not judge right from wrong: an answer has to be whole and a success, but is not compared.
 package main
@@ -70,9 +72,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // examples stand first in the help.
 const examples = `Examples:
-  go run ./bench                                  the whole suite; report.html and report.json in the working directory
+  go run ./bench                                  the whole suite, ten minutes; report.html and report.json in the working directory
   go run ./bench --short --peers none             whsentry alone, in less than a minute
   go run ./bench --scenarios post,close --rounds 5
+  go run ./bench --compare old.json               and how it differs from that report
+  go run ./bench --counts bench/counts.yaml       what does not depend on the machine's speed, against the figures in that file
   go run ./bench --list                           scenarios, peers, and which of them are installed
   go run ./bench --proxy http://127.0.0.1:9090 --target http://example.test/hook --body-size 1024
   go run ./bench --proxy http://127.0.0.1:9090 --target http://example.test/hook --rate 500 --time 1m
@@ -127,6 +131,9 @@ func suiteFlags() []cli.Flag {
 		&cli.StringFlag{Name: "peers-file", Usage: "YAML `FILE` with more proxies: name, command, extra header"},
 		&cli.StringFlag{Name: "binary", Usage: "a whsentry that is built already, the program `FILE`", DefaultText: "built from the checkout"},
 		&cli.StringFlag{Name: "out", Value: ".", Usage: "`FOLDER` for report.html and report.json"},
+		&cli.StringFlag{Name: "compare", Usage: "print how the run differs from that of another report.json, `FILE`"},
+		&cli.StringFlag{Name: "report", Usage: "with --compare: compare the report.json `FILE`, and run nothing"},
+		&cli.StringFlag{Name: "counts", Usage: "no suite: count allocations, system calls and bytes held a request, and fail where they are over those in `FILE`; it is written where there is none"},
 		&cli.BoolFlag{Name: "list", DisableDefaultText: true, Usage: "print scenarios and peers, run nothing"},
 	}
 }
@@ -148,13 +155,16 @@ func dispatch(c *cli.Context) error {
 	o := suiteOptions{
 		scenarios: commaList(c.String("scenarios")), peers: commaList(c.String("peers")), peersFile: c.String("peers-file"),
 		out: c.String("out"), binary: c.String("binary"), short: c.Bool("short"), rounds: c.Int("rounds"),
-		duration: c.Duration("duration"), list: c.Bool("list"), stdout: c.App.Writer, stderr: c.App.ErrWriter,
+		compare: c.String("compare"), report: c.String("report"), counts: c.String("counts"), duration: c.Duration("duration"), list: c.Bool("list"), stdout: c.App.Writer, stderr: c.App.ErrWriter,
 	}
 	if o.rounds < 0 || o.rounds > maxRounds {
 		return fmt.Errorf("--rounds: %d; want from 1 to %d", o.rounds, maxRounds)
 	}
 	if o.duration < 0 {
 		return fmt.Errorf("--duration: %s; want one over 0", o.duration)
+	}
+	if o.counts != "" {
+		return runCounts(c.Context, o)
 	}
 	return runSuite(c.Context, o)
 }

@@ -10,28 +10,33 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 const (
 	originBuffer = 4 << 10          // of a connection to an HTTP origin, bytes
 	originIdle   = 10 * time.Minute // without a byte, after which an origin closes a connection
-	maxSize      = 1 << 30          // of /size/N, bytes
-	blockSize    = 64 << 10         // bytes of a long body, or of zeroes into a tunnel, that are written at once
+	soonAnswer   = 3 * time.Millisecond
+	slowAnswer   = time.Second
+	maxSize      = 1 << 30  // of /size/N, bytes
+	blockSize    = 64 << 10 // bytes of a long body, or of zeroes into a tunnel, that are written at once
 )
 
 // origins are the servers that requests end at. Each port listens on every address, so that the addresses 127.x.y.z are as
-// many destinations as one wants. The HTTP ones answer by path: /ok with 200 and a short body, /size/N with
-// 200 and N bytes, /close like /ok but with Connection: close, /hang never. The tunnel port does what a
+// many destinations as one wants. The HTTP ones answer by path: /ok with 200 and a short body, /soon and /slow so after a
+// moment and after a second, /soon/close likewise, /size/N with 200 and N bytes, /close like /ok but with Connection: close, /hang never. The tunnel port does what a
 // tunnel's first byte says.
 type origins struct {
 	plain    int    // port: HTTP
 	tls      int    // port: HTTPS with session tickets, so that sessions are resumed
 	tlsFull  int    // port: HTTPS without tickets, so that every handshake is a full one
 	tunnel   int    // port: for loadTunnelBulk and loadTunnelOpen
-	caFile   string // PEM of the CA behind the certificate of the TLS ports (for localhost, bench.test and 127.0.0.1)
-	certFile string // PEM of that certificate
+	caFile   string // PEM of the CA behind the certificates of the TLS ports: for localhost, bench.test and the address connected to
+	certFile string // PEM of the one for 127.0.0.1
 	keyFile  string // PEM of its key
+
+	waiting atomic.Int64 // requests that are not answered yet, on purpose
 
 	all       sync.WaitGroup // of accept loops and connections
 	mu        sync.Mutex     // guards the following
@@ -46,11 +51,11 @@ func startOrigins(dir string) (*origins, error) {
 		caFile: filepath.Join(dir, "ca.pem"), certFile: filepath.Join(dir, "origin.pem"), keyFile: filepath.Join(dir, "origin.key"),
 		conns: make(map[net.Conn]struct{}),
 	}
-	pair, err := makeCertificates(o.caFile, o.certFile, o.keyFile)
+	signer, err := makeCertificates(o.caFile, o.certFile, o.keyFile)
 	if err != nil {
 		return nil, fmt.Errorf("make the origins' certificates: %w", err)
 	}
-	resumed := &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"http/1.1"}, MinVersion: tls.VersionTLS12}
+	resumed := &tls.Config{GetCertificate: signer.forConnection, NextProtos: []string{"http/1.1"}, MinVersion: tls.VersionTLS12}
 	full := resumed.Clone()
 	full.SessionTicketsDisabled = true
 	for _, server := range []struct {
@@ -58,7 +63,7 @@ func startOrigins(dir string) (*origins, error) {
 		config *tls.Config
 		serve  func(net.Conn)
 	}{
-		{&o.plain, nil, serveHTTP}, {&o.tls, resumed, serveHTTP}, {&o.tlsFull, full, serveHTTP}, {&o.tunnel, nil, serveTunnel},
+		{&o.plain, nil, o.serveHTTP}, {&o.tls, resumed, o.serveHTTP}, {&o.tlsFull, full, o.serveHTTP}, {&o.tunnel, nil, serveTunnel},
 	} {
 		if *server.port, err = o.listen(server.config, server.serve); err != nil {
 			o.close()
@@ -149,7 +154,7 @@ func (o *origins) close() {
 }
 
 // serveHTTP answers requests until the connection ends or is not HTTP.
-func serveHTTP(conn net.Conn) {
+func (o *origins) serveHTTP(conn net.Conn) {
 	_ = conn.SetDeadline(time.Now().Add(originIdle))
 	w := newWire(conn, originBuffer)
 	var out []byte
@@ -159,7 +164,10 @@ func serveHTTP(conn net.Conn) {
 			return
 		}
 		path := requestPath(h.first) // gone with the next read
-		if string(path) == "/hang" {
+		pause := pauseOf(path)
+		if pause < 0 {
+			o.waiting.Add(1)
+			defer o.waiting.Add(-1)
 			for err == nil { // until the other side gives up, or the origins close
 				w.start = w.end
 				err = w.fill()
@@ -171,6 +179,11 @@ func serveHTTP(conn net.Conn) {
 		out, more, last = appendAnswer(out[:0], path)
 		if _, err := w.skipBody(&h, false); err != nil {
 			return
+		}
+		if pause > 0 {
+			o.waiting.Add(1)
+			time.Sleep(pause)
+			o.waiting.Add(-1)
 		}
 		if _, err := conn.Write(out); err != nil || writeZeroes(conn, more) != nil || last || h.close {
 			return
@@ -185,6 +198,19 @@ func requestPath(line []byte) []byte {
 	return path
 }
 
+// pauseOf returns how long the answer for a path is held back; -1: for ever.
+func pauseOf(path []byte) time.Duration {
+	switch string(path) {
+	case "/soon", "/soon/close":
+		return soonAnswer
+	case "/slow":
+		return slowAnswer
+	case "/hang":
+		return -1
+	}
+	return 0
+}
+
 const (
 	answerOK       = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\nok\n"
 	answerClose    = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: 3\r\n\r\nok\n"
@@ -195,9 +221,9 @@ const (
 // connection ends with it.
 func appendAnswer(b, path []byte) (out []byte, more int, last bool) {
 	switch string(path) {
-	case "/ok":
+	case "/ok", "/soon", "/slow":
 		return append(b, answerOK...), 0, false
-	case "/close":
+	case "/close", "/soon/close":
 		return append(b, answerClose...), 0, true
 	}
 	if digits, found := bytes.CutPrefix(path, []byte("/size/")); found {

@@ -50,6 +50,9 @@ func TestOriginAnswers(t *testing.T) {
 		{"/size/1073741825", 404, 0, false},
 		{"/size/x", 404, 0, false},
 		{"/close", 200, 3, true},
+		{"/soon", 200, 3, false},
+		{"/soon/close", 200, 3, true},
+		{"/slow", 200, 3, false},
 		{"/", 404, 0, false},
 	}
 	for name, base := range map[string]string{
@@ -101,13 +104,16 @@ func TestOriginListensOnEveryAddress(t *testing.T) {
 		t.Skip("this system has no 127.0.3.7")
 	}
 	o := testOrigins(t)
-	resp, err := originClient(t, o).Get("http://127.0.3.7:" + strconv.Itoa(o.plain) + "/ok")
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
-	if resp.StatusCode != 200 {
-		t.Errorf("got %d; want 200", resp.StatusCode)
+	// Over TLS, its certificate is for that address.
+	for _, base := range []string{"http://127.0.3.7:" + strconv.Itoa(o.plain), "https://127.0.3.7:" + strconv.Itoa(o.tls)} {
+		resp, err := originClient(t, o).Get(base + "/ok")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != 200 {
+			t.Errorf("got %d from %s; want 200", resp.StatusCode, base)
+		}
 	}
 }
 

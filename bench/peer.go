@@ -43,9 +43,18 @@ type peer struct {
 	Cannot  map[need]string   `yaml:"cannot"`
 	Files   map[string]string `yaml:"files"`
 
+	Everything everything `yaml:"everything"`
+
 	path    string // of the program; "": not installed
 	said    string // what the version command printed
 	version string // the version in it; "": unknown
+}
+
+// everything is what a proxy gets that has everything on.
+type everything struct {
+	Args    string   `yaml:"args"`
+	Headers []string `yaml:"headers"`
+	Check   string   `yaml:"check"`
 }
 
 // need is something that a scenario needs of a proxy and that not every proxy can do.
@@ -65,7 +74,6 @@ var needs = []need{needRequests, needTLS, needConnect, needKeep, needMany}
 const (
 	tlsByHeader = "header"
 	tlsByScheme = "https"
-	tlsByConfig = "plain"
 )
 
 // readPeers reads a peers file. name is for errors.
@@ -102,8 +110,8 @@ func (p *peer) validate() error {
 		p.TLS = tlsByHeader
 	}
 	p.Version = strings.TrimSpace(p.Version)
-	if !slices.Contains([]string{tlsByHeader, tlsByScheme, tlsByConfig}, p.TLS) {
-		return fmt.Errorf("tls %q; want header, https or plain", p.TLS)
+	if !slices.Contains([]string{tlsByHeader, tlsByScheme}, p.TLS) {
+		return fmt.Errorf("tls %q; want header or https", p.TLS)
 	}
 	for n := range p.Cannot {
 		if !slices.Contains(needs, n) {
@@ -115,7 +123,7 @@ func (p *peer) validate() error {
 			return fmt.Errorf("files: %q; want a name of up to 32 letters, digits, '-', '_' and '.'", name)
 		}
 	}
-	sample := setup{dir: "/dir", address: "127.0.0.1:1", origins: &origins{}}
+	sample := setup{dir: "/dir", address: "127.0.0.1:1", origins: &origins{}, full: true}
 	_, err := p.command(sample, "127.0.0.1:2")
 	return err
 }
@@ -143,15 +151,20 @@ func (p *peer) command(s setup, metricsAddress string) (command, error) {
 		return out
 	}
 	// Split first: a folder with a space in its name is one argument.
-	words := strings.Fields(p.Command)
+	words, headers := strings.Fields(p.Command), p.Headers
 	if len(words) == 0 {
 		return command{}, errors.New("command: empty; want a program and its arguments")
 	}
-	c := command{path: p.path, metrics: fill("metrics", p.Metrics), files: map[string]string{}}
+	var check string
+	if s.full {
+		words = append(words, strings.Fields(p.Everything.Args)...)
+		headers, check = slices.Concat(headers, p.Everything.Headers), p.Everything.Check
+	}
+	c := command{path: p.path, check: check, metrics: fill("metrics", p.Metrics), files: map[string]string{}}
 	for _, word := range words[1:] {
 		c.args = append(c.args, fill("command", word))
 	}
-	for _, line := range p.Headers {
+	for _, line := range headers {
 		c.header = append(c.header, fill("headers", line))
 	}
 	if s.tls && p.TLS == tlsByHeader {
@@ -165,13 +178,22 @@ func (p *peer) command(s setup, metricsAddress string) (command, error) {
 
 // fillIn executes text as a template.
 func fillIn(text string, at place) (string, error) {
-	t, err := template.New("").Funcs(template.FuncMap{"has": strings.Contains}).Parse(text)
+	t, err := template.New("").Funcs(template.FuncMap{"has": strings.Contains, "to": numbersTo}).Parse(text)
 	if err != nil {
 		return "", err
 	}
 	var b strings.Builder
 	err = t.Execute(&b, at)
 	return b.String(), err
+}
+
+// numbersTo returns the numbers from 0 to n-1, for a template to go through.
+func numbersTo(n int) []int {
+	numbers := make([]int, n)
+	for i := range numbers {
+		numbers[i] = i
+	}
+	return numbers
 }
 
 // wrap puts what err is about before it.

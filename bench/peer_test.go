@@ -2,14 +2,19 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/goccy/go-yaml"
 )
 
 func TestReadPeers(t *testing.T) {
@@ -18,7 +23,7 @@ func TestReadPeers(t *testing.T) {
 		want       string // within the error; "": none
 	}{
 		{"smallest", "peers: [{name: p, command: p}]", ""},
-		{"all keys", "peers: [{name: p, about: a, command: 'p {{.Port}}', version: p -v, headers: ['A: b'], tls: https, user: nobody, metrics: '{{.MetricsAddress}}', short: true, cannot: {tls: none}, files: {p.conf: '{{.Dir}}'}}]", ""},
+		{"all keys", "peers: [{name: p, about: a, command: 'p {{.Port}}', version: p -v, headers: ['A: b'], tls: https, user: nobody, metrics: '{{.MetricsAddress}}', short: true, cannot: {tls: none}, everything: {args: '-c {{.Dir}}', headers: ['C: d'], check: test}, files: {p.conf: '{{range to 3}}{{.}}{{end}}'}}]", ""},
 		{"empty", "", "no peers in it"},
 		{"no list", "peers:\n", "no peers in it"},
 		{"empty peer", "peers: [null]", "peer 1 is empty"},
@@ -30,7 +35,8 @@ func TestReadPeers(t *testing.T) {
 		{"blank command", "peers: [{name: p, command: ' '}]", "command: empty"},
 		{"broken template", "peers: [{name: p, command: 'p {{.Port'}]", "command: template"},
 		{"unknown field", "peers: [{name: p, command: p, files: {x: '{{.Colour}}'}}]", "files: x: template"},
-		{"unknown tls", "peers: [{name: p, command: p, tls: maybe}]", `tls "maybe"; want header, https or plain`},
+		{"broken template in everything", "peers: [{name: p, command: p, everything: {args: '{{.Colour}}'}}]", "command: template"},
+		{"unknown tls", "peers: [{name: p, command: p, tls: maybe}]", `tls "maybe"; want header or https`},
 		{"unknown need", "peers: [{name: p, command: p, cannot: {fly: no}}]", `cannot: "fly"; want one of`},
 		{"file elsewhere", "peers: [{name: p, command: p, files: {../x: y}}]", `files: "../x"; want`},
 	}
@@ -68,6 +74,44 @@ func TestPeerCommand(t *testing.T) {
 	}
 	if got, want := c.files["c"], "ca /ca"; got != want {
 		t.Errorf("got file %q; want %q", got, want)
+	}
+}
+
+func TestCommandWithEverything(t *testing.T) {
+	peers, err := readPeers("x", []byte("peers: [{name: p, command: p -a, headers: ['A: b'], everything: {args: '-c {{.Port}}', headers: ['C: d'], check: test}}]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		full bool
+		want string
+	}{{false, "-a; A: b; "}, {true, "-a -c 9; A: b C: d; test"}} {
+		c, err := peers[0].command(setup{address: "127.0.0.1:9", origins: &origins{}, full: tt.full}, "")
+		if got := strings.Join(c.args, " ") + "; " + strings.Join(c.header, " ") + "; " + c.check; got != tt.want || err != nil {
+			t.Errorf("got %q, %v; want %q", got, err, tt.want)
+		}
+	}
+}
+
+func TestRefusedConfiguration(t *testing.T) {
+	sh, err := exec.LookPath("sh")
+	if err != nil {
+		t.Skip(err)
+	}
+	for _, tt := range []struct{ name, check, text, want string }{
+		{"nothing to check with", "", "exit 1", ""},
+		{"accepted", "FILE", "exit 0", ""},
+		{"refused", "FILE", "echo clients: not known; exit 1", "it refuses the configuration: clients: not known"},
+		{"refused without a word", "FILE", "exit 2", "it refuses the configuration: exit status 2"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := setup{dir: t.TempDir()}
+			check := strings.ReplaceAll(tt.check, "FILE", filepath.Join(s.dir, "script"))
+			got, err := command{path: sh, check: check, files: map[string]string{"script": tt.text}}.refused(t.Context(), s)
+			if got != tt.want || err != nil {
+				t.Errorf("got %q, %v; want %q", got, err, tt.want)
+			}
+		})
 	}
 }
 
@@ -200,5 +244,41 @@ func runInstalled(t *testing.T, p *peer, tls bool, loads func(*origins) []load) 
 	}}
 	if err := s.trial(t.Context(), &trial{about: about, origins: seen, peer: p, figures: figures{}}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestEverythingConfiguration holds the configuration with everything on to what its scenario says of it.
+func TestEverythingConfiguration(t *testing.T) {
+	peers, err := readPeers("peers.yaml", builtinPeers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := slices.IndexFunc(peers, func(p *peer) bool { return p.Name == ours })
+	c, err := peers[own].command(setup{dir: "/dir", address: "127.0.0.1:1", origins: &origins{}, full: true}, "127.0.0.1:2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config struct {
+		Breaker struct{ Failures int }
+		Clients []struct {
+			Tokens     []string
+			AllowHosts []string `yaml:"allowHosts"`
+			DenyHosts  []string `yaml:"denyHosts"`
+		}
+		Destinations []struct{ Hosts []string }
+	}
+	if err := yaml.Unmarshal([]byte(c.files["everything.yaml"]), &config); err != nil {
+		t.Fatal(err)
+	}
+	client := config.Clients[0]
+	if n := len(client.AllowHosts) + len(client.DenyHosts); n != 10001 || client.AllowHosts[5000] != "127.0.0.0/8" {
+		t.Errorf("got %d rules; want 10,000, and the origins' prefix last", n)
+	}
+	if len(config.Destinations) != 101 || config.Breaker.Failures != 5 {
+		t.Errorf("got %d destinations and %d failures; want 101 and 5", len(config.Destinations), config.Breaker.Failures)
+	}
+	_, token, _ := strings.Cut(c.header[0], "Bearer ")
+	if want := fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(token))); client.Tokens[0] != want {
+		t.Errorf("got %s; want %s, which is %q", client.Tokens[0], want, token)
 	}
 }

@@ -38,17 +38,17 @@ func knownPeers(ctx context.Context, file string) ([]*peer, error) {
 	return peers, nil
 }
 
-// maxPeersFile is the largest peers file, bytes.
-const maxPeersFile = 1 << 20
+// maxFile is the largest file that is read whole, bytes.
+const maxFile = 4 << 20
 
-// readSmall reads a file of at most maxPeersFile bytes.
+// readSmall reads a file of at most maxFile bytes.
 func readSmall(name string) ([]byte, error) {
 	info, err := os.Stat(name)
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() || info.Size() > maxPeersFile {
-		return nil, fmt.Errorf("%s: want a regular file of at most %d bytes", name, maxPeersFile)
+	if !info.Mode().IsRegular() || info.Size() > maxFile {
+		return nil, fmt.Errorf("%s: want a regular file of at most %d bytes", name, maxFile)
 	}
 	return os.ReadFile(name)
 }

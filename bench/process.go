@@ -37,10 +37,8 @@ type process struct {
 // start starts a proxy on the CPU numbered cpu (-1: on any) and waits until its address accepts connections.
 // An error holds the last lines of what the proxy printed.
 func start(ctx context.Context, c command, s setup, cpu int) (*process, error) {
-	for name, content := range c.files {
-		if err := os.WriteFile(filepath.Join(s.dir, name), []byte(content), 0o644); err != nil {
-			return nil, fmt.Errorf("write a proxy's configuration: %w", err)
-		}
+	if err := c.write(s.dir); err != nil {
+		return nil, err
 	}
 	if conn, err := net.DialTimeout("tcp", s.address, time.Second); err == nil {
 		conn.Close()
@@ -58,6 +56,39 @@ func start(ctx context.Context, c command, s setup, cpu int) (*process, error) {
 		}
 	}
 	return p, nil
+}
+
+// write writes the command's files.
+func (c command) write(dir string) error {
+	for name, content := range c.files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+			return fmt.Errorf("write a proxy's configuration: %w", err)
+		}
+	}
+	return nil
+}
+
+// refused has the program look at its configuration, where it can, and returns what it has against it; "": nothing.
+func (c command) refused(ctx context.Context, s setup) (string, error) {
+	if c.check == "" {
+		return "", nil
+	}
+	if err := c.write(s.dir); err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	check := exec.CommandContext(ctx, c.path, append([]string{c.check}, c.args...)...)
+	check.Dir = s.dir
+	said, err := check.CombinedOutput()
+	if err == nil {
+		return "", nil
+	}
+	text := firstLine(string(bytes.TrimSpace(said)))
+	if text == "" {
+		text = err.Error()
+	}
+	return "it refuses the configuration: " + text, nil
 }
 
 // launch starts the program in a process group of its own, so that Ctrl-C reaches the suite alone, which then ends it in order.
@@ -117,6 +148,9 @@ func (p *process) printed() string {
 	text = bytes.TrimSpace(text)
 	return fmt.Sprintf("; it printed:\n%s", text[max(0, len(text)-logTail):])
 }
+
+// dir is the folder that the program runs in.
+func (p *process) dir() string { return filepath.Dir(p.log) }
 
 // running reports whether the program has not ended.
 func (p *process) running() bool {

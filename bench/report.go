@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -38,19 +37,11 @@ func writeReports(folder string, r *result) ([]string, error) {
 // page is what report.html.tmpl shows.
 type page struct {
 	*result
-	Verdicts            []shownVerdict
+	Summary             []summaryRow
 	Met, Missed, Others int
 	Sections            []section
 	Took                time.Duration
 	Colors              [colors]struct{}
-}
-
-// shownVerdict is a verdict as a chip shows it.
-type shownVerdict struct {
-	verdict
-	Scenario *scenarioResult
-	Shown    string // the value
-	Class    string
 }
 
 // section is a scenario with its charts and its numbers.
@@ -81,12 +72,10 @@ func renderReport(r *result) ([]byte, error) {
 	color := func(name string) int {
 		return slices.IndexFunc(r.Peers, func(p peerResult) bool { return p.Name == name }) % colors
 	}
+	p.Summary = r.summary()
+	p.Met, p.Missed, p.Others = countStatuses(p.Summary)
 	for i := range r.Scenarios {
-		s := &r.Scenarios[i]
-		for _, v := range s.Targets {
-			p.add(v, s)
-		}
-		p.Sections = append(p.Sections, draw(s, color))
+		p.Sections = append(p.Sections, draw(&r.Scenarios[i], color))
 	}
 	var out bytes.Buffer
 	if err := t.Execute(&out, p); err != nil {
@@ -95,34 +84,12 @@ func renderReport(r *result) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// add adds a verdict.
-func (p *page) add(v verdict, s *scenarioResult) {
-	shown := shownVerdict{verdict: v, Scenario: s, Class: strings.ReplaceAll(v.Status, " ", "-")}
-	switch v.Status {
-	case met:
-		p.Met++
-	case missed:
-		p.Missed++
-	default:
-		p.Others++
-	}
-	if v.Status != notMeasured {
-		shown.Shown = strings.TrimPrefix(v.but(), ": ")
-	}
-	p.Verdicts = append(p.Verdicts, shown)
-}
-
 // draw returns the section of s.
 func draw(s *scenarioResult, color func(string) int) section {
 	out := section{scenarioResult: s}
 	switch s.chart {
-	case chartLatency:
-		out.Lines = []lineChart{latencyChart(s, color)}
 	case chartCurve:
 		out.Lines = []lineChart{curveChart(s, perSecond, color), curveChart(s, cpuPerRequest, color)}
-	case chartBeside:
-		chart := besideBars(s)
-		out.Bars = &chart
 	default:
 		chart := bars(s)
 		out.Bars = &chart

@@ -10,7 +10,8 @@ import (
 // framingFields are header fields that a load writes itself.
 var framingFields = []string{"host", "content-length", "transfer-encoding", "connection"}
 
-// request returns the bytes of a request for target, an absolute URI, in the form that proxies take (RFC 9112 section 3.2.2).
+// request returns the bytes of a request for target, an absolute URI, in the form that proxies take (RFC 9112 section
+// 3.2.2), or servers where it goes through a tunnel.
 func (l *load) request(target string) ([]byte, error) {
 	u, err := url.Parse(target)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
@@ -28,7 +29,13 @@ func (l *load) request(target string) ([]byte, error) {
 			target += "?" + u.RawQuery
 		}
 	}
+	if l.tunnel != "" {
+		target = u.RequestURI()
+	}
 	b := fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: %s\r\n", l.verb(), target, u.Host)
+	if l.lone {
+		b = append(b, "Connection: close\r\n"...)
+	}
 	b, err = l.appendHeader(b)
 	if err != nil {
 		return nil, err

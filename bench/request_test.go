@@ -20,6 +20,8 @@ func TestRequest(t *testing.T) {
 		{"POST", load{body: []byte("hi")}, "http://a/", "POST http://a/ HTTP/1.1\nHost: a\nContent-Length: 2\n\nhi"},
 		{"empty body", load{body: []byte{}}, "http://a/", "POST http://a/ HTTP/1.1\nHost: a\nContent-Length: 0\n\n"},
 		{"method and header", load{method: "PUT", header: []string{"X-A: b", "x-c:"}}, "http://a/", "PUT http://a/ HTTP/1.1\nHost: a\nX-A: b\nx-c:\n\n"},
+		{"lone", load{lone: true}, "http://a/b", "GET http://a/b HTTP/1.1\nHost: a\nConnection: close\n\n"},
+		{"in a tunnel", load{tunnel: "a:80"}, "http://a/%2e/x?y", "GET /%2e/x?y HTTP/1.1\nHost: a\n\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -1,10 +1,7 @@
 package main
 
 import (
-	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -44,19 +41,18 @@ type scenarioResult struct {
 
 // row is what one scenario came to with one peer.
 type row struct {
-	Peer     string         `json:"peer"`
-	Skipped  string         `json:"skipped,omitempty"` // why it was not measured
-	Requests int64          `json:"requests"`          // that succeeded, over all rounds; tunnels and connections likewise
-	Failed   int64          `json:"failed"`
-	Error    string         `json:"error,omitempty"`   // of the first failure
-	Note     string         `json:"note,omitempty"`    // what was different from what the scenario says
-	Partial  string         `json:"partial,omitempty"` // why the figures are none to judge
-	Rounds   []figures      `json:"rounds,omitempty"`
-	Median   figures        `json:"median,omitempty"`
-	Low      figures        `json:"low,omitempty"`
-	High     figures        `json:"high,omitempty"`
-	Latency  []latencyPoint `json:"latency,omitempty"`
-	Curve    []curvePoint   `json:"curve,omitempty"`
+	Peer     string       `json:"peer"`
+	Skipped  string       `json:"skipped,omitempty"` // why it was not measured
+	Requests int64        `json:"requests"`          // that succeeded, over all rounds; tunnels and connections likewise
+	Failed   int64        `json:"failed"`
+	Error    string       `json:"error,omitempty"`   // of the first failure
+	Note     string       `json:"note,omitempty"`    // what was different from what the scenario says
+	Partial  string       `json:"partial,omitempty"` // why the figures are none to judge
+	Rounds   []figures    `json:"rounds,omitempty"`
+	Median   figures      `json:"median,omitempty"`
+	Low      figures      `json:"low,omitempty"`
+	High     figures      `json:"high,omitempty"`
+	Curve    []curvePoint `json:"curve,omitempty"`
 }
 
 // curvePoint is what was measured at one number of connections.
@@ -98,37 +94,24 @@ const (
 // verdict is whether a target was reached.
 type verdict struct {
 	Figure figure  `json:"figure"`
-	Target string  `json:"target"`           // in words
+	Than   string  `json:"than,omitempty"`   // what a ratio's divisor is: a peer, or our own in a scenario; "": no ratio
 	Most   float64 `json:"most"`             // as target.most
 	Value  float64 `json:"value"`            // what is compared with Most: the median over the rounds; 0 also where it was not measured
 	Status string  `json:"status"`           // met, missed or not measured
 	Reason string  `json:"reason,omitempty"` // why it was not measured
 }
 
-// words says the target in words, of being what is counted.
-func (t target) words(of string) string {
-	says := t.figure.says(of)
-	most := strconv.FormatFloat(t.most, 'f', -1, 64)
-	if t.relative() && !strings.Contains(most, ".") {
-		most += ".0"
+// than names what t's figure is divided by; "": nothing.
+func (t target) than() string {
+	if t.scenario != "" {
+		return "own " + t.scenario
 	}
-	switch {
-	case t.peer != "":
-		return fmt.Sprintf("%s at most %s × %s", says, most, t.peer)
-	case t.scenario != "":
-		return fmt.Sprintf("%s at most %s × own in %s", says, most, t.scenario)
-	case t.most == 0:
-		return "no " + says
-	}
-	return fmt.Sprintf("%s at most %s %s", says, most, t.figure.info().unit)
+	return t.peer
 }
-
-// relative reports whether t compares two figures.
-func (t target) relative() bool { return t.peer != "" || t.scenario != "" }
 
 // judge compares our row of s with t. all holds the scenarios measured so far.
 func (t target) judge(s *scenarioResult, all []scenarioResult) verdict {
-	v := verdict{Figure: t.figure, Target: t.words(s.Of), Most: t.most, Status: notMeasured}
+	v := verdict{Figure: t.figure, Than: t.than(), Most: t.most, Status: notMeasured}
 	values, reason := t.compared(s, all)
 	if reason != "" {
 		v.Reason = reason
@@ -143,9 +126,13 @@ func (t target) judge(s *scenarioResult, all []scenarioResult) verdict {
 	return v
 }
 
-// slack is half of the last digit that is shown.
+// slack is half of the last digit that is shown. Of allocations it is what a process makes now and then, whatever the
+// requests: what every request allocates is 1 or more.
 func slack(t target) float64 {
-	if t.relative() {
+	if t.figure == allocations {
+		return 0.1
+	}
+	if t.than() != "" {
 		return 0.005
 	}
 	digits := t.figure.info().digits
@@ -159,6 +146,9 @@ func slack(t target) float64 {
 // compared returns, for each round, what t is about, or why it can't be told.
 func (t target) compared(s *scenarioResult, all []scenarioResult) (values []float64, reason string) {
 	mine := s.row(ours)
+	if mine != nil && mine.Skipped != "" {
+		return nil, mine.Skipped
+	}
 	if !mine.sound() {
 		return nil, ours + " was not measured, or failed"
 	}
@@ -181,7 +171,7 @@ func (t target) compared(s *scenarioResult, all []scenarioResult) (values []floa
 	// Rounds follow each other closely, so that what disturbs one disturbs both sides of its ratio.
 	for i := range min(len(mine.Rounds), len(yardstick.Rounds)) {
 		value, ok := mine.Rounds[i][t.figure]
-		if t.relative() {
+		if t.than() != "" {
 			divisor := yardstick.Rounds[i][t.figure]
 			ok = ok && divisor > 0
 			value /= divisor

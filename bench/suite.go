@@ -12,8 +12,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
-
-	hdrhistogram "github.com/HdrHistogram/hdrhistogram-go"
 )
 
 // suite is one run: every scenario with every peer, in rounds.
@@ -28,6 +26,7 @@ type suite struct {
 	done      int // measurements so far, of all
 	all       int
 	result    result
+	older     *result // to compare with; nil: none
 	out       io.Writer
 }
 
@@ -49,6 +48,14 @@ func runSuite(ctx context.Context, o suiteOptions) (err error) {
 		return nil
 	}
 	s := &suite{form: o.form(), out: o.stdout}
+	if o.compare != "" {
+		if s.older, err = readReport(o.compare); err != nil {
+			return fmt.Errorf("--compare: %w", err)
+		}
+	}
+	if o.report != "" {
+		return s.compareOnly(o.report)
+	}
 	if s.peers, err = pickPeers(peers, o); err != nil {
 		return err
 	}
@@ -71,6 +78,19 @@ func runSuite(ctx context.Context, o suiteOptions) (err error) {
 	return s.report(ctx, o.out)
 }
 
+// compareOnly compares a run that has been made with the older one.
+func (s *suite) compareOnly(file string) error {
+	if s.older == nil {
+		return errors.New("--report is what to compare; want --compare with it")
+	}
+	newer, err := readReport(file)
+	if err != nil {
+		return fmt.Errorf("--report: %w", err)
+	}
+	printComparison(s.out, s.older, newer)
+	return nil
+}
+
 // run prepares, measures, and cleans up.
 func (s *suite) run(ctx context.Context, o suiteOptions) (err error) {
 	raiseOpenFiles()
@@ -90,7 +110,9 @@ func (s *suite) run(ctx context.Context, o suiteOptions) (err error) {
 	for _, p := range s.peers {
 		s.result.Peers = append(s.result.Peers, peerResult{Name: p.Name, About: p.About, Version: p.version, Program: p.path})
 	}
-	s.all = s.form.rounds * len(s.peers) * len(s.scenarios)
+	for _, about := range s.scenarios {
+		s.all += s.form.roundsOf(about) * len(s.peers)
+	}
 	for _, about := range s.scenarios {
 		done := s.scenario(ctx, about)
 		if ctx.Err() != nil {
@@ -135,12 +157,15 @@ func (s *suite) report(ctx context.Context, out string) error {
 	if len(s.result.Scenarios) == 0 {
 		return context.Cause(ctx) // nothing to report, and no reason to overwrite an older report
 	}
-	printVerdicts(s.out, &s.result)
+	printSummary(s.out, &s.result)
 	files, err := writeReports(out, &s.result)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.out, "\nreport: %s\n", strings.Join(files, ", "))
+	if s.older != nil {
+		printComparison(s.out, s.older, &s.result)
+	}
+	fmt.Fprintf(s.out, "\nreport: %s, after %.0f s\n", strings.Join(files, ", "), s.result.Seconds)
 	if ctx.Err() != nil {
 		fmt.Fprintln(s.out, "interrupted: it holds what was measured up to then")
 		return context.Cause(ctx)
@@ -165,24 +190,26 @@ func (r *result) failures() error {
 
 // gathered is what the rounds of one scenario with one peer came to.
 type gathered struct {
-	row     row
-	latency *hdrhistogram.Histogram
-	curves  [][]curvePoint
+	row    row
+	curves [][]curvePoint
 }
 
 // scenario measures every peer in every round: A B C A B C, so that what disturbs the machine for a while disturbs all.
 func (s *suite) scenario(ctx context.Context, about *scenario) *scenarioResult {
 	done := &scenarioResult{ID: about.id, Title: about.title, About: about.about, Of: about.of(), Main: about.main, chart: about.chart}
 	rows := make([]gathered, len(s.peers))
-	for round := 1; round <= s.form.rounds && ctx.Err() == nil; round++ {
+	for round := 1; round <= s.form.roundsOf(about) && ctx.Err() == nil; round++ {
 		for i, p := range s.peers {
 			s.done++
 			rows[i].row.Peer = p.Name
-			if rows[i].row.Skipped = p.why(about.needs); rows[i].row.Skipped != "" || ctx.Err() != nil {
+			if why := p.why(about.needs); why != "" {
+				rows[i].row.Skipped = why
+			}
+			if rows[i].row.Skipped != "" || ctx.Err() != nil {
 				continue
 			}
 			count := new(atomic.Int64)
-			s.progress.step(fmt.Sprintf("%d/%d %s, round %d: %s", s.done, s.all, about.id, round, p.Name), s.form.about(about), count)
+			s.progress.step(fmt.Sprintf("%d/%d%s %s, round %d: %s", s.done, s.all, s.left(), about.id, round, p.Name), s.form.about(about), count)
 			t := &trial{form: s.form, about: about, origins: s.origins, peer: p, done: count, figures: figures{}}
 			rows[i].add(t, s.trial(ctx, t))
 		}
@@ -196,9 +223,27 @@ func (s *suite) scenario(ctx context.Context, about *scenario) *scenarioResult {
 	return done
 }
 
+// left says how long the run will take from here, judging by what it has taken; "": it has hardly begun.
+func (s *suite) left() string {
+	before := time.Duration(s.done - 1)
+	if before < max(1, time.Duration(s.all/20)) {
+		return ""
+	}
+	left := time.Since(s.result.Started) / before * (time.Duration(s.all) - before)
+	return fmt.Sprintf(" (%s left)", left.Round(10*time.Second))
+}
+
+// roundsOf returns how often a scenario is measured.
+func (f form) roundsOf(s *scenario) int {
+	if s.once {
+		return 1
+	}
+	return f.rounds
+}
+
 // about is roughly how long a measurement takes; 0: who knows.
 func (f form) about(s *scenario) time.Duration {
-	if s.main == resident || s.main == growth {
+	if s.once {
 		return 0
 	}
 	return f.duration + f.warmUp
@@ -216,8 +261,12 @@ func (s *suite) trial(ctx context.Context, t *trial) error {
 		return err
 	}
 	t.address = ports[0]
-	place := setup{dir: dir, address: t.address, origins: s.origins, tls: t.about.tls, connect: t.peer.why([]need{needConnect}) == ""}
+	place := setup{dir: dir, address: t.address, origins: s.origins, tls: t.about.tls, full: t.about.full}
 	if t.command, err = t.peer.command(place, ports[1]); err != nil {
+		return err
+	}
+	t.command.args, t.command.env = append(t.command.args, t.args...), append(t.command.env, t.env...)
+	if t.skipped, err = t.command.refused(ctx, place); t.skipped != "" || err != nil {
 		return err
 	}
 	if t.process, err = start(ctx, t.command, place, s.cpu); err != nil {
@@ -253,6 +302,10 @@ func freeAddresses(n int) ([]string, error) {
 
 // add takes in one round.
 func (g *gathered) add(t *trial, err error) {
+	if t.skipped != "" {
+		g.row.Skipped = t.skipped
+		return
+	}
 	g.row.Requests += t.total.requests
 	g.row.Failed += t.total.failed
 	g.row.Partial = t.partial
@@ -272,21 +325,11 @@ func (g *gathered) add(t *trial, err error) {
 	if t.curve != nil {
 		g.curves = append(g.curves, t.curve)
 	}
-	if t.latency != nil {
-		if g.latency == nil {
-			g.latency = t.latency
-		} else {
-			g.latency.Merge(t.latency)
-		}
-	}
 }
 
 // finish returns the row over all rounds.
 func (g *gathered) finish() row {
 	g.row.Median, g.row.Low, g.row.High = spread(g.row.Rounds)
-	if g.latency != nil {
-		g.row.Latency = distribution(g.latency)
-	}
 	if len(g.curves) == 0 {
 		return g.row
 	}

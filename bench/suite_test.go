@@ -53,9 +53,9 @@ func TestSuite(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	var out bytes.Buffer
 	o := suiteOfTest(t, &out)
-	o.scenarios = []string{"post", "response-1m", "close", "connect-bulk", "connect-open", "rate-1000", "connections", "idle-5000"}
+	o.scenarios = []string{"post", "response-1m", "close", "connect-bulk", "connect-open", "lone", "tunnel-http", "everything", "rate-4000", "connections", "idle-5000"}
 	if runtime.GOOS == "linux" { // elsewhere only 127.0.0.1 is there by itself
-		o.scenarios = append(o.scenarios, "destinations-1000", "destinations-20000", "hanging")
+		o.scenarios = append(o.scenarios, "destinations-1000", "destinations-20000", "first-1000", "in-flight-4000")
 	}
 	if err := runSuite(t.Context(), o); err != nil {
 		t.Fatal(err)
@@ -78,7 +78,7 @@ func TestSuite(t *testing.T) {
 			t.Errorf("%s: got %+v; want a round with %s", s.ID, got, s.Main)
 		}
 	}
-	for _, want := range []string{"POST of 1 KiB, kept alive (post)", "targets of whsentry", "report.html"} {
+	for _, want := range []string{"POST of 1 KiB, kept alive (post)", "aims of whsentry", "report.html"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("got output without %q; want it there:\n%s", want, out.String())
 		}
@@ -129,7 +129,7 @@ func TestSuiteWithPeers(t *testing.T) {
 	if err := runSuite(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"dead: start ", "twin: not measured: it would rather not", "±", "CPU time a request at most 1.0 × haproxy (haproxy was not measured, or failed)"} {
+	for _, want := range []string{"dead: start ", "twin: not measured: it would rather not", "±", "POST of 1 KiB, kept alive: haproxy was not measured, or failed"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("got output without %q; want it there:\n%s", want, out.String())
 		}

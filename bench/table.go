@@ -102,39 +102,6 @@ func firstLine(text string) string {
 	return line
 }
 
-// printVerdicts prints how each target was met.
-func printVerdicts(w io.Writer, r *result) {
-	first := true
-	for i := range r.Scenarios {
-		for _, v := range r.Scenarios[i].Targets {
-			if first {
-				fmt.Fprint(w, "\ntargets of whsentry", shortRemark(r), "\n")
-				first = false
-			}
-			fmt.Fprintf(w, "  %-12s  %-18s  %s%s\n", v.Status, r.Scenarios[i].ID, v.Target, v.but())
-		}
-	}
-}
-
-// shortRemark says what the short form is worth.
-func shortRemark(r *result) string {
-	if r.Short {
-		return " (short form: times are a hint at best)"
-	}
-	return ""
-}
-
-// but says what was measured instead of what the target says, or why nothing was.
-func (v verdict) but() string {
-	switch {
-	case v.Status == notMeasured:
-		return " (" + v.Reason + ")"
-	case strings.Contains(v.Target, "×"):
-		return ": " + ratio(v.Value)
-	}
-	return strings.TrimRight(": "+v.Figure.format(v.Value)+" "+v.Figure.info().unit, " ")
-}
-
 // list prints the scenarios and the peers.
 func list(w io.Writer, peers []*peer) {
 	fmt.Fprintln(w, "scenarios:")

@@ -10,8 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	hdrhistogram "github.com/HdrHistogram/hdrhistogram-go"
 )
 
 // trial is one measurement of one proxy, which is running.
@@ -23,19 +21,23 @@ type trial struct {
 	peer    *peer
 	command command
 	process *process
+	args    []string      // further ones of the proxy
+	env     []string      // further ones
 	done    *atomic.Int64 // for the progress line
 
 	figures figures
 	curve   []curvePoint
-	latency *hdrhistogram.Histogram // nil: none
-	total   outcome                 // all that counts, without its latency
-	note    string                  // what was different from what the scenario says
-	partial string                  // why the figures are none to judge; "": they are
+	total   outcome // all that counts, without its latency
+	skipped string  // why nothing was measured; "": it was
+	note    string  // what was different from what the scenario says
+	partial string  // why the figures are none to judge; "": they are
 }
 
 const (
-	holdLimit  = 2 * time.Minute // for opening idle connections
-	nofileLeft = 500             // file descriptors for all else than the connections counted
+	firstClients = 16              // connections that ask new destinations
+	holdLimit    = 5 * time.Minute // for opening idle connections
+	watchEvery   = 50 * time.Millisecond
+	nofileLeft   = 500 // file descriptors for all else than the connections counted
 )
 
 // run sends l through the proxy and adds what it came to. It returns what the proxy used meanwhile.
@@ -97,7 +99,6 @@ func requestsOf(of func(*origins) load) func(context.Context, *trial) error {
 		delete(t.figures, growth)
 		t.figures.costs(used, o.requests)
 		t.figures.times(o)
-		t.latency = o.latency
 		return nil
 	}
 }
@@ -122,9 +123,78 @@ func measureBulk(ctx context.Context, t *trial) error {
 	return nil
 }
 
-// measureDestinations measures the memory of a kept connection to each of 20,000 destinations. Where file descriptors do
-// not suffice for as many, the growth for those that there can be is scaled up.
-func measureDestinations(ctx context.Context, t *trial) error {
+// measureFirst measures how long the first request to a destination takes, in a proxy that has served some.
+func measureFirst(ctx context.Context, t *trial) error {
+	warm := post(firstClients, at(t.origins.plain, "/ok"))
+	warm.duration = t.form.warmUp
+	if _, err := t.dress(warm).run(ctx, t.address); err != nil {
+		return fmt.Errorf("warm up: %w", err)
+	}
+	l := post(firstClients, destinationURLs(t.origins.plain, "/ok", 1000)...)
+	l.count, l.cold = int64(len(l.targets)), true
+	o, used, err := t.run(ctx, l)
+	if err != nil {
+		return err
+	}
+	delete(t.figures, growth)
+	t.figures.costs(used, o.requests)
+	t.figures.times(o)
+	return nil
+}
+
+// measureInFlight measures the most memory that the proxy takes while 4,000 requests wait for their answers.
+func measureInFlight(ctx context.Context, t *trial) error {
+	const wanted = 4000
+	n := t.form.fewer(wanted)
+	l := post(n, destinationURLs(t.origins.plain, "/slow", t.form.fewer(1000))...)
+	l.duration = max(t.form.duration, 2*slowAnswer)
+	watching, stop := context.WithCancel(ctx)
+	seen := make(chan peak, 1)
+	go func() { seen <- t.watch(watching) }() // ends with stop
+	_, used, err := t.run(ctx, l)
+	stop()
+	most := <-seen
+	if err != nil {
+		return err
+	}
+	delete(t.figures, growth)
+	used.rss = max(used.rss, most.rss)
+	t.figures.memory(used)
+	switch {
+	case most.waiting < int64(n)*9/10:
+		t.partial = fmt.Sprintf("at most %d of %d requests waited at once", most.waiting, n)
+	case n < wanted:
+		t.partial = fmt.Sprintf("only %d of %d requests", n, wanted)
+	}
+	return nil
+}
+
+// peak is the most that there was at once.
+type peak struct {
+	rss     int64 // resident memory, bytes
+	waiting int64 // requests that the origins had not answered yet
+}
+
+// watch looks at the proxy's memory, and at the requests that wait, until ctx ends.
+func (t *trial) watch(ctx context.Context) (most peak) {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return most
+		case <-tick.C:
+		}
+		if u, err := t.process.systemUsage(); err == nil {
+			most.rss = max(most.rss, u.rss)
+		}
+		most.waiting = max(most.waiting, t.origins.waiting.Load())
+	}
+}
+
+// measureDestinations measures the memory of a kept connection to each of 20,000 destinations on port. Where file
+// descriptors do not suffice for as many, the growth for those that there can be is scaled up.
+func measureDestinations(ctx context.Context, t *trial, port int) error {
 	const wanted = 20000
 	n := t.form.fewer(wanted)
 	if limit := maxOpenFiles(); limit > 0 {
@@ -134,7 +204,7 @@ func measureDestinations(ctx context.Context, t *trial) error {
 		return fmt.Errorf("%d file descriptors are too few", n+nofileLeft)
 	}
 	_, used, err := t.run(ctx, load{
-		kind: loadDestinations, method: "POST", body: body, connections: 16, targets: destinationURLs(t.origins, n), pause: t.form.settle, duration: holdLimit,
+		kind: loadDestinations, method: "POST", body: body, connections: 16, targets: destinationURLs(port, "/ok", n), pause: t.form.settle, duration: holdLimit,
 	})
 	if err != nil {
 		return err
@@ -153,10 +223,10 @@ func measureDestinations(ctx context.Context, t *trial) error {
 	return nil
 }
 
-// measureIdle measures the memory that n clients cost which have made one request each.
-func measureIdle(ctx context.Context, t *trial, n int) error {
-	wanted := n
-	n = t.form.fewer(n)
+// measureIdle measures the memory that 5,000 clients cost which have made one request each.
+func measureIdle(ctx context.Context, t *trial) error {
+	const wanted = 5000
+	n := t.form.fewer(wanted)
 	if limit := maxOpenFiles(); limit > 0 && limit-nofileLeft < n {
 		return fmt.Errorf("%d idle clients need as many file descriptors; there may be %d", n, limit)
 	}
@@ -202,33 +272,7 @@ func measureConnections(ctx context.Context, t *trial) error {
 	return nil
 }
 
-// measureHanging measures the latency of a healthy destination, alone and beside one that never answers.
-func measureHanging(ctx context.Context, t *trial) error {
-	l := post(16, at(t.origins.plain, "/ok"))
-	l.rate, l.duration = 500, t.form.duration
-	alone, _, err := t.run(ctx, l)
-	if err != nil {
-		return err
-	}
-	release, err := t.hang(ctx, 64)
-	if err != nil {
-		return err
-	}
-	defer release()
-	beside, used, err := t.run(ctx, l)
-	if err != nil {
-		return err
-	}
-	delete(t.figures, growth)
-	t.figures.costs(used, beside.requests)
-	t.figures.times(beside)
-	t.figures[p99Alone] = milliseconds(alone.latency.ValueAtPercentile(99))
-	t.latency = beside.latency
-	return nil
-}
-
-// hang sends n requests to a destination that does not answer, and returns when they are sent. release ends them, and says
-// nothing of those that the proxy has answered meanwhile: it may give up.
+// hang sends n requests to a destination that does not answer, and returns when they wait there. release ends them.
 func (t *trial) hang(ctx context.Context, n int) (release func(), err error) {
 	l := t.dress(post(n, fmt.Sprintf("http://127.0.0.9:%d/hang", t.origins.plain)))
 	request, err := l.request(l.targets[0])
@@ -256,6 +300,13 @@ func (t *trial) hang(ctx context.Context, n int) (release func(), err error) {
 		}
 		// Ends when release closes the connection, at the latest.
 		readers.Go(func() { _, _ = io.Copy(io.Discard, conn) })
+	}
+	for deadline := time.Now().Add(holdLimit); t.origins.waiting.Load() < int64(n); {
+		if time.Now().After(deadline) || ctx.Err() != nil {
+			release()
+			return nil, fmt.Errorf("%d of %d requests have reached a hanging destination", t.origins.waiting.Load(), n)
+		}
+		time.Sleep(pollEvery)
 	}
 	return release, nil
 }

@@ -19,6 +19,9 @@ type suiteOptions struct {
 	short     bool          // the form that CI runs: ours and haproxy, one round, small counts
 	rounds    int           // interleaved rounds; 0: as the form says
 	duration  time.Duration // of each measurement; 0: as the form and the scenario say
+	compare   string        // report.json of an older run to compare with; "": none
+	report    string        // report.json to compare instead of a run; "": run
+	counts    string        // file to compare counts with instead of a run of the suite; "": none
 	list      bool          // print scenarios and peers, run nothing
 	stdout    io.Writer     // for the table; nil: standard output
 	stderr    io.Writer     // for the progress line; nil: standard error
@@ -49,6 +52,8 @@ type load struct {
 	count       int64         // requests, tunnels, or bytes (loadTunnelBulk); 0: duration alone decides
 	timeout     time.Duration // for one request from its first byte to the answer's last, exact to a second; 0: 10 s
 	cold        bool          // no warm-up: connections are opened before, but make no request that is not counted
+	lone        bool          // each request over a client connection of its own, which says Connection: close
+	tunnel      string        // host:port: client connections are tunnels to it, through which the requests go; "": none
 	anyStatus   bool          // every whole answer is a success that is below 500 and not the proxy's own; else only 200 is
 	proxyTLS    *tls.Config   // to speak TLS to the proxy itself; nil: plain TCP
 	pause       time.Duration // idle kinds: how long to rest before end is called, so that memory settles
@@ -80,7 +85,7 @@ type setup struct {
 	address string // 127.0.0.1:port to listen on
 	origins *origins
 	tls     bool // the proxy originates TLS to the destination
-	connect bool // tunnels are opened
+	full    bool // with everything on that it has, as its peer's key everything says
 }
 
 // command is how a proxy is started.
@@ -90,6 +95,7 @@ type command struct {
 	env     []string          // "NAME=value", on top of PATH, HOME and TMPDIR, the last two being the setup's dir
 	files   map[string]string // name in the setup's dir -> content; written before the start
 	header  []string          // "Name: value" lines that requests must carry
+	check   string            // an argument, to stand first, that has it look at its configuration and end; "": none
 	metrics string            // host:port whose /metrics tells go_memstats_mallocs_total; "": none
 }
 

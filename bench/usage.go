@@ -51,7 +51,7 @@ func (p *process) usage() (usage, error) {
 	u.mallocs = -1
 	asked := p.asked
 	if p.metrics != "" {
-		u.mallocs = p.mallocs.count(p.scrape)
+		u.mallocs = p.mallocs.count(func() int64 { return int64(p.scrape(mallocsMetric)) })
 		if after, err := p.systemUsage(); err == nil {
 			cost := after.since(u)
 			p.asked.user, p.asked.system = asked.user+max(cost.user, 0), asked.system+max(cost.system, 0)
@@ -90,8 +90,8 @@ func (m *mallocCounter) count(ask func() int64) int64 {
 	return m.total
 }
 
-// scrape reads from the proxy's metrics page how many objects it has allocated; -1: it does not tell.
-func (p *process) scrape() int64 {
+// scrape reads a metric without labels from the proxy's metrics page; -1: it does not tell.
+func (p *process) scrape(name string) float64 {
 	client := http.Client{Timeout: metricsTimeout, Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true}}
 	resp, err := client.Get("http://" + p.metrics + "/metrics")
 	if err != nil {
@@ -100,12 +100,12 @@ func (p *process) scrape() int64 {
 	defer resp.Body.Close()
 	lines := bufio.NewScanner(io.LimitReader(resp.Body, maxMetrics))
 	for lines.Scan() {
-		if value, found := strings.CutPrefix(lines.Text(), mallocsMetric+" "); found {
+		if value, found := strings.CutPrefix(lines.Text(), name+" "); found {
 			n, err := strconv.ParseFloat(value, 64)
 			if err != nil {
 				return -1
 			}
-			return int64(n)
+			return n
 		}
 	}
 	return -1

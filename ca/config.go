@@ -21,10 +21,18 @@ type Config struct {
 	ClientCert KeyPairFiles
 	// ClientCerts (clientCerts) are more of them, by alias.
 	ClientCerts map[string]KeyPairFiles
+	// ClientCertHosts (clientCerts.*.hosts) are the hosts that an alias is for; one that is not in it is for every host.
+	// The Store only keeps them, for whoever knows how a host is held against them.
+	ClientCertHosts map[string][]string
+	// Destinations (destinations) is what its entries say about TLS, in their order.
+	Destinations []RulesConfig
 	// MITMIssuer (mitmIssuerCertFile, mitmIssuerKeyFile) signs certificates for intercepted tunnels. Both or none.
 	MITMIssuer KeyPairFiles
 	// Bundle (caBundle) is where newer Mozilla bundles come from and are kept.
 	Bundle BundleConfig
+	// WatchFiles (watchFiles) is how often the contents of all these files are looked at, and used where they have
+	// changed; 0: never.
+	WatchFiles time.Duration
 }
 
 // KeyPairFiles names a certificate chain and its private key, both PEM.
@@ -39,6 +47,8 @@ type BundleConfig struct {
 	URL             string        // caBundle.url: http or https; "" never downloads
 	RefreshInterval time.Duration // caBundle.refreshInterval: how often to look again; above 0
 	ExtraFile       string        // caBundle.extraFile: PEM file of further roots to trust
+	// FetchIntermediates (caBundle.fetchIntermediates) completes the chains of servers that send them in part.
+	FetchIntermediates bool
 }
 
 // DefaultAlias is the alias of Config.ClientCert.
@@ -46,9 +56,10 @@ const DefaultAlias = "default"
 
 // DefaultConfig returns the defaults of every key. Bundle.File is "" where the user has no cache folder.
 func DefaultConfig() Config {
-	c := Config{Bundle: BundleConfig{
-		URL:             "https://curl.se/ca/cacert.pem",
-		RefreshInterval: 24 * time.Hour,
+	c := Config{WatchFiles: 10 * time.Second, Bundle: BundleConfig{
+		URL:                "https://curl.se/ca/cacert.pem",
+		RefreshInterval:    24 * time.Hour,
+		FetchIntermediates: true,
 	}}
 	if dir, err := os.UserCacheDir(); err == nil {
 		c.Bundle.File = filepath.Join(dir, "whsentry", "cacert.pem")
@@ -69,6 +80,14 @@ func (c *Config) Validate() error {
 	if err := c.MITMIssuer.validate("mitmIssuerCertFile", "mitmIssuerKeyFile"); err != nil {
 		return err
 	}
+	for i := range c.Destinations {
+		if err := c.Destinations[i].validate(entryKey(i)); err != nil {
+			return err
+		}
+	}
+	if c.WatchFiles < 0 {
+		return fmt.Errorf("watchFiles: %s is below 0; want a duration such as 10s, or 0s to look at SIGHUP only", c.WatchFiles)
+	}
 	return c.Bundle.validate()
 }
 
@@ -86,6 +105,9 @@ func validateAlias(alias string, files KeyPairFiles) error {
 	if alias == DefaultAlias {
 		return fmt.Errorf("clientCerts.%s: the alias %q is set with clientCertFile and clientKeyFile; want another", alias, alias)
 	}
+	if alias == NoClientCert {
+		return fmt.Errorf("clientCerts.%s: the alias %q means no certificate; want another", alias, alias)
+	}
 	if !isToken(alias) {
 		return fmt.Errorf("clientCerts: %q is not an alias; want letters, digits and !#$%%&'*+-.^_`|~, as it is sent in a header", alias)
 	}
@@ -98,6 +120,9 @@ func validateAlias(alias string, files KeyPairFiles) error {
 
 // aliasKeys returns the configuration keys of an alias' two files.
 func aliasKeys(alias string) (certKey, keyKey string) {
+	if alias == DefaultAlias {
+		return "clientCertFile", "clientKeyFile"
+	}
 	return "clientCerts." + alias + ".certFile", "clientCerts." + alias + ".keyFile"
 }
 
@@ -123,14 +148,10 @@ func validateURL(raw string) error {
 	if raw == "" {
 		return nil
 	}
-	shown := raw
-	at := strings.LastIndexByte(raw, '@')
-	if at >= 0 {
-		shown = "..." + raw[at:] // what stands before may be a password
-	}
+	shown := hideSecrets(raw)
 	u, err := url.Parse(raw)
-	if err != nil && at >= 0 {
-		return fmt.Errorf("%q is not a URL", shown) // the cause may have a part of the password
+	if err != nil && shown != raw {
+		return fmt.Errorf("%q is not a URL", shown) // the cause may have a part of the password or the query
 	}
 	if err != nil {
 		var e *url.Error
@@ -146,4 +167,19 @@ func validateURL(raw string) error {
 		return fmt.Errorf("%q has no host", shown)
 	}
 	return nil
+}
+
+// hideSecrets returns a URL, which may be none, without what may be a secret: a password before "@" and the query.
+func hideSecrets(raw string) string {
+	at, query := strings.LastIndexByte(raw, '@'), strings.IndexByte(raw, '?')
+	switch {
+	case query >= 0 && at > query:
+		return "..." // the one may be a part of the password, or the other of the query
+	case query >= 0:
+		raw = raw[:query] + "?..."
+	}
+	if at >= 0 {
+		raw = "..." + raw[at:]
+	}
+	return raw
 }

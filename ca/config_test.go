@@ -34,6 +34,7 @@ func TestValidate(t *testing.T) {
 		{"alias with a colon", alias("a:b", both), `clientCerts: "a:b" is not an alias`},
 		{"alias beyond ASCII", alias("é", both), `clientCerts: "é" is not an alias`},
 		{"alias with a line end", alias("a\r\n", both), `clientCerts: "a\r\n" is not an alias`},
+		{"none as an alias", alias("none", both), `clientCerts.none: the alias "none" means no certificate`},
 		{"default as an alias", alias("default", both), `clientCerts.default: the alias "default" is set with clientCertFile`},
 		{"no url", url(""), ""},
 		{"http url", url("http://mirror.test/cacert.pem"), ""},
@@ -42,6 +43,8 @@ func TestValidate(t *testing.T) {
 		{"url without host", url("https:///cacert.pem"), `caBundle.url: "https:///cacert.pem" has no host`},
 		{"url with a bad port", url("https://a:b/"), `caBundle.url: "https://a:b/" is not a URL`},
 		{"no interval", func(c *Config) { c.Bundle.RefreshInterval = 0 }, "caBundle.refreshInterval: 0s is not above 0"},
+		{"negative watch", func(c *Config) { c.WatchFiles = -time.Second }, "watchFiles: -1s is below 0"},
+		{"no watch", func(c *Config) { c.WatchFiles = 0 }, ""},
 		{"negative interval", func(c *Config) { c.Bundle.RefreshInterval = -time.Second }, "caBundle.refreshInterval: -1s is not above 0"},
 	}
 	for _, tt := range tests {

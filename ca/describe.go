@@ -6,49 +6,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"reflect"
+	"net/netip"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
-)
-
-// DescribeError puts an error of a TLS handshake with host into words for those who run that server: no jargon where
-// it can be avoided, and what to change. certificate says whether the server's certificate is at fault, rather than the
-// handshake. Of a TLS 1.3 server that refuses the client's certificate, or wants one, the error comes with the first
-// read after the handshake. Names in the text are those of the certificate, at most 100 bytes each.
-func DescribeError(err error, host string) (certificate bool, text string) {
-	var verification *tls.CertificateVerificationError
-	if errors.As(err, &verification) {
-		return true, describeCertificate(verification, serverName(host))
-	}
-	for _, known := range untypedErrors {
-		if err != nil && strings.Contains(err.Error(), known.says) {
-			return known.certificate, known.text
-		}
-	}
-	return false, describeHandshake(err, serverName(host))
-}
-
-// untypedErrors are those of crypto/tls that only their text tells apart. The tests hold them against the real ones.
-var untypedErrors = []struct {
-	says        string
-	certificate bool
-	text        string
-}{
-	{"tls: failed to parse certificate from server", true, "certificate is malformed"},
-	{"tls: server sent certificate containing RSA key larger", true, "certificate has an RSA key of more than 8192 bits"},
-	{"tls: server's certificate contains an unsupported type of public key", true,
-		"certificate has a key of an unsupported type; want RSA, ECDSA or Ed25519"},
-	{"tls: received empty certificates message", true, "the server sent no certificate"},
-	{"tls: server selected unsupported protocol version", false, noCommonVersion},
-}
-
-const (
-	noCommonVersion = "the server supports neither TLS 1.2 nor TLS 1.3"
-	wantsClientCert = "the server demands a client certificate and none is configured"
 )
 
 func describeCertificate(e *tls.CertificateVerificationError, host string) string {
@@ -59,9 +20,12 @@ func describeCertificate(e *tls.CertificateVerificationError, host string) strin
 		unknown  x509.UnknownAuthorityError
 		critical x509.UnhandledCriticalExtension
 	)
+	var pin *pinError
 	switch {
 	case errors.As(e.Err, &weak):
 		return weak.Error()
+	case errors.As(e.Err, &pin):
+		return pin.Error()
 	case errors.As(e.Err, &hostname) && hostname.Certificate != nil:
 		return describeNames(hostname.Certificate, host)
 	case errors.As(e.Err, &invalid) && invalid.Cert != nil:
@@ -74,12 +38,21 @@ func describeCertificate(e *tls.CertificateVerificationError, host string) strin
 	return "certificate is not valid: " + clip(trimPackage(e.Err), 200)
 }
 
-// describeNames says which names a certificate has, host not being one of them.
+// describeNames says which names a certificate has, host not being one of them. A DNS name that looks like an address is
+// called one, for it does not count for the address (RFC 9525 section 6.5).
 func describeNames(c *x509.Certificate, host string) string {
 	const most = 3 // some certificates have hundreds
+	wanted, isAddress := host, looksLikeAddress(host)
 	var names []string
 	for _, name := range c.DNSNames {
-		names = append(names, showName(name))
+		shown := showName(name)
+		if looksLikeAddress(name) {
+			shown = "the DNS name " + shown
+			if isAddress {
+				wanted = "the IP address " + host
+			}
+		}
+		names = append(names, shown)
 	}
 	for _, ip := range c.IPAddresses {
 		names = append(names, ip.String())
@@ -93,7 +66,16 @@ func describeNames(c *x509.Certificate, host string) string {
 	case len(names) > most:
 		names = append(names[:most], fmt.Sprintf("%d more", len(names)-most))
 	}
-	return fmt.Sprintf("certificate is for %s, not for %s", strings.Join(names, ", "), host)
+	return fmt.Sprintf("certificate is for %s, not for %s", strings.Join(names, ", "), wanted)
+}
+
+// looksLikeAddress reports whether a name is an IP address, if one in the brackets that IPv6 has in a URL.
+func looksLikeAddress(name string) bool {
+	if bare, ok := strings.CutPrefix(name, "["); ok {
+		name = strings.TrimSuffix(bare, "]")
+	}
+	_, err := netip.ParseAddr(name)
+	return err == nil
 }
 
 func describeInvalid(e x509.CertificateInvalidError, chain []*x509.Certificate, host string) string {
@@ -171,86 +153,6 @@ func findIssuer(c *x509.Certificate, chain []*x509.Certificate) *x509.Certificat
 }
 
 func isSelfIssued(c *x509.Certificate) bool { return bytes.Equal(c.RawSubject, c.RawIssuer) }
-
-// askedError is an error of a handshake that came after the server had asked for a client certificate.
-type askedError struct {
-	err       error
-	presented bool // whether it got one
-}
-
-func (e *askedError) Error() string { return e.err.Error() }
-func (e *askedError) Unwrap() error { return e.err }
-
-func describeHandshake(err error, host string) string {
-	var (
-		record tls.RecordHeaderError
-		asked  *askedError
-		netErr net.Error
-	)
-	code, isAlert := remoteAlert(err)
-	switch {
-	case errors.As(err, &record):
-		if string(record.RecordHeader[:]) == "HTTP/" {
-			return "the server answered with plain HTTP instead of TLS"
-		}
-		return "the server answered with something that is not TLS"
-	case errors.As(err, &netErr) && netErr.Timeout():
-		return "the TLS handshake timed out"
-	case errors.As(err, &asked) && !asked.presented:
-		// The server's next word after our empty answer was a refusal, or none: TLS 1.2 has no alert for this.
-		return wantsClientCert
-	case asked != nil && code == 40:
-		return describeAlert(42, host) // TLS 1.2 servers may refuse a certificate with the general alert
-	case isAlert:
-		return describeAlert(code, host)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return "the server closed the connection during the TLS handshake"
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return "the server reset the connection during the TLS handshake"
-	case err == nil:
-		return "no error"
-	}
-	return clip(trimPackage(err), 200)
-}
-
-// remoteAlert returns the number of the alert that the server sent (RFC 8446 section 6). crypto/tls has no exported type
-// for it outside of QUIC, only this shape: a *net.OpError around a number.
-func remoteAlert(err error) (tls.AlertError, bool) {
-	var op *net.OpError
-	if !errors.As(err, &op) || op.Op != "remote error" {
-		return 0, false
-	}
-	v := reflect.ValueOf(op.Err)
-	if v.Kind() != reflect.Uint8 {
-		return 0, false
-	}
-	return tls.AlertError(v.Uint()), true
-}
-
-// IsAlert reports whether err is an alert that the server has sent, which DescribeError puts into words.
-func IsAlert(err error) bool {
-	_, is := remoteAlert(err)
-	return is
-}
-
-func describeAlert(code tls.AlertError, host string) string {
-	name := trimPackage(code)
-	switch code {
-	case 40, 71: // handshake_failure, insufficient_security
-		return "the server refused the TLS handshake (" + name + "): it accepts none of the cipher suites offered, or demands a client certificate"
-	case 42, 43, 44, 45, 46, 48, 49: // bad_certificate to unknown_ca, access_denied
-		return "the server rejected the client certificate (" + name + ")"
-	case 70: // protocol_version
-		return noCommonVersion
-	case 112: // unrecognized_name
-		return "the server does not know the name " + host
-	case 116: // certificate_required
-		return wantsClientCert
-	case 120: // no_application_protocol
-		return "the server does not speak HTTP/1.1 over TLS"
-	}
-	return "the server ended the TLS handshake (" + name + ")"
-}
 
 // subjectName returns a short quoted name of c for messages.
 func subjectName(c *x509.Certificate) string {

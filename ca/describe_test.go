@@ -55,6 +55,8 @@ func TestDescribeHandshake(t *testing.T) {
 		{"plain http", "", reply("HTTP/1.1 400 Bad Request\r\n\r\n"), "the server answered with plain HTTP instead of TLS"},
 		{"garbage", "", reply("220 mail.example.com ESMTP\r\n"), "the server answered with something that is not TLS"},
 		{"zeros", "", reply(strings.Repeat("\x00", 64)), "not TLS"},
+		{"plain http/2", "", reply("\x00\x00\x12\x04\x00\x00\x00\x00\x00"), "it speaks HTTP/2"},
+		{"http/2 chosen nonetheless", "", reply(serverHelloWith("\x00\x10\x00\x05\x00\x03\x02h2")), "perhaps it speaks HTTP/2 alone"},
 		{"closed at once", "", func(conn net.Conn) { readSome(conn) }, "the server closed the connection during the TLS handshake"},
 		{"closed within a record", "", reply("\x16\x03\x03\x01\x00\x02"), "the server closed the connection during the TLS handshake"},
 		{"reset", "", func(conn net.Conn) { readSome(conn); conn.(*net.TCPConn).SetLinger(0) }, "the server reset the connection during the TLS handshake"},
@@ -64,6 +66,7 @@ func TestDescribeHandshake(t *testing.T) {
 		{"only http/2", "", alert(120), "the server does not speak HTTP/1.1 over TLS"},
 		{"no alpn at all", "", https(func(*tls.Config) {}), ""},
 		{"handshake failure", "", alert(40), "the server refused the TLS handshake (handshake failure)"},
+		{"insufficient security", "", alert(71), "the server refused the TLS handshake (insufficient security level)"},
 		{"unrecognized name", "", alert(112), "the server does not know the name " + testHost},
 		{"internal error", "", alert(80), "the server ended the TLS handshake (internal error)"},
 		{"unheard-of alert", "", alert(199), "the server ended the TLS handshake (alert(199))"},
@@ -118,6 +121,13 @@ func readSome(conn net.Conn) {
 	}
 }
 
+// serverHelloWith is a TLS 1.2 ServerHello with extensions, of a suite that was offered.
+func serverHelloWith(extensions string) string {
+	n := byte(len(extensions))
+	body := "\x03\x03" + strings.Repeat("r", 32) + "\x00\xc0\x2f\x00\x00" + string([]byte{n}) + extensions
+	return "\x16\x03\x03\x00" + string([]byte{byte(len(body) + 4)}) + "\x02\x00\x00" + string([]byte{byte(len(body))}) + body
+}
+
 func TestDescribeStalledHandshake(t *testing.T) {
 	s := newStore(t, testConfig(t))
 	done := make(chan struct{})
@@ -145,6 +155,8 @@ func TestDescribeUntyped(t *testing.T) {
 		{"malformed intermediate", send(leaf.Certificate[0], []byte{0x30, 0}), "certificate is malformed"},
 		{"x448 key", send(x448Certificate(t, root)), "certificate has a key of an unsupported type"},
 		{"huge rsa key", send(hugeCertificate(t, root)), "more than 8192 bits"},
+		{"negative serial number", send(negative(t, leaf.Leaf)), "certificate has a negative serial number"},
+		{"negative serial number of an intermediate", send(leaf.Certificate[0], negative(t, leaf.Leaf)), "certificate has a negative serial number"},
 	}
 	cfg := testConfig(t)
 	cfg.InsecureSkipVerify = true // or the unknown authority comes first
@@ -179,6 +191,18 @@ func hugeCertificate(t *testing.T, issuer *catest.Authority) []byte {
 	if err != nil {
 		t.Fatalf("make a certificate: %v", err)
 	}
+	return der
+}
+
+// negative returns c with a serial number below 0, which CreateCertificate refuses to write.
+func negative(t *testing.T, c *x509.Certificate) []byte {
+	t.Helper()
+	der, serial := bytes.Clone(c.Raw), c.SerialNumber.Bytes()
+	at := bytes.Index(der, serial)
+	if at < 1 || der[at-1] != byte(len(serial)) {
+		t.Fatalf("the serial number %x is not where it should be", serial)
+	}
+	der[at] |= 0x80
 	return der
 }
 

@@ -2,6 +2,7 @@ package ca
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509/pkix"
 	"errors"
@@ -21,7 +22,7 @@ const testHost = "hooks.example.com"
 func testConfig(t testing.TB, roots ...*catest.Authority) Config {
 	t.Helper()
 	cfg := DefaultConfig()
-	cfg.Bundle.File, cfg.Bundle.URL = "", ""
+	cfg.Bundle.File, cfg.Bundle.URL, cfg.WatchFiles = "", "", 0
 	var pems []byte
 	for _, r := range roots {
 		pems = append(pems, r.PEM()...)
@@ -100,29 +101,46 @@ func serveCertificate(t testing.TB, c tls.Certificate) (port uint16) {
 // dial connects as the proxy does and reads the server's greeting.
 func dial(t testing.TB, s *Store, alias, host string, port uint16) (tls.ConnectionState, error) {
 	t.Helper()
-	return dialTimeout(t, s, alias, host, port, 10*time.Second)
+	return dialTimeout(t, s, alias, host, port, patience)
 }
 
+// patience is for what should take no time.
+const patience = 10 * time.Second
+
 func dialTimeout(t testing.TB, s *Store, alias, host string, port uint16, timeout time.Duration) (tls.ConnectionState, error) {
+	t.Helper()
+	return dialAs(t, s, Destination{Host: host, Port: port, Alias: alias}, timeout)
+}
+
+func dialAs(t testing.TB, s *Store, to Destination, timeout time.Duration) (tls.ConnectionState, error) {
+	t.Helper()
+	conn := connect(t, to.Port)
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	client, err := s.Handshake(ctx, conn, to, nil)
+	if err != nil {
+		return tls.ConnectionState{}, err
+	}
+	return client.ConnectionState(), readGreeting(client)
+}
+
+func connect(t testing.TB, port uint16) net.Conn {
 	t.Helper()
 	conn, err := net.DialTCP("tcp", nil, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(port)})
 	if err != nil {
 		t.Fatalf("connect: %v", err)
 	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(timeout))
-	client, err := s.Handshake(conn, alias, host, port)
-	if err != nil {
-		return tls.ConnectionState{}, err
-	}
+	return conn
+}
+
+func readGreeting(client *tls.Conn) error {
+	client.SetDeadline(time.Now().Add(patience))
 	greeting, err := io.ReadAll(client)
-	if err != nil {
-		return tls.ConnectionState{}, err
+	if err == nil && !bytes.Equal(greeting, []byte("ok")) {
+		err = errors.New("the server did not say ok")
 	}
-	if !bytes.Equal(greeting, []byte("ok")) {
-		return tls.ConnectionState{}, errors.New("the server did not say ok")
-	}
-	return client.ConnectionState(), nil
+	return err
 }
 
 // checkError compares a handshake's error with what DescribeError should make of it; "" is no error.

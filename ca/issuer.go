@@ -70,10 +70,11 @@ func newIssuer(files KeyPairFiles) (*issuer, error) {
 // IssuerConfig returns the configuration that answers TLS in place of host, a DNS name or IP address, with a
 // certificate signed by MITMIssuer. Tunnels to the same host may share it; the caller must not change it.
 func (s *Store) IssuerConfig(host string) (*tls.Config, error) {
-	if s.issuer == nil {
+	i := s.issuer.Load()
+	if i == nil {
 		return nil, errors.New("issue a certificate for a tunnel: no mitmIssuerCertFile is configured")
 	}
-	return s.issuer.config(serverName(host), time.Now())
+	return i.config(serverName(host), time.Now())
 }
 
 func (i *issuer) config(host string, now time.Time) (*tls.Config, error) {
@@ -92,11 +93,11 @@ func (i *issuer) config(host string, now time.Time) (*tls.Config, error) {
 	}
 	c := &issuedConfig{host: host, renewAt: now.Add(leafLifetime / 2), config: &tls.Config{
 		MinVersion:   tls.VersionTLS12,
-		NextProtos:   []string{"http/1.1"},
 		Certificates: []tls.Certificate{leaf},
 		// As in ServerConfig.
 		DynamicRecordSizingDisabled: true,
 	}}
+	negotiateHTTP(c.config)
 	i.issued[host] = i.recent.PushFront(c)
 	if i.recent.Len() > maxIssued {
 		i.remove(i.recent.Back())

@@ -86,7 +86,7 @@ func TestIssuerOtherName(t *testing.T) {
 
 func TestIssuerCache(t *testing.T) {
 	root := catest.Root(t, "Root", catest.Valid(time.Now().Add(-time.Hour), time.Now().AddDate(1, 0, 0)))
-	i := issuerStore(t, root).issuer
+	i := issuerStore(t, root).issuer.Load()
 	now := time.Now()
 	get := func(host string, at time.Time) *tls.Config {
 		t.Helper()

@@ -2,14 +2,18 @@ package ca
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -43,22 +47,57 @@ func (f KeyPairFiles) load(certKey, keyKey string) (*tls.Certificate, error) {
 	return &pair, nil
 }
 
+// clientCert is a client certificate as it is presented.
+type clientCert struct {
+	pair tls.Certificate // without certificates: crypto/tls' way to say "none"
+	id   string          // tells the sessions that began with it from others
+}
+
+// identity is the client certificate of an alias.
+type identity struct{ current atomic.Pointer[clientCert] }
+
+func newClientCert(alias string, pair *tls.Certificate) *clientCert {
+	sum := sha256.Sum256(pair.Certificate[0])
+	return &clientCert{pair: *pair, id: alias + " " + hex.EncodeToString(sum[:8])}
+}
+
+// clientCert returns what is presented under alias.
+func (s *Store) clientCert(alias string) (*clientCert, error) {
+	if alias == "" && s.HasAlias(DefaultAlias) {
+		alias = DefaultAlias
+	}
+	if alias == "" || alias == NoClientCert {
+		return s.noCert, nil
+	}
+	who := s.clientCerts[alias]
+	if who == nil {
+		return nil, &UnknownAliasError{Alias: alias}
+	}
+	return who.current.Load(), nil
+}
+
 // loadClientCerts reads every client certificate, by alias.
-func (c *Config) loadClientCerts() (map[string]*tls.Certificate, error) {
-	pairs := make(map[string]*tls.Certificate, len(c.ClientCerts)+1)
-	pair, err := c.ClientCert.load("clientCertFile", "clientKeyFile")
-	if err != nil {
-		return nil, err
-	}
-	if pair != nil {
-		pairs[DefaultAlias] = pair
-	}
-	for alias, files := range c.ClientCerts {
-		if pairs[alias], err = files.load(aliasKeys(alias)); err != nil {
+func (c *Config) loadClientCerts() (map[string]*identity, error) {
+	all := make(map[string]*identity, len(c.ClientCerts)+1)
+	for alias, files := range c.clientCertFiles() {
+		pair, err := files.load(aliasKeys(alias))
+		if err != nil {
 			return nil, err
 		}
+		all[alias] = new(identity)
+		all[alias].current.Store(newClientCert(alias, pair))
 	}
-	return pairs, nil
+	return all, nil
+}
+
+// clientCertFiles returns the files of every client certificate, by alias.
+func (c *Config) clientCertFiles() map[string]KeyPairFiles {
+	all := make(map[string]KeyPairFiles, len(c.ClientCerts)+1)
+	maps.Copy(all, c.ClientCerts)
+	if c.ClientCert != (KeyPairFiles{}) {
+		all[DefaultAlias] = c.ClientCert
+	}
+	return all
 }
 
 // checkValidity reports a certificate that is not valid now. It is not fatal at the start: the other

@@ -1,18 +1,7 @@
-// Package ca decides whom we trust and says who we are. It is the only maker of TLS configurations.
-//
-// A Store holds the trust store (Mozilla's bundle, built in or downloaded, and the operator's own roots), the client
-// certificates, and the issuer of certificates for intercepted tunnels. All of it is read once, by New; only the
-// trust store changes afterwards, when Start or Update finds a newer bundle, and it changes as a whole. A changed
-// configuration or key pair is a new Store.
-//
-// The package knows certificates and files. It knows nothing of proxying, of addresses that may not be reached, of logs
-// or metrics: it reports through Hooks and returns errors. DescribeError turns those of a handshake into words.
 package ca
 
 import (
-	"context"
 	"crypto/sha256"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -22,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	mozilla "golang.org/x/crypto/x509roots/fallback/bundle"
@@ -41,49 +29,13 @@ const builtInOrigin = "built-in"
 // date of its own.
 var builtInDate = time.Date(2026, 10, 30, 15, 31, 54, 0, time.UTC)
 
-// Hooks are how a Store reports what nobody waits for. Each may be nil. They are called, and waited for, by whatever
-// finds something out (New, Update, Start's goroutine, ServerConfig), so they must be quick.
-type Hooks struct {
-	// Refreshed follows each look for a newer bundle. err is set with RefreshFailed, and with RefreshUpdated
-	// where the new bundle is in use but could not be kept in its file.
-	Refreshed func(result RefreshResult, err error)
-	// Changed follows a change of the trusted roots: pools should retire the connections made before.
-	Changed func()
-	// Warn takes what is wrong but stops nothing: an expired client certificate, a damaged cached bundle.
-	Warn func(err error)
-}
-
-func (h *Hooks) warn(err error) {
-	if h.Warn != nil && err != nil {
-		h.Warn(err)
-	}
-}
-
-// Store is the trust store and the identities. All its methods may be called concurrently.
-type Store struct {
-	cfg         Config
-	hooks       Hooks
-	clientCerts map[string]*tls.Certificate
-	extra       []root
-	issuer      *issuer // nil where none is configured
-	trust       atomic.Pointer[trust]
-
-	updating sync.Mutex // serialises Update; guards seen
-	seen     validators // of the newest answer to have been read in full
-
-	lifecycle sync.Mutex // guards stop and closed
-	stop      context.CancelFunc
-	closed    bool
-	refresher sync.WaitGroup
-}
-
 // trust is the trust store of a moment. It never changes.
 type trust struct {
-	bundle bundle
-	roots  []*x509.Certificate // of the bundle and the extra ones, each once
-	pool   *x509.CertPool
+	bundle  bundle
+	roots   []*x509.Certificate // of the bundle and the extra ones, each once
+	anchors *anchors            // of roots
 	// sessions end with the trust store that their certificates were verified against.
-	sessions tls.ClientSessionCache
+	sessions *lru[string, session]
 }
 
 // bundle is a set of roots with its date.
@@ -103,53 +55,6 @@ type root struct {
 type fingerprint [sha256.Size]byte
 
 func (r root) fingerprint() fingerprint { return sha256.Sum256(r.cert.Raw) }
-
-// New reads every file that cfg names and returns a Store that trusts the newer of the built-in bundle and the one
-// kept in cfg.Bundle.File, and the extra roots. An error names the configuration key and the file; a kept bundle that
-// cannot be read is a warning only. New uses no network and starts nothing.
-func New(cfg Config, hooks Hooks) (*Store, error) {
-	if err := cfg.Validate(); err != nil {
-		return nil, err
-	}
-	s := &Store{cfg: cfg, hooks: hooks}
-	var err error
-	if s.clientCerts, err = cfg.loadClientCerts(); err != nil {
-		return nil, err
-	}
-	if s.issuer, err = newIssuer(cfg.MITMIssuer); err != nil {
-		return nil, err
-	}
-	if s.extra, err = loadExtra(cfg.Bundle.ExtraFile); err != nil {
-		return nil, err
-	}
-	s.warnOfValidity()
-	current := builtIn()
-	kept, seen, err := loadKept(cfg.Bundle.File)
-	if err != nil {
-		hooks.warn(fmt.Errorf("caBundle.file: %w; going on with the built-in bundle", err))
-	}
-	if seen.URL == redactURL(cfg.Bundle.URL) {
-		s.seen = seen
-	}
-	if kept.asOf.After(current.asOf) {
-		current = kept
-	}
-	s.trust.Store(newTrust(current, s.extra))
-	return s, nil
-}
-
-func (s *Store) warnOfValidity() {
-	for alias, pair := range s.clientCerts {
-		key, _ := aliasKeys(alias)
-		if alias == DefaultAlias {
-			key = "clientCertFile"
-		}
-		s.hooks.warn(checkValidity(key, pair.Leaf))
-	}
-	if s.issuer != nil {
-		s.hooks.warn(checkValidity("mitmIssuerCertFile", s.issuer.cert))
-	}
-}
 
 // Roots returns how many roots are trusted, the extra ones included.
 func (s *Store) Roots() int { return len(s.trust.Load().roots) }
@@ -171,16 +76,18 @@ func (s *Store) Certificates() []*x509.Certificate {
 }
 
 func newTrust(b bundle, extra []root) *trust {
-	t := &trust{bundle: b, pool: x509.NewCertPool(), sessions: tls.NewLRUClientSessionCache(maxSessions)}
+	t := &trust{bundle: b, sessions: newLRU[string, session](maxSessions)}
+	var roots []root
 	have := make(map[fingerprint]bool)
 	// Extra roots first: the operator's word lifts a constraint that Mozilla puts on the same root.
 	for _, r := range slices.Concat(extra, b.roots) {
 		if fp := r.fingerprint(); !have[fp] {
 			have[fp] = true
 			t.roots = append(t.roots, r.cert)
-			t.pool.AddCertWithConstraint(r.cert, r.constraint)
+			roots = append(roots, r)
 		}
 	}
+	t.anchors = newAnchors(x509.NewCertPool(), roots)
 	return t
 }
 
@@ -197,18 +104,18 @@ var builtIn = sync.OnceValue(func() bundle {
 	return b
 })
 
-// loadExtra reads caBundle.extraFile; "" has no roots.
-func loadExtra(file string) ([]root, error) {
+// loadRoots reads a file of further roots that key names; "" has none.
+func loadRoots(key, file string) ([]root, error) {
 	if file == "" {
 		return nil, nil
 	}
 	data, err := readFile(file, maxBundle)
 	if err != nil {
-		return nil, fmt.Errorf("caBundle.extraFile: %w", err)
+		return nil, fmt.Errorf("%s: %w", key, err)
 	}
 	certs, err := parseCertificates(data)
 	if err != nil {
-		return nil, fmt.Errorf("caBundle.extraFile: %q: %w", file, err)
+		return nil, fmt.Errorf("%s: %q: %w", key, file, err)
 	}
 	roots := make([]root, len(certs))
 	for i, c := range certs {

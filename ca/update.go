@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -37,16 +38,26 @@ const (
 	RefreshFailed    RefreshResult = "failed"    // there was no answer, or it was refused
 )
 
-// Start begins to look for newer bundles, at once and then every Bundle.RefreshInterval, in one goroutine that ends
-// with ctx or Close. It returns at once, and does nothing where Bundle.URL is "", after Close and when called again.
+// Start begins to look for newer bundles, at once and then every Bundle.RefreshInterval, and at the files that the
+// configuration names, every WatchFiles, in a goroutine each that ends with ctx or Close. It returns at once, and does
+// nothing after Close and when called again; no bundle is looked for where Bundle.URL is "".
 func (s *Store) Start(ctx context.Context) {
 	s.lifecycle.Lock()
 	defer s.lifecycle.Unlock()
-	if s.closed || s.stop != nil || s.cfg.Bundle.URL == "" {
+	if s.closed || s.stop != nil {
+		return
+	}
+	s.adopt(s.learned.bundle()) // what the Store before this one may have found since
+	if s.cfg.Bundle.URL == "" && s.cfg.WatchFiles <= 0 {
 		return
 	}
 	ctx, s.stop = context.WithCancel(ctx)
-	s.refresher.Go(func() { s.refresh(ctx) })
+	if s.cfg.Bundle.URL != "" {
+		s.running.Go(func() { s.refresh(ctx) })
+	}
+	if s.cfg.WatchFiles > 0 {
+		s.running.Go(func() { s.watch(ctx) })
+	}
 }
 
 // Close ends what Start began, a download that is under way included, and waits for it. The Store remains usable.
@@ -57,10 +68,10 @@ func (s *Store) Close() {
 		s.stop()
 	}
 	s.lifecycle.Unlock()
-	s.refresher.Wait()
+	s.running.Wait()
 }
 
-// refresh is Start's goroutine.
+// refresh is the goroutine of Start that looks for newer bundles.
 func (s *Store) refresh(ctx context.Context) {
 	ticker := time.NewTicker(s.cfg.Bundle.RefreshInterval)
 	defer ticker.Stop()
@@ -111,8 +122,8 @@ func (s *Store) update(ctx context.Context) (RefreshResult, error) {
 	if err := checkLoss(current.bundle, b); err != nil {
 		return RefreshFailed, err
 	}
+	s.learned.saw(s.cfg.Bundle.URL, answer.validators)
 	if !b.asOf.After(current.bundle.asOf) {
-		s.seen = answer.validators
 		return RefreshUnchanged, nil
 	}
 	b.origin = redactURL(s.cfg.Bundle.URL)
@@ -122,21 +133,29 @@ func (s *Store) update(ctx context.Context) (RefreshResult, error) {
 			b.origin = file
 		}
 	}
-	s.seen = answer.validators
+	s.learned.keep(b)
 	s.swap(newTrust(b, s.extra))
 	return RefreshUpdated, keepErr
 }
 
-// swap puts t to use. Only Update calls it.
+// adopt puts b to use where it is newer than the bundle that is.
+func (s *Store) adopt(b bundle) {
+	s.updating.Lock()
+	defer s.updating.Unlock()
+	if b.asOf.After(s.trust.Load().bundle.asOf) {
+		s.swap(newTrust(b, s.extra))
+	}
+}
+
+// swap puts t to use. Its caller holds updating.
 func (s *Store) swap(t *trust) {
-	old := s.trust.Swap(t)
-	if s.hooks.Changed != nil && !sameRoots(old, t) {
-		s.hooks.Changed()
+	if old := s.trust.Swap(t); !sameRoots(old, t) {
+		s.hooks.changed()
 	}
 }
 
 func sameRoots(a, b *trust) bool {
-	return len(a.roots) == len(b.roots) && a.pool.Equal(b.pool)
+	return len(a.roots) == len(b.roots) && a.anchors.pool.Equal(b.anchors.pool)
 }
 
 // checkLoss refuses a bundle that lacks more than a quarter of the roots in use: nobody removes so many at once, but a
@@ -189,7 +208,7 @@ func (s *Store) download(ctx context.Context) (*answer, error) {
 		return nil, err
 	}
 	req.Header.Set("User-Agent", "whsentry")
-	conditional := s.seen.setConditions(req.Header)
+	conditional := s.learned.validators(s.cfg.Bundle.URL).setConditions(req.Header)
 	client, done := s.httpClient()
 	defer done()
 	resp, err := client.Do(req)
@@ -236,13 +255,13 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 		return fmt.Errorf("redirected more than %d times", maxRedirects)
 	}
 	if via[0].URL.Scheme == "https" && req.URL.Scheme != "https" {
-		return fmt.Errorf("redirected from https to %s", req.URL.Redacted())
+		return fmt.Errorf("redirected from https to %s", redactURL(req.URL.String()))
 	}
 	return nil
 }
 
-// withoutURL returns the cause of a client's error, in the words of DescribeError where TLS is the cause. The URL is
-// named by Update.
+// withoutURL returns the cause of a client's error, in the words of Explain where TLS is the cause. The URL is named by
+// Update, without its secrets.
 func withoutURL(err error) error {
 	var urlErr *url.Error
 	if !errors.As(err, &urlErr) {
@@ -250,19 +269,26 @@ func withoutURL(err error) error {
 	}
 	var verification *tls.CertificateVerificationError
 	if u, parseErr := url.Parse(urlErr.URL); parseErr == nil && errors.As(err, &verification) {
-		_, text := DescribeError(err, u.Hostname())
-		return errors.New(text)
+		return errors.New(Explain(err, u.Hostname()).Text)
+	}
+	if strings.Contains(urlErr.Err.Error(), "Location header") {
+		return errors.New("redirected to something that is not a URL") // net/http repeats it as a whole
 	}
 	return urlErr.Err
 }
 
+// redactURL returns a URL for showing: without password and query, each of which may be a secret.
 func redactURL(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil {
 		return "an invalid URL"
 	}
+	u.RawQuery, u.ForceQuery, u.Fragment, u.RawFragment = "", false, "", ""
 	return u.Redacted()
 }
+
+// hasQuery reports whether a URL has a part that redactURL leaves out, which may tell it from others.
+func hasQuery(raw string) bool { return strings.Contains(raw, "?") }
 
 // validators are what a later request for a bundle refers to (RFC 9110 section 8.8). They are kept in a file beside the
 // bundle's, as JSON.

@@ -10,12 +10,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-const (
-	// maxChain is how many aliases (CNAME) are followed within an answer.
-	maxChain = 16
-	// maxFamilyAddrs is how many addresses of a family are used, the first ones.
-	maxFamilyAddrs = 32
-)
+// maxChain is how many aliases (CNAME) are followed within an answer.
+const maxChain = 16
 
 var (
 	errNoSuchHost = errors.New("no such host (NXDOMAIN)")
@@ -26,7 +22,7 @@ var (
 // answer is what is known of one name and one family.
 type answer struct {
 	qtype uint16
-	addrs []netip.Addr
+	addrs []netip.Addr  // all of them, which the size of a message bounds: each is judged before some are chosen
 	ttl   time.Duration // how long this may be used again
 	err   error         // errNoSuchHost and errNoAddress are answers too; others mean that there is none
 }
@@ -87,7 +83,7 @@ func ttlOf(seconds uint32) time.Duration {
 func (a *answer) collect(rrs []dns.RR, owner string, ttl time.Duration) {
 	for _, rr := range rrs {
 		h := rr.Header()
-		if h.Class != dns.ClassINET || dns.CanonicalName(h.Name) != owner || len(a.addrs) == maxFamilyAddrs {
+		if h.Class != dns.ClassINET || dns.CanonicalName(h.Name) != owner {
 			continue
 		}
 		addr, ok := addressIn(rr, a.qtype)

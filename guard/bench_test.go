@@ -27,6 +27,10 @@ var hotPath = []struct {
 	{"check a mapped address", benchCheck("[::ffff:8.8.8.8]:443", true)},
 	{"check a NAT64 address", benchCheck("[64:ff9b::808:808]:443", true)},
 	{"check an address that cidrAllowList names", benchCheck("10.1.2.3:443", true)},
+	{"check an address that the client's list names", benchExceptions("192.168.1.2:443", true)},
+	{"check an IPv6 address that the entry's list names", benchExceptions("[fc00::1:2]:443", true)},
+	{"check an address that neither list names", benchExceptions("8.8.8.8:443", true)},
+	{"check an address with a listener's port", benchExceptions("8.8.8.8:9090", true)},
 	{"judge a built-in refusal", benchVerdict("127.0.0.1", false)},
 	{"judge an address of cidrDenyList", benchVerdict("9.255.3.4", false)},
 	{"judge an own address", benchVerdict("1.2.3.4", false)},
@@ -89,18 +93,41 @@ func benchCheck(address string, want bool) func(testing.TB) func() {
 	return func(t testing.TB) func() {
 		g, ap := benchGuard(t), netip.MustParseAddrPort(address)
 		return func() {
-			if err := g.Check(ap); (err == nil) != want {
+			if err := g.CheckAddr(ap, Exceptions{}); (err == nil) != want {
 				t.Fatalf("got %v", err)
 			}
 		}
 	}
 }
 
+// benchExceptions checks a kept connection of a client and an entry that have lists of their own, while the proxy listens.
+func benchExceptions(address string, want bool) func(testing.TB) func() {
+	return func(t testing.TB) func() {
+		g, ap := benchGuard(t), netip.MustParseAddrPort(address)
+		g.Protect([]netip.AddrPort{netip.MustParseAddrPort("[::]:9090"), netip.MustParseAddrPort("[::]:2112")})
+		client, entry := benchList(t), allowList(t, "entry", "fc00::/64", "172.16.0.0/12")
+		return func() {
+			if err := g.CheckAddr(ap, Exceptions{Client: client, Entry: entry}); (err == nil) != want {
+				t.Fatalf("got %v", err)
+			}
+		}
+	}
+}
+
+func benchList(t testing.TB) *AllowList {
+	t.Helper()
+	var list []string
+	for i := range 256 {
+		list = append(list, fmt.Sprintf("192.168.%d.0/24", i))
+	}
+	return allowList(t, "client", list...)
+}
+
 func benchVerdict(address string, want bool) func(testing.TB) func() {
 	return func(t testing.TB) func() {
 		g, a := benchGuard(t), netip.MustParseAddr(address)
 		return func() {
-			if v := g.Verdict(a); v.Allowed != want {
+			if v := verdict(g, a); v.Allowed != want {
 				t.Fatalf("got %v", v)
 			}
 		}

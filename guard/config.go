@@ -37,15 +37,11 @@ func DefaultConfig() Config {
 
 // Validate reports the first setting that cannot be used, naming its key and value.
 func (c *Config) Validate() error {
-	for _, list := range []struct {
-		key      string
-		prefixes []netip.Prefix
-	}{{"cidrDenyList", c.DenyList}, {"cidrAllowList", c.AllowList}} {
-		for _, p := range list.prefixes {
-			if !p.IsValid() || p != p.Masked() || p.Addr().Is4In6() {
-				return fmt.Errorf("%s: %s is not a CIDR prefix without host bits", list.key, p)
-			}
-		}
+	if err := checkPrefixes(nameDenyList, c.DenyList); err != nil {
+		return err
+	}
+	if err := checkPrefixes(nameAllowList, c.AllowList); err != nil {
+		return err
 	}
 	if slices.Contains(c.PortDenyList, 0) {
 		return fmt.Errorf("portDenyList: 0 is not a port; want 1 to 65535")

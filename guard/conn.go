@@ -43,3 +43,12 @@ func (d *Dialer) checkPeer(conn Conn, to netip.AddrPort) error {
 	}
 	return d.checkSocket(peer, to)
 }
+
+// checkSocket judges the address of a socket, which must be the one that was asked for.
+func (d *Dialer) checkSocket(got, want netip.AddrPort) error {
+	got = netip.AddrPortFrom(got.Addr().Unmap(), got.Port())
+	if got != want {
+		return &BlockedError{Addr: got.Addr(), Rule: Rule{Name: nameNotUnicast, Source: "not the address that was judged"}}
+	}
+	return d.guard.CheckAddr(got, d.exceptions)
+}

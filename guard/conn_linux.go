@@ -52,6 +52,16 @@ func dialTCP(ctx context.Context, to netip.AddrPort, source netip.Addr) (Conn, e
 	return c, nil
 }
 
+// hasIPv6 reports whether sockets can be had for IPv6: not where the kernel runs with ipv6.disable=1, nor where the
+// address family is forbidden to the process (RestrictAddressFamilies of systemd).
+func hasIPv6() bool {
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	if err == nil {
+		unix.Close(fd)
+	}
+	return err != unix.EAFNOSUPPORT
+}
+
 // begin sends the SYN.
 func (c *tcpConn) begin(fd int, source netip.Addr) error {
 	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {

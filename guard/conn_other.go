@@ -21,3 +21,6 @@ func dialTCP(ctx context.Context, to netip.AddrPort, source netip.Addr) (Conn, e
 	}
 	return conn.(*net.TCPConn), nil
 }
+
+// hasIPv6 reports whether sockets can be had for IPv6. Elsewhere than on Linux that is taken for granted.
+func hasIPv6() bool { return true }

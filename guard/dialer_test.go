@@ -67,7 +67,7 @@ func fakeDialer(t *testing.T, cfg Config, order []string, destinations map[strin
 	var tried []string
 	var conns []*fakeConn
 	start := time.Now()
-	d.connect = func(ctx context.Context, to netip.AddrPort, _ netip.Addr) (Conn, error) {
+	d.connect = func(d *Dialer, ctx context.Context, to netip.AddrPort, _ netip.Addr) (Conn, error) {
 		mu.Lock()
 		tried = append(tried, fmt.Sprint(to.Addr(), " ", time.Since(start)))
 		mu.Unlock()
@@ -209,8 +209,8 @@ func TestLosersAreClosed(t *testing.T) {
 		})
 		// Neither minds being cancelled any more.
 		connect := d.connect
-		d.connect = func(ctx context.Context, to netip.AddrPort, source netip.Addr) (Conn, error) {
-			return connect(context.WithoutCancel(ctx), to, source)
+		d.connect = func(d *Dialer, ctx context.Context, to netip.AddrPort, source netip.Addr) (Conn, error) {
+			return connect(d, context.WithoutCancel(ctx), to, source)
 		}
 		conn, _, err := d.Dial(t.Context(), "x.example", 80)
 		if err != nil {
@@ -356,9 +356,9 @@ func TestJudgedAgainOnTheSocket(t *testing.T) {
 	g, _ := resolverFor(t, func(c *Config) { c.AllowList = prefixes("127.0.0.0/8") })
 	d := NewDialer(g)
 	connect := d.connect
-	d.connect = func(ctx context.Context, to netip.AddrPort, source netip.Addr) (Conn, error) {
+	d.connect = func(d *Dialer, ctx context.Context, to netip.AddrPort, source netip.Addr) (Conn, error) {
 		g.allow = newRuleTable(nil)
-		return connect(ctx, to, source)
+		return connect(d, ctx, to, source)
 	}
 	var told []Rule
 	g.hooks.Refused = func(r Rule) { told = append(told, r) }

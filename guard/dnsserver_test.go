@@ -19,10 +19,15 @@ type dnsServer struct {
 	addr netip.AddrPort
 	// refuseEDNS makes it answer FORMERR, without the question, to what it takes for an unknown format.
 	refuseEDNS atomic.Bool
+	// chokeEDNS is the code that questions with EDNS are answered with, if not 0; silentOnEDNS: none at all.
+	chokeEDNS atomic.Int32
+	withEDNS  atomic.Int32 // questions over UDP
 
 	mu      sync.Mutex // guards queries
 	queries []string   // "udp A name.", in the order in which they came
 }
+
+const silentOnEDNS = -1
 
 // startDNS starts a server; handle fills in the reply, and returns false to stay silent.
 func startDNS(t testing.TB, handle func(network string, q dns.Question, reply *dns.Msg) bool) *dnsServer {
@@ -57,6 +62,19 @@ func startDNS(t testing.TB, handle func(network string, q dns.Question, reply *d
 				reply.Rcode, reply.Question = dns.RcodeFormatError, nil
 				w.WriteMsg(reply)
 				return
+			}
+			if q.IsEdns0() != nil && network == "udp" {
+				s.withEDNS.Add(1)
+				switch code := s.chokeEDNS.Load(); code {
+				case 0:
+				case silentOnEDNS:
+					return
+				default:
+					reply.SetEdns0(4096, false) // the upper bits of a code are there
+					reply.Rcode = int(code)
+					w.WriteMsg(reply)
+					return
+				}
 			}
 			if handle(network, q.Question[0], reply) {
 				w.WriteMsg(reply)
@@ -162,6 +180,7 @@ func resolverFor(t testing.TB, change func(*Config), servers ...netip.AddrPort) 
 // servers that answer both.
 func together(g *Guard) *Guard {
 	meet := make(chan struct{})
+	query := g.resolver.query
 	g.resolver.query = func(ctx context.Context, server netip.AddrPort, name string, qtype uint16) (*dns.Msg, error) {
 		m, err := query(ctx, server, name, qtype)
 		select { // one of the two sends, the other receives

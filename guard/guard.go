@@ -7,19 +7,22 @@
 //	CheckPort   is the port allowed?                          *PortError
 //	resolve     /etc/hosts, cache, DNS; literals skip this    *ResolveError
 //	judge       every address of the name, by Verdict         *BlockedError if none is left
-//	race        the allowed ones (Happy Eyeballs, RFC 8305)   *ConnectError
+//	race        the first allowed ones (RFC 8305)             *ConnectError
 //	judge again the address that the socket is given, and the one that it is then connected to
 //
 // The name is resolved once and the connection goes to the very address that was judged, so an answer that
-// changes between two look-ups (DNS rebinding) changes nothing.
+// changes between two look-ups (DNS rebinding) changes nothing. A connection that is kept is judged by [Guard.CheckAddr]
+// before it is used again, for rules and interfaces change.
 //
 // An address is judged in this order; the first that applies decides:
 //
-//  1. insecureSkipCidrDenyList lets it through.
-//  2. cidrDenyList refuses it.
-//  3. cidrAllowList lets it through; a cloud's metadata address only by an entry that is that one address.
-//  4. The built-in table refuses it: what registry.go lists and does not call globally reachable.
-//  5. It is refused as an address of this host's own interfaces.
+//  1. It is refused, with its port, where the proxy itself listens: see [Guard.Protect].
+//  2. insecureSkipCidrDenyList lets it through.
+//  3. cidrDenyList refuses it.
+//  4. cidrAllowList lets it through; a cloud's metadata address only by an entry that is that one address.
+//  5. The allow list of the call's client or entry of destinations lets it through, a metadata address never: [Exceptions].
+//  6. The built-in table refuses it: what registry.go lists and does not call globally reachable.
+//  7. It is refused as an address of this host's own interfaces.
 //
 // IPv4-mapped (::ffff:0:0/96) and NAT64 (64:ff9b::/96) addresses are judged by the IPv4 address inside;
 // cidrDenyList is held against both forms. Addresses with a zone are always refused.
@@ -27,18 +30,20 @@
 // What it does not do: it cannot know a NAT64 prefix that a network chose for itself (RFC 6052, section 2.2)
 // nor addresses that only routing brings home; those belong in cidrDenyList. It has no search domains, no mDNS,
 // no DNSSEC validation, and keeps nothing on disk. It has no goroutine but those of look-ups and connection
-// attempts under way, all of which end by themselves within seconds.
+// attempts under way, all of which end by themselves within seconds. A name in steady use is looked up again by the
+// first call that finds its answer about to expire, which does not wait for it; nothing runs for names that rest.
 package guard
 
 import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"time"
 )
 
-// Guard judges addresses and ports. It is safe for concurrent use and never changes: a new configuration
-// is a new Guard.
+// Guard judges addresses and ports. It is safe for concurrent use and, but for [Guard.Protect], never changes: a new
+// configuration is a new Guard.
 type Guard struct {
 	insecureSkip bool
 	deny         *ruleTable
@@ -47,9 +52,11 @@ type Guard struct {
 	own          *ownAddresses
 	ports        [1 << 16 / 64]uint64 // one bit a port, set where refused
 	denyRules    []Rule
+	listeners    atomic.Pointer[[]netip.AddrPort] // where the proxy itself listens; nil: nowhere
 
 	resolver *resolver
-	egress   egress
+	egress   Egress
+	ipv6     bool // whether there are sockets for it at all
 	hooks    Hooks
 }
 
@@ -89,6 +96,7 @@ type environment struct {
 	interfaceAddrs func() ([]net.Addr, error)
 	hostsPath      string
 	resolvPath     string
+	ipv6           bool
 }
 
 // New returns a Guard for cfg, which is validated and copied. It reads /etc/hosts and /etc/resolv.conf, lists the
@@ -99,6 +107,7 @@ func New(cfg Config, hooks Hooks) (*Guard, error) {
 		interfaceAddrs: net.InterfaceAddrs,
 		hostsPath:      "/etc/hosts",
 		resolvPath:     "/etc/resolv.conf",
+		ipv6:           hasIPv6(),
 	})
 }
 
@@ -122,6 +131,7 @@ func newGuard(cfg Config, hooks Hooks, env environment) (*Guard, error) {
 		own:          own,
 		resolver:     newResolver(cfg, env),
 		egress:       from,
+		ipv6:         env.ipv6,
 		hooks:        hooks,
 	}
 	g.deny = newRuleTable(g.denyRules)
@@ -131,16 +141,21 @@ func newGuard(cfg Config, hooks Hooks, env environment) (*Guard, error) {
 	return g, nil
 }
 
-// Verdict judges a. It does not allocate and, but for listing this host's addresses every few seconds, does
-// not leave the process.
-func (g *Guard) Verdict(a netip.Addr) Verdict {
+// Verdict judges the address of ap, for a call with the exceptions e. The port counts only where the proxy itself
+// listens; whether it is refused says CheckPort. Verdict does not allocate and, but for listing this host's addresses
+// every few seconds, does not leave the process.
+func (g *Guard) Verdict(ap netip.AddrPort, e Exceptions) Verdict {
+	a := ap.Addr()
 	if !a.IsValid() || a.Zone() != "" {
 		return Verdict{Rule: Rule{Name: nameNotUnicast, Source: "RFC 4007"}}
+	}
+	inner := unwrap(a)
+	if g.listensAt(inner, ap.Port()) || g.listensAt(a, ap.Port()) {
+		return Verdict{Rule: Rule{Name: nameOwnListener, Prefix: netip.PrefixFrom(inner, inner.BitLen())}}
 	}
 	if g.insecureSkip {
 		return Verdict{Allowed: true, Rule: Rule{Name: nameInsecureSkip}}
 	}
-	inner := unwrap(a)
 	if r := g.deny.find(a); r != nil {
 		return Verdict{Rule: *r}
 	}
@@ -148,8 +163,7 @@ func (g *Guard) Verdict(a netip.Addr) Verdict {
 		return Verdict{Rule: *r}
 	}
 	refused := g.builtin.find(inner)
-	metadata := refused != nil && refused.Name == nameMetadata
-	if r := g.allow.find(inner); r != nil && (!metadata || r.Prefix.IsSingleIP()) {
+	if r := g.lifted(inner, refused != nil && refused.Name == nameMetadata, e); r != nil {
 		return Verdict{Allowed: true, Rule: *r}
 	}
 	if refused != nil {
@@ -164,13 +178,27 @@ func (g *Guard) Verdict(a netip.Addr) Verdict {
 	return Verdict{Allowed: true}
 }
 
-// Check returns nil where ap may be connected to, else a *PortError or a *BlockedError. It allocates only
-// for a refusal.
-func (g *Guard) Check(ap netip.AddrPort) error {
+// lifted returns the exception that lets a through, or nil.
+func (g *Guard) lifted(a netip.Addr, isMetadata bool, e Exceptions) *Rule {
+	if r := g.allow.find(a); r != nil && (!isMetadata || r.Prefix.IsSingleIP()) {
+		return r
+	}
+	if isMetadata {
+		return nil
+	}
+	if r := e.Client.find(a); r != nil {
+		return r
+	}
+	return e.Entry.find(a)
+}
+
+// CheckAddr returns nil where ap may be connected to, by a call with the exceptions e, else a *PortError or a
+// *BlockedError. It is for connections that are kept, too: before each use. It allocates only for a refusal.
+func (g *Guard) CheckAddr(ap netip.AddrPort, e Exceptions) error {
 	if err := g.CheckPort(ap.Port()); err != nil {
 		return err
 	}
-	if v := g.Verdict(ap.Addr()); !v.Allowed {
+	if v := g.Verdict(ap, e); !v.Allowed {
 		return &BlockedError{Addr: ap.Addr().WithZone(""), Rule: v.Rule}
 	}
 	return nil
@@ -185,9 +213,10 @@ func (g *Guard) CheckPort(port uint16) error {
 }
 
 // Rules returns every rule that can refuse an address: the built-in ones, those of cidrDenyList (at least one
-// with that Name, even if none is configured) and the one for this host's own addresses. Several share a Name.
+// with that Name, even if none is configured) and those for this host's own addresses and the proxy's own listeners.
+// Several share a Name.
 func (g *Guard) Rules() []Rule {
-	rules := append(refusedBlocks(), Rule{Name: nameOwnInterface}, Rule{Name: nameDenyList})
+	rules := append(refusedBlocks(), Rule{Name: nameOwnInterface}, Rule{Name: nameOwnListener}, Rule{Name: nameDenyList})
 	return append(rules, g.denyRules...)
 }
 

@@ -68,7 +68,7 @@ func TestPrecedence(t *testing.T) {
 				cfg.AllowList = prefixes(row.allow)
 			}
 			g := testGuard(t, cfg, Hooks{})
-			got := g.Verdict(netip.MustParseAddr(row.addr))
+			got := verdict(g, netip.MustParseAddr(row.addr))
 			if got.Allowed != row.allowed || got.Rule.Name != row.rule {
 				t.Errorf("got %v by %q; want %v by %q", got.Allowed, got.Rule.Name, row.allowed, row.rule)
 			}
@@ -79,7 +79,7 @@ func TestPrecedence(t *testing.T) {
 func TestMetadataNeedsAWideAndAnExactEntry(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.AllowList = prefixes("169.254.0.0/16", "169.254.169.254/32")
-	if g := testGuard(t, cfg, Hooks{}); !g.Verdict(netip.MustParseAddr("169.254.169.254")).Allowed {
+	if g := testGuard(t, cfg, Hooks{}); !verdict(g, netip.MustParseAddr("169.254.169.254")).Allowed {
 		t.Error("refused although its own entry is there; want allowed")
 	}
 }
@@ -101,7 +101,7 @@ func TestCheckErrors(t *testing.T) {
 	} {
 		t.Run(row.addr, func(t *testing.T) {
 			got := ""
-			if err := g.Check(netip.MustParseAddrPort(row.addr)); err != nil {
+			if err := g.CheckAddr(netip.MustParseAddrPort(row.addr), Exceptions{}); err != nil {
 				got = err.Error()
 			}
 			if got != row.want {
@@ -158,7 +158,7 @@ func TestNewOnThisSystem(t *testing.T) {
 	if err != nil {
 		t.Fatalf("New: %v", err)
 	}
-	if g.Check(netip.MustParseAddrPort("127.0.0.1:80")) == nil {
+	if g.CheckAddr(netip.MustParseAddrPort("127.0.0.1:80"), Exceptions{}) == nil {
 		t.Error("127.0.0.1 is allowed; want it refused")
 	}
 }
@@ -173,7 +173,7 @@ func TestRules(t *testing.T) {
 	}
 	for _, b := range registry {
 		for _, a := range []netip.Addr{b.prefix.Addr(), netip.MustParseAddr("8.8.8.8"), netip.MustParseAddr("1.2.3.4")} {
-			if v := g.Verdict(a); !v.Allowed && !names[v.Rule.Name] {
+			if v := verdict(g, a); !v.Allowed && !names[v.Rule.Name] {
 				t.Errorf("%q refuses and is not in Rules()", v.Rule.Name)
 			}
 		}
@@ -203,13 +203,13 @@ func TestOwnAddressAppears(t *testing.T) {
 					t.Fatal(err)
 				}
 				newcomer := netip.MustParseAddr("5.6.7.8")
-				if !g.Verdict(newcomer).Allowed {
+				if !verdict(g, newcomer).Allowed {
 					t.Fatal("refused before it appeared")
 				}
 				own = ipNets("1.2.3.4", "5.6.7.8")
 				for waited := every; ; waited += every {
 					time.Sleep(every)
-					if !g.Verdict(newcomer).Allowed {
+					if !verdict(g, newcomer).Allowed {
 						break
 					}
 					if waited >= 10*time.Second {
@@ -218,7 +218,7 @@ func TestOwnAddressAppears(t *testing.T) {
 				}
 				own = ipNets("5.6.7.8")
 				time.Sleep(10 * time.Second)
-				if !g.Verdict(netip.MustParseAddr("1.2.3.4")).Allowed {
+				if !verdict(g, netip.MustParseAddr("1.2.3.4")).Allowed {
 					t.Error("refused 10s after it went")
 				}
 			})
@@ -240,7 +240,7 @@ func TestOwnAddressListingFails(t *testing.T) {
 		own := netip.MustParseAddr("1.2.3.4")
 		for range 60 {
 			time.Sleep(500 * time.Millisecond)
-			if g.Verdict(own).Allowed {
+			if verdict(g, own).Allowed {
 				t.Fatal("allowed when the listing fails; want the last one kept")
 			}
 		}

@@ -10,7 +10,12 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain finds goroutines that are left, but for those that fasthttp's client, which a test uses, keeps for a while.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*Client).mCleaner"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*HostClient).connsCleaner"))
+}
 
 // testEnvironment is a system with one public address of its own, an empty /etc/hosts and no resolver.
 func testEnvironment(t testing.TB) environment {
@@ -20,6 +25,7 @@ func testEnvironment(t testing.TB) environment {
 		interfaceAddrs: func() ([]net.Addr, error) { return ipNets("127.0.0.1", "::1", "1.2.3.4", "2a00::4"), nil },
 		hostsPath:      filepath.Join(dir, "hosts"),
 		resolvPath:     filepath.Join(dir, "resolv.conf"),
+		ipv6:           true,
 	}
 }
 
@@ -71,4 +77,9 @@ func nat64Of(a netip.Addr) netip.Addr {
 	v4 := a.As4()
 	copy(b[12:], v4[:])
 	return netip.AddrFrom16(b)
+}
+
+// verdict judges a for a call without exceptions, to a port where nobody listens.
+func verdict(g *Guard, a netip.Addr) Verdict {
+	return g.Verdict(netip.AddrPortFrom(a, 80), Exceptions{})
 }

@@ -9,6 +9,7 @@ const (
 	unreachable   reach = iota // False: never a destination of ours
 	notApplicable              // N/A: refused as well, nobody vouches for where it leads
 	reachable                  // True: let through, unless it lies inside a block that is refused
+	anycast                    // True, but answered by whichever volunteer is near (AS112, AMT), never by a customer: refused
 )
 
 // block is one row of the table below.
@@ -24,6 +25,7 @@ const (
 	nameMetadata     = "cloud metadata"
 	nameNotUnicast   = "not global unicast"
 	nameOwnInterface = "own interface"
+	nameOwnListener  = "own listener"
 	nameDenyList     = "cidrDenyList"
 	nameAllowList    = "cidrAllowList"
 	nameInsecureSkip = "insecureSkipCidrDenyList"
@@ -51,12 +53,12 @@ var registry = []block{
 	{netip.MustParsePrefix("192.0.0.170/32"), "NAT64/DNS64 Discovery", "RFC 8880, RFC 7050, section 2.2", unreachable},
 	{netip.MustParsePrefix("192.0.0.171/32"), "NAT64/DNS64 Discovery", "RFC 8880, RFC 7050, section 2.2", unreachable},
 	{netip.MustParsePrefix("192.0.2.0/24"), "Documentation (TEST-NET-1)", "RFC 5737", unreachable},
-	{netip.MustParsePrefix("192.31.196.0/24"), "AS112-v4", "RFC 7535", reachable},
-	{netip.MustParsePrefix("192.52.193.0/24"), "AMT", "RFC 7450", reachable},
+	{netip.MustParsePrefix("192.31.196.0/24"), "AS112-v4", "RFC 7535", anycast},
+	{netip.MustParsePrefix("192.52.193.0/24"), "AMT", "RFC 7450", anycast},
 	{netip.MustParsePrefix("192.88.99.0/24"), "Deprecated (6to4 Relay Anycast)", "RFC 7526", notApplicable},
 	{netip.MustParsePrefix("192.88.99.2/32"), "6a44-relay anycast address", "RFC 6751", unreachable},
 	{netip.MustParsePrefix("192.168.0.0/16"), "Private-Use", "RFC 1918", unreachable},
-	{netip.MustParsePrefix("192.175.48.0/24"), "Direct Delegation AS112 Service", "RFC 7534", reachable},
+	{netip.MustParsePrefix("192.175.48.0/24"), "Direct Delegation AS112 Service", "RFC 7534", anycast},
 	{netip.MustParsePrefix("198.18.0.0/15"), "Benchmarking", "RFC 2544", unreachable},
 	{netip.MustParsePrefix("198.51.100.0/24"), "Documentation (TEST-NET-2)", "RFC 5737", unreachable},
 	{netip.MustParsePrefix("203.0.113.0/24"), "Documentation (TEST-NET-3)", "RFC 5737", unreachable},
@@ -84,7 +86,7 @@ var registry = []block{
 	{netip.MustParsePrefix("2001:30::/28"), "Drone Remote ID Protocol Entity Tags (DETs) Prefix", "RFC 9374", reachable},
 	{netip.MustParsePrefix("2001:db8::/32"), "Documentation", "RFC 3849", unreachable},
 	{netip.MustParsePrefix("2002::/16"), "6to4", "RFC 3056", notApplicable},
-	{netip.MustParsePrefix("2620:4f:8000::/48"), "Direct Delegation AS112 Service", "RFC 7534", reachable},
+	{netip.MustParsePrefix("2620:4f:8000::/48"), "Direct Delegation AS112 Service", "RFC 7534", anycast},
 	{netip.MustParsePrefix("3fff::/20"), "Documentation", "RFC 9637", unreachable},
 	{netip.MustParsePrefix("5f00::/16"), "Segment Routing (SRv6) SIDs", "RFC 9602", unreachable},
 	{netip.MustParsePrefix("fc00::/7"), "Unique-Local", "RFC 4193, RFC 8190", unreachable},
@@ -102,13 +104,21 @@ var registry = []block{
 	{netip.MustParsePrefix("4000::/2"), nameNotUnicast, "RFC 4291, section 2.4", unreachable},
 	{netip.MustParsePrefix("8000::/1"), nameNotUnicast, "RFC 4291, section 2.4", unreachable},
 
-	// Who may ask here is given the machine's credentials, so an exception has to name the very address.
+	// Who may ask here is given the machine's credentials, so an exception has to name the very address: the metadata floor.
 	{netip.MustParsePrefix("169.254.169.254/32"), nameMetadata, "AWS, Azure, Google Cloud and others", unreachable},
 	{netip.MustParsePrefix("169.254.170.2/32"), nameMetadata, "AWS ECS task credentials", unreachable},
-	{netip.MustParsePrefix("fd00:ec2::254/128"), nameMetadata, "AWS", unreachable},
+	{netip.MustParsePrefix("169.254.170.23/32"), nameMetadata, "AWS EKS pod identity", unreachable},
+	{netip.MustParsePrefix("169.254.42.42/32"), nameMetadata, "Scaleway", unreachable},
+	{netip.MustParsePrefix("169.254.0.23/32"), nameMetadata, "Tencent Cloud", unreachable},
 	{netip.MustParsePrefix("100.100.100.200/32"), nameMetadata, "Alibaba Cloud", unreachable},
 	{netip.MustParsePrefix("168.63.129.16/32"), nameMetadata, "Azure host agent", unreachable},
 	{netip.MustParsePrefix("192.0.0.192/32"), nameMetadata, "Oracle Cloud", unreachable},
+	{netip.MustParsePrefix("fd00:ec2::254/128"), nameMetadata, "AWS", unreachable},
+	{netip.MustParsePrefix("fd00:ec2::23/128"), nameMetadata, "AWS EKS pod identity", unreachable},
+	{netip.MustParsePrefix("fd20:ce::254/128"), nameMetadata, "Google Cloud", unreachable},
+	{netip.MustParsePrefix("fd00:42::42/128"), nameMetadata, "Scaleway", unreachable},
+	{netip.MustParsePrefix("fd00:c1::a9fe:a9fe/128"), nameMetadata, "Oracle Cloud", unreachable},
+	{netip.MustParsePrefix("fe80::a9fe:a9fe/128"), nameMetadata, "OpenStack", unreachable},
 }
 
 // rule returns the row as what is shown to people.

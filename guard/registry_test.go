@@ -31,7 +31,7 @@ func TestEdges(t *testing.T) {
 				forms = append(forms, mapped(a), nat64Of(a))
 			}
 			for _, form := range forms {
-				if got := g.Verdict(form); got.Allowed != want {
+				if got := verdict(g, form); got.Allowed != want {
 					t.Errorf("%s %s of %s %s: allowed %v; want %v", where, form, b.prefix, b.name, got.Allowed, want)
 				}
 			}
@@ -54,7 +54,7 @@ func TestRegistryKnowsNestedRows(t *testing.T) {
 					narrowest = c.rule()
 				}
 			}
-			if got := g.Verdict(a).Rule; got != narrowest {
+			if got := verdict(g, a).Rule; got != narrowest {
 				t.Errorf("%s: rule %v; want %v", a, got, narrowest)
 			}
 		}
@@ -97,14 +97,23 @@ func TestVerdictByHand(t *testing.T) {
 		{"192.0.0.192", nameMetadata},
 		{"192.0.1.0", ""},
 		{"192.0.2.255", "Documentation (TEST-NET-1)"},
-		{"192.31.196.1", ""},
-		{"192.52.193.1", ""},
+		{"192.31.195.255", ""},
+		{"192.31.196.0", "AS112-v4"},
+		{"192.31.196.255", "AS112-v4"},
+		{"192.31.197.0", ""},
+		{"192.52.192.255", ""},
+		{"192.52.193.0", "AMT"},
+		{"192.52.193.255", "AMT"},
+		{"192.52.194.0", ""},
 		{"192.88.99.1", "Deprecated (6to4 Relay Anycast)"},
 		{"192.88.99.2", "6a44-relay anycast address"},
 		{"192.167.255.255", ""},
 		{"192.168.0.0", "Private-Use"},
 		{"192.169.0.0", ""},
-		{"192.175.48.1", ""},
+		{"192.175.47.255", ""},
+		{"192.175.48.0", "Direct Delegation AS112 Service"},
+		{"192.175.48.255", "Direct Delegation AS112 Service"},
+		{"192.175.49.0", ""},
 		{"198.17.255.255", ""},
 		{"198.18.0.0", "Benchmarking"},
 		{"198.19.255.255", "Benchmarking"},
@@ -126,6 +135,8 @@ func TestVerdictByHand(t *testing.T) {
 		{"::ffff:1.2.3.4", nameOwnInterface},
 		{"64:ff9b::7f00:1", "Loopback"},
 		{"64:ff9b::a9fe:a9fe", nameMetadata},
+		{"::ffff:192.31.196.1", "AS112-v4"},
+		{"64:ff9b::c034:c101", "AMT"},
 		{"64:ff9b::808:808", ""},
 		{"64:ff9b::102:304", nameOwnInterface},
 		{"64:ff9b::1:808:808", nameNotUnicast},
@@ -148,7 +159,10 @@ func TestVerdictByHand(t *testing.T) {
 		{"2001:4860:4860::8888", ""},
 		{"2001:db8::1", "Documentation"},
 		{"2002:808:808::1", "6to4"},
-		{"2620:4f:8000::1", ""},
+		{"2620:4f:7fff:ffff:ffff:ffff:ffff:ffff", ""},
+		{"2620:4f:8000::", "Direct Delegation AS112 Service"},
+		{"2620:4f:8000:ffff:ffff:ffff:ffff:ffff", "Direct Delegation AS112 Service"},
+		{"2620:4f:8001::", ""},
 		{"2a00::4", nameOwnInterface},
 		{"3ffe:ffff::", ""},
 		{"3fff::1", "Documentation"},
@@ -166,13 +180,13 @@ func TestVerdictByHand(t *testing.T) {
 		{"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "Multicast"},
 	} {
 		t.Run(row.addr, func(t *testing.T) {
-			v := g.Verdict(netip.MustParseAddr(row.addr))
+			v := verdict(g, netip.MustParseAddr(row.addr))
 			if v.Rule.Name != row.want || v.Allowed != (row.want == "") {
 				t.Errorf("got %v by %q; want rule %q", v.Allowed, v.Rule.Name, row.want)
 			}
 		})
 	}
-	if g.Verdict(netip.Addr{}).Allowed {
+	if verdict(g, netip.Addr{}).Allowed {
 		t.Error("the zero Addr is allowed")
 	}
 }
@@ -206,29 +220,35 @@ func FuzzVerdict(f *testing.F) {
 		f.Add(last[:])
 	}
 	g := testGuard(f, DefaultConfig(), Hooks{})
+	everything := allowList(f, "everything", "0.0.0.0/0", "::/0")
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var b [16]byte
 		copy(b[:], data)
 		a := netip.AddrFrom16(b)
 		v4 := netip.AddrFrom4([4]byte(b[12:]))
-		if got := g.Verdict(a); got.Allowed && refusedByScan(a) {
+		if got := verdict(g, a); got.Allowed && refusedByScan(a) {
 			t.Errorf("%s is let through", a)
 		}
-		want := g.Verdict(v4)
+		want := verdict(g, v4)
 		if want.Allowed && refusedByScan(v4) {
 			t.Errorf("%s is let through", v4)
 		}
 		for _, form := range []netip.Addr{mapped(v4), nat64Of(v4)} {
-			if got := g.Verdict(form); got != want {
+			if got := verdict(g, form); got != want {
 				t.Errorf("%s: %v; want %v as for %s", form, got, want, v4)
 			}
+		}
+		// A client's and an entry's list that hold everything lift all but the metadata addresses.
+		open := g.Verdict(netip.AddrPortFrom(a, 80), Exceptions{Client: everything, Entry: everything})
+		if rule := verdict(g, a).Rule; open.Allowed == (rule.Name == nameMetadata) {
+			t.Errorf("%s, by default %v: allowed %v by lists of everything", a, rule, open.Allowed)
 		}
 		// 6to4, Teredo, IPv4-compatible and IPv4-translated forms are refused whatever they hold.
 		for _, prefix := range []string{"2002::/16", "2001::/32", "::/96", "::ffff:0:0:0/96"} {
 			p := netip.MustParsePrefix(prefix).Addr().As16()
 			bits := netip.MustParsePrefix(prefix).Bits() / 8
 			copy(p[bits:], b[bits:])
-			if form := netip.AddrFrom16(p); g.Verdict(form).Allowed {
+			if form := netip.AddrFrom16(p); verdict(g, form).Allowed {
 				t.Errorf("%s is let through", form)
 			}
 		}

@@ -19,6 +19,8 @@ const (
 	resolutionDelay = 50 * time.Millisecond
 	// lateAnswer is how long the other family may then take to join what is remembered.
 	lateAnswer = 2 * time.Second
+	// maxRenewals is how many names are looked up at once for nobody, because they are about to expire.
+	maxRenewals = 32
 	// silentFor is how long a server that did not answer is asked after all others.
 	silentFor = 30 * time.Second
 )
@@ -70,18 +72,21 @@ type resolver struct {
 	system   *snapshot[parsedFile[asking]]
 	hosts    *snapshot[parsedFile[hosts]]
 	cacheTTL time.Duration
+	ipv6     bool // else nobody is asked for AAAA
 	now      func() time.Time
 	query    func(ctx context.Context, server netip.AddrPort, name string, qtype uint16) (*dns.Msg, error)
 	cache    cache
 
-	mu      sync.Mutex // guards flights and silent
-	flights map[string]*flight
-	silent  map[netip.AddrPort]time.Time // servers that did not answer, and until when that counts
+	mu       sync.Mutex // guards what follows
+	flights  map[string]*flight
+	renewals int                          // of the flights
+	silent   map[netip.AddrPort]time.Time // servers that did not answer, and until when that counts
 }
 
 // flight is a look-up under way.
 type flight struct {
-	waiters int // guarded by resolver.mu
+	waiters int  // guarded by resolver.mu
+	renewal bool // guarded by resolver.mu; begun for nobody
 	cancel  context.CancelFunc
 	landed  chan struct{} // closed once res is there
 	res     result
@@ -93,8 +98,9 @@ func newResolver(cfg Config, env environment) *resolver {
 		system:   watchFile(env.resolvPath, env.now, parseResolvConf),
 		hosts:    watchFile(env.hostsPath, env.now, parseHosts),
 		cacheTTL: cfg.DNSCacheTTL,
+		ipv6:     env.ipv6,
 		now:      env.now,
-		query:    query,
+		query:    (&questioner{now: env.now, plain: map[netip.AddrPort]time.Time{}}).query,
 		flights:  map[string]*flight{},
 		silent:   map[netip.AddrPort]time.Time{},
 	}
@@ -110,7 +116,7 @@ func (r *resolver) lookup(ctx context.Context, host string) ([]netip.Addr, Looku
 	if addrs := r.local(name); len(addrs) > 0 {
 		return addrs, LookupOK, nil
 	}
-	res, cached := r.cache.get(name, r.now())
+	res, cached := r.remembered(name)
 	if !cached {
 		res, cached = r.wait(ctx, name)
 	}
@@ -125,6 +131,30 @@ func (r *resolver) lookup(ctx context.Context, host string) ([]netip.Addr, Looku
 		return nil, how, resolveError(host, res.err)
 	}
 	return res.addrs, how, nil
+}
+
+// remembered returns what the cache knows of name. It does not allocate, unless it begins a look-up because the name is
+// in steady use and soon to expire: so nobody waits for one that has an answer already.
+func (r *resolver) remembered(name string) (result, bool) {
+	now := r.now()
+	e := r.cache.get(name, now)
+	if e == nil {
+		return result{}, false
+	}
+	if e.use(now) {
+		r.renew(name)
+	}
+	return e.result, true
+}
+
+// renew looks name up again in the background, unless that is under way or too many others are.
+func (r *resolver) renew(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.flights[name] == nil && r.renewals < maxRenewals {
+		r.renewals++
+		r.takeOff(name).renewal = true
+	}
 }
 
 // resolveError says which of the three things a failure is.
@@ -160,9 +190,9 @@ func (r *resolver) wait(ctx context.Context, name string) (result, bool) {
 	f := r.flights[name]
 	if f == nil {
 		// A flight may have landed since the cache was looked at.
-		if res, ok := r.cache.get(name, r.now()); ok {
+		if e := r.cache.get(name, r.now()); e != nil {
 			r.mu.Unlock()
-			return res, true
+			return e.result, true
 		}
 		f = r.takeOff(name)
 	}
@@ -197,15 +227,23 @@ func (r *resolver) leave(name string, f *flight) {
 	}
 }
 
+// noIPv6 stands for the answer to a question that is not asked.
+var noIPv6 = answer{qtype: dns.TypeAAAA, err: errNoAddress, ttl: maxTTL}
+
 // fly asks for both families at once and lands the flight as soon as it may. It ends after lookupTimeout at
 // the latest, or when the last waiter has left, and the two goroutines that it starts end with it.
 func (r *resolver) fly(ctx context.Context, name string, f *flight) {
 	defer f.cancel()
 	answers := make(chan answer, 2) // room for both: nobody is kept waiting for fly
 	go r.ask(ctx, name, dns.TypeA, answers)
-	go r.ask(ctx, name, dns.TypeAAAA, answers)
+	if r.ipv6 {
+		go r.ask(ctx, name, dns.TypeAAAA, answers)
+	}
 	first := <-answers
 	at := r.now()
+	if !r.ipv6 {
+		answers <- noIPv6
+	}
 	patience := lookupTimeout + time.Second // the answer comes before, for ctx ends
 	if first.settles() {
 		patience = resolutionDelay
@@ -250,12 +288,18 @@ func (r *resolver) land(name string, f *flight, res result, at time.Time) {
 		r.remember(name, res, at)
 		delete(r.flights, name)
 	}
+	if f.renewal {
+		r.renewals--
+	}
 	f.res = res
 	close(f.landed)
 }
 
-// remember caches res, which arrived at the time at, within the configured bound.
+// remember caches res, which arrived at the time at, within the configured bound. A failure leaves what is known.
 func (r *resolver) remember(name string, res result, at time.Time) {
+	if res.err != nil && res.ttl <= 0 {
+		return
+	}
 	res.ttl = min(res.ttl, r.cacheTTL)
 	r.cache.put(name, res, at)
 }

@@ -20,6 +20,9 @@ const (
 	// maxSystemServers is how many of the resolvers in /etc/resolv.conf are asked, as in the C library.
 	maxSystemServers = 3
 
+	// maxHostsAddrs is how many addresses /etc/hosts may give a name. Others are ignored.
+	maxHostsAddrs = 64
+
 	defaultTryTimeout = 2 * time.Second
 	maxTryTimeout     = 5 * time.Second
 	defaultAttempts   = 2
@@ -140,7 +143,7 @@ func parseHosts(data []byte) hosts {
 		}
 		for _, w := range words[1:] {
 			name, ok := canonicalName(w)
-			if ok && len(h[name]) < 2*maxFamilyAddrs && !slices.Contains(h[name], addr) {
+			if ok && len(h[name]) < maxHostsAddrs && !slices.Contains(h[name], addr) {
 				h[name] = append(h[name], addr)
 			}
 		}

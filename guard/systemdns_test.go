@@ -128,7 +128,7 @@ func FuzzHosts(f *testing.F) {
 			if canonical, ok := canonicalName(name); !ok || canonical != name {
 				t.Errorf("%q is not a canonical name", name)
 			}
-			if len(as) == 0 || len(as) > 2*maxFamilyAddrs {
+			if len(as) == 0 || len(as) > maxHostsAddrs {
 				t.Errorf("%d addresses", len(as))
 			}
 			if slices.ContainsFunc(as, func(a netip.Addr) bool { return !a.IsValid() || a.Zone() != "" }) {

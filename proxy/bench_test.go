@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"whsentry/proxy/http1"
 	"whsentry/proxy/metrics"
 	"whsentry/proxy/reason"
 )
@@ -56,7 +57,6 @@ var hotPath = []struct {
 	{"target", benchTarget},
 	{"pool key", benchPoolKey},
 	{"request rewrite", benchRequestRewrite},
-	{"pool get and put", benchPool},
 	{"response scan", benchResponseScan},
 	{"response rewrite", benchResponseRewrite},
 	{"chunks of 1 KiB", func(t testing.TB) (func(), int) { return benchChunks(t, 1024, 4) }},
@@ -117,37 +117,43 @@ func benchExchange(t testing.TB) (func(), int) {
 
 func benchRequestScan(t testing.TB) (func(), int) {
 	raw := []byte(benchRequest)
-	var h requestHead
+	var g http1.Gate
+	var h http1.Request
 	return func() {
-		h.reset()
-		if n, f := h.scan(raw, "request-id"); n != len(raw) || f != nil {
-			t.Fatalf("got %d, %v; want %d", n, f, len(raw))
+		g.Reset(64 * kiB)
+		h.Reset()
+		n, err := g.Scan(raw)
+		if err == nil {
+			err = h.Scan(raw[:n], "request-id")
+		}
+		if n != len(raw) || err != nil {
+			t.Fatalf("got %d, %v; want %d", n, err, len(raw))
 		}
 	}, len(raw)
 }
 
 func benchTarget(t testing.TB) (func(), int) {
 	h := &exchangeFor(t, benchRequest).head
-	raw := h.target.of(h.raw)
+	raw := h.Target
 	return func() {
-		target, f := parseTarget(raw)
+		target, f := http1.ParseTarget(raw)
 		if f == nil {
-			f = h.checkHost()
+			f = h.CheckHost()
 		}
-		if f != nil || len(target.path) == 0 {
-			t.Fatalf("got %q, %v; want a path", target.path, f)
+		if f != nil || len(target.Path) == 0 {
+			t.Fatalf("got %q, %v; want a path", target.Path, f)
 		}
 	}, len(raw)
 }
 
 func benchPoolKey(t testing.TB) (func(), int) {
-	target, f := parseTarget([]byte("https://hooks.shop.example:8443/"))
+	target, f := http1.ParseTarget([]byte("https://hooks.shop.example:8443/"))
 	if f != nil {
 		t.Fatal(f)
 	}
 	var a address
 	return func() {
-		a.set(&target.authority, true)
+		a.set(&target.Authority, true)
 		if len(a.key) != len("hooks.shop.example:8443") {
 			t.Fatalf("got %q", a.key)
 		}
@@ -156,53 +162,15 @@ func benchPoolKey(t testing.TB) (func(), int) {
 
 func benchRequestRewrite(t testing.TB) (func(), int) {
 	ex := exchangeFor(t, benchRequest)
-	return func() { ex.out = ex.appendRequestHead(ex.out[:0], 1024) }, len(benchRequest)
-}
-
-// benchPool takes a connection to a real destination, one of a thousand, and lays it to rest again.
-func benchPool(t testing.TB) (func(), int) {
-	p := startForBench(t, func(c *Config) { c.ConnectionLifetime, c.ReadTimeout = time.Hour, time.Hour })
-	postLoop(t, p, 1024, 2)()
-	key := []byte(onlyDestination(t, p.pool))
-	for i := range 999 {
-		p.pool.reserve(fmt.Appendf(nil, "hooks-%d.shop.example:443", i), 1)
-	}
-	limits := p.run.Load().limits
-	return func() {
-		u := p.pool.idleConn(p.pool.reserve(key, 256), route{}, now(), limits)
-		if u == nil {
-			t.Fatal("got no connection; want the one at rest")
-		}
-		p.pool.put(u, now(), limits)
-	}, 0
-}
-
-// onlyDestination returns the key of the one destination that the pool holds, once its connection is at rest.
-func onlyDestination(t testing.TB, p *pool) string {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); p.metrics.IdleUpstreams.Load() != 1; {
-		if time.Now().After(end) {
-			t.Fatal("got no connection at rest; want one")
-		}
-	}
-	for i := range p.shards {
-		s := &p.shards[i]
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		for key := range s.destinations {
-			return key
-		}
-	}
-	t.Fatal("got an empty pool; want a destination")
-	return ""
+	return func() { ex.out = ex.appendRequestHead(ex.borrowOut(), 1024) }, len(benchRequest)
 }
 
 func benchResponseScan(t testing.TB) (func(), int) {
 	raw := []byte(benchResponse)
-	var r responseHead
+	var r http1.Response
 	return func() {
-		r.reset()
-		if n, f := r.scan(raw); n != len(raw) || f != nil {
+		r.Reset()
+		if n, f := r.Scan(raw); n != len(raw) || f != nil {
 			t.Fatalf("got %d, %v; want %d", n, f, len(raw))
 		}
 	}, len(raw)
@@ -210,28 +178,28 @@ func benchResponseScan(t testing.TB) (func(), int) {
 
 func benchResponseRewrite(t testing.TB) (func(), int) {
 	ex := exchangeFor(t, benchRequest)
-	ex.resp.reset()
-	if _, f := ex.resp.scan([]byte(benchResponse)); f != nil {
+	ex.resp.Reset()
+	if _, f := ex.resp.Scan([]byte(benchResponse)); f != nil {
 		t.Fatal(f)
 	}
-	return func() { ex.out = ex.appendResponseHead(ex.out[:0], &ex.resp, framingLength, 15) }, len(benchResponse)
+	return func() { ex.out = ex.appendResponseHead(ex.borrowOut(), &ex.resp, http1.ByLength, 15) }, len(benchResponse)
 }
 
 func benchChunks(t testing.TB, size, count int) (func(), int) {
 	chunk := fmt.Sprintf("%x\r\n%s\r\n", size, strings.Repeat("a", size))
 	raw := []byte(strings.Repeat(chunk, count) + "0\r\n\r\n")
-	var d chunkDecoder
+	var d http1.Chunks
 	return func() {
-		d.reset(64 * kiB)
+		d.Reset(64 * kiB)
 		got := 0
 		for rest := raw; len(rest) > 0; {
-			data, n, err := d.next(rest)
+			data, n, err := d.Next(rest)
 			if err != nil {
 				t.Fatal(err)
 			}
 			got, rest = got+len(data), rest[n:]
 		}
-		if got != size*count || !d.done() {
+		if got != size*count || !d.Done() {
 			t.Fatalf("got %d bytes; want %d", got, size*count)
 		}
 	}, len(raw)

@@ -2,10 +2,13 @@ package proxy
 
 import (
 	"errors"
+	"math/bits"
 	"sync"
 	"sync/atomic"
 
+	"whsentry/proxy/http1"
 	"whsentry/proxy/reason"
+	"whsentry/proxy/socket"
 )
 
 // budget is the memory that request bodies may take over all clients.
@@ -32,15 +35,17 @@ func (b *budget) give(held *int64) {
 	}
 }
 
-// reserveBody refuses a body that is too large by its own Content-Length, before any of it is read.
-func (ex *exchange) reserveBody() *reason.Failure {
-	if ex.head.chunked {
+// checkLength refuses a body that is too large by its own Content-Length, before any of it is read.
+func (ex *exchange) checkLength() *reason.Failure {
+	switch length := ex.head.ContentLength; {
+	case ex.head.Chunked:
 		return nil
-	}
-	if ex.head.contentLength > ex.run.cfg.MaxRequestBodySize {
+	case length > ex.run.cfg.MaxRequestBodySize:
 		return ex.largeBody()
+	case length > ex.client.proxy.buffered.limit.Load():
+		return ex.manyBodies()
 	}
-	return ex.reserve(ex.head.contentLength)
+	return nil
 }
 
 func (ex *exchange) largeBody() *reason.Failure {
@@ -49,155 +54,160 @@ func (ex *exchange) largeBody() *reason.Failure {
 	return f
 }
 
-func (ex *exchange) reserve(n int64) *reason.Failure {
-	if ex.client.proxy.buffered.take(&ex.reserved, n) {
+// reserve counts n bytes that have come, not what has been announced: a client that only announces much costs nothing.
+func (ex *exchange) reserve(n int) *reason.Failure {
+	if ex.client.proxy.buffered.take(&ex.reserved, int64(n)) {
 		return nil
 	}
-	f := reason.Newf(reason.TooMany, "too many request bodies at once: %d bytes are buffered at most", ex.client.proxy.buffered.limit.Load()).Over(reason.LimitMaxBufferedBytes)
+	return ex.manyBodies()
+}
+
+func (ex *exchange) manyBodies() *reason.Failure {
+	f := reason.Newf(reason.TooMany, "too many request bodies at once: %d bytes are buffered at most", ex.client.proxy.buffered.limit.Load()).
+		Over(reason.LimitMaxBufferedBytes)
 	f.Fatal = true
 	return f
 }
 
-// takeBody reads the body into memory. Each byte that comes gives the client another clientTimeout.
-func (ex *exchange) takeBody() *reason.Failure {
-	switch length := ex.head.contentLength; {
-	case ex.head.chunked:
-		return ex.takeChunked()
-	case length <= bufferKept:
-		return ex.takeSmall(int(length))
-	default:
-		return ex.takeLarge(int(length))
+// takeBody reads the body into memory of its own, which grows with what has come, so that nothing else is held while
+// the destination is waited for. Each byte that comes gives the client another clientTimeout.
+func (ex *exchange) takeBody() (f *reason.Failure) {
+	if ex.head.Chunked {
+		f = ex.takeChunked()
+	} else {
+		f = ex.takeLength(int(ex.head.ContentLength))
 	}
+	ex.client.settleInput()
+	return f
 }
 
-// takeSmall reads a body behind its head, where it is not copied again.
-func (ex *exchange) takeSmall(length int) *reason.Failure {
-	ex.in.grow(length)
-	for ex.in.len() < length {
-		ex.requestBytes = int64(ex.in.len())
-		if f := ex.more(); f != nil {
+// takeLength reads a body of a known length.
+func (ex *exchange) takeLength(length int) *reason.Failure {
+	c := ex.client
+	first := c.in.Unused()[:min(length, c.in.Len())]
+	if f := ex.keepBody(first); f != nil {
+		return f
+	}
+	c.in.Skip(len(first))
+	for len(ex.body) < length {
+		ex.growBody(1)
+		c.limitFrom(ex.at, ex.run.cfg.ClientTimeout)
+		n, err := c.conn.Read(ex.body[len(ex.body):min(length, cap(ex.body))])
+		ex.at = socket.Now()
+		if n == 0 {
+			return reason.Of(c.readFailure(err))
+		}
+		if f := ex.reserve(n); f != nil {
 			return f
 		}
+		ex.body = ex.body[:len(ex.body)+n]
+		ex.requestBytes = int64(len(ex.body))
 	}
-	ex.body = ex.in.unused()[:length]
-	ex.requestBytes = int64(length)
-	ex.in.skip(length)
 	return nil
 }
 
-// takeLarge reads a body into memory of its own, which grows with what has come: a client that only announces much
-// costs little.
-func (ex *exchange) takeLarge(length int) *reason.Failure {
-	first := min(length, ex.in.len())
-	ex.large = append(growBody(ex.large[:0], smallestBody), ex.in.unused()[:first]...)
-	ex.in.skip(first)
-	for len(ex.large) < length {
-		ex.large = growBody(ex.large, 1)
-		ex.client.limitFrom(ex.at, ex.run.cfg.ClientTimeout)
-		n, err := ex.client.conn.Read(ex.large[len(ex.large):min(length, cap(ex.large))])
-		ex.at = now()
-		ex.large = ex.large[:len(ex.large)+n]
-		ex.requestBytes = int64(len(ex.large))
-		if err != nil && n == 0 {
-			return reason.Of(ex.client.readFailure(err))
-		}
+// keepBody adds what has come of the body.
+func (ex *exchange) keepBody(data []byte) *reason.Failure {
+	if f := ex.reserve(len(data)); f != nil {
+		return f
 	}
-	ex.body = ex.large
+	ex.growBody(len(data))
+	ex.body = append(ex.body, data...)
+	ex.requestBytes = int64(len(ex.body))
 	return nil
 }
 
 // takeChunked reads a chunked body and takes its coding off.
 func (ex *exchange) takeChunked() *reason.Failure {
-	ex.chunks.reset(ex.run.cfg.MaxHeaderSize)
-	ex.large = ex.large[:0]
-	start := ex.in.from
+	c := ex.client
+	ex.chunks.Reset(ex.run.cfg.MaxHeaderSize)
 	for {
-		for ex.in.len() > 0 && !ex.chunks.done() {
-			data, n, err := ex.chunks.next(ex.in.unused())
-			ex.in.skip(n)
+		for c.in.Len() > 0 && !ex.chunks.Done() {
+			data, n, err := ex.chunks.Next(c.in.Unused())
+			c.in.Skip(n)
 			if err != nil {
 				return ex.chunkFailure(err)
 			}
-			if int64(len(ex.large)+len(data)) > ex.run.cfg.MaxRequestBodySize {
+			if int64(len(ex.body)+len(data)) > ex.run.cfg.MaxRequestBodySize {
 				return ex.largeBody()
 			}
-			if f := ex.reserve(int64(len(data))); f != nil {
+			if f := ex.keepBody(data); f != nil {
 				return f
 			}
-			ex.large = append(growBody(ex.large, len(data)), data...)
-			ex.requestBytes = int64(len(ex.large))
 		}
-		ex.body = ex.large
-		if ex.chunks.done() {
+		if ex.chunks.Done() {
 			return nil
 		}
-		ex.in.from, ex.in.to = start, start // all of it has been used
-		if len(ex.in.free()) < bufferSize/2 {
-			ex.in.grow(bufferSize)
-			start = ex.in.from
-		}
-		if f := ex.more(); f != nil {
-			return f
+		c.in.Clear()
+		c.in.Grow(min(max(len(ex.body), socket.BufferSize), socket.BufferKept))
+		c.limitFrom(ex.at, ex.run.cfg.ClientTimeout)
+		err := c.fill()
+		ex.at = socket.Now()
+		if err != nil {
+			return reason.Of(err)
 		}
 	}
 }
 
 func (ex *exchange) chunkFailure(err error) *reason.Failure {
-	if errors.Is(err, errTrailerLarge) {
+	if errors.Is(err, http1.ErrTrailersTooLarge) {
 		return reason.LargeHeadf("trailer section larger than %d bytes", ex.run.cfg.MaxHeaderSize)
 	}
 	return reason.Malformedf("%s", err)
 }
 
-// more reads more of the body.
-func (ex *exchange) more() *reason.Failure {
-	ex.client.limitFrom(ex.at, ex.run.cfg.ClientTimeout)
-	return reason.Of(ex.client.fill(ex))
-}
-
-// Large bodies' memory is kept for other requests by size: powers of two from smallestBody on.
+// Bodies' memory is kept for other requests by size: powers of two.
 const (
-	smallestBody = 2 * bufferKept
-	bodyClasses  = 8 // up to 16 MiB; what is larger is left to the garbage collector
+	smallestBody = kiB
+	bodyClasses  = 15 // up to 16 MiB; what is larger is left to the garbage collector
 )
+
+// bodyMemory holds a request's body.
+type bodyMemory struct {
+	bytes []byte
+	class int // bodyClasses: none
+}
 
 var bodies [bodyClasses]sync.Pool
 
-// bodyClass returns the smallest class that holds size bytes, or -1 where none does.
-func bodyClass(size int) int {
-	for class := range bodyClasses {
-		if size <= smallestBody<<class {
-			return class
-		}
+func acquireBody(size int) *bodyMemory {
+	class := 0
+	if size > smallestBody {
+		class = bits.Len(uint((size - 1) / smallestBody))
 	}
-	return -1
+	if class >= bodyClasses {
+		return &bodyMemory{bytes: make([]byte, 0, size+size/4), class: bodyClasses}
+	}
+	if m, ok := bodies[class].Get().(*bodyMemory); ok {
+		return m
+	}
+	return &bodyMemory{bytes: make([]byte, 0, smallestBody<<class), class: class}
 }
 
-// growBody returns body with room for n bytes more.
-func growBody(body []byte, n int) []byte {
-	if cap(body)-len(body) >= n {
-		return body
+func (m *bodyMemory) release() {
+	if m.class < bodyClasses {
+		bodies[m.class].Put(m)
 	}
-	size := max(len(body)+n, bufferSize, min(2*cap(body), smallestBody<<(bodyClasses-1)))
-	if size <= bufferKept {
-		return append(make([]byte, 0, size), body...)
-	}
-	var grown []byte
-	if class := bodyClass(size); class < 0 {
-		grown = make([]byte, 0, size+size/4)
-	} else if pooled, ok := bodies[class].Get().(*[]byte); ok {
-		grown = (*pooled)[:0]
-	} else {
-		grown = make([]byte, 0, smallestBody<<class)
-	}
-	grown = append(grown, body...)
-	releaseBody(body)
-	return grown
 }
 
-// releaseBody keeps body's memory for another request, where it is worth that.
-func releaseBody(body []byte) {
-	if class := bodyClass(cap(body)); cap(body) >= smallestBody && class >= 0 && cap(body) == smallestBody<<class {
-		bodies[class].Put(&body)
+// growBody makes room for n bytes more.
+func (ex *exchange) growBody(n int) {
+	if cap(ex.body)-len(ex.body) >= n {
+		return
 	}
+	old := ex.memory
+	ex.memory = acquireBody(max(len(ex.body)+n, min(2*cap(ex.body), smallestBody<<(bodyClasses-1))))
+	ex.body = append(ex.memory.bytes[:0], ex.body...)
+	if old != nil {
+		old.release()
+	}
+}
+
+// dropBody gives the body's memory back.
+func (ex *exchange) dropBody() {
+	if ex.memory != nil {
+		ex.memory.release()
+		ex.memory = nil
+	}
+	ex.body = nil
 }

@@ -2,53 +2,51 @@ package proxy
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
-	"fmt"
-	"io"
 	"net"
 	"os"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
-	"whsentry/proxy/reason"
+	"whsentry/proxy/socket"
+	"whsentry/proxy/upstream"
 )
 
-// client is a connection of a client. Its goroutine parses a request, carries it out and answers it before it looks
-// at the next; between requests it holds no buffer.
+// client is a connection of a client, whose requests fasthttp hands on one after the other. Between two of them it holds
+// no buffer of its own.
 type client struct {
 	proxy    *Proxy
 	listener *listener
 	conn     net.Conn // what is read and written: tcp, or TLS above it
-	tcp      *socket
-	prober   *prober
+	tcp      *socket.Conn
+	prober   *socket.Prober
 	addr     string // as it is logged
 	overload bool   // one more than maxConnections: it is told so, and closed
 
 	within *interception // set once a CONNECT of this client is intercepted
 
-	deadline deadline
+	deadline socket.Deadline
 	state    atomic.Uint32 // a clientState
-	finSeen  tick          // since when the client's FIN has been seen; the sweeper's own
-	rests    atomic.Uint32 // a restState
-	nudged   atomic.Bool   // the sweeper has ended the wait for a request, which goes on
-	restEnds tick          // when the wait for a request ends
+	finSeen  socket.Tick   // since when the client's FIN has been seen; the sweeper's own
 
-	ex      *exchange             // nil between requests
-	ready   func(fd uintptr) bool // takeReady
-	readErr error                 // what takeReady has found
-	greeted bool                  // PROXY protocol and TLS have been seen to
-	final   bool                  // the next request is the last
-	over    bool                  // the last request was the last
-	grown   bool                  // the goroutine is to be replaced: requests have made its stack grow
-	lingers bool                  // there is input that will not be read
-	isReset bool                  // the connection is to be broken off
+	in        socket.Buffer         // what has come and not been used
+	head      []byte                // of the request that has come, a part of in
+	start     socket.Tick           // when its first bytes came
+	delivered bool                  // fasthttp has the head
+	large     bool                  // it is served by a server with a larger buffer
+	looping   bool                  // Close has taken over
+	ready     func(fd uintptr) bool // takeReady
+	readErr   error                 // what takeReady has found
+	first     [1]byte               // of a request above TLS
+	greeted   bool                  // PROXY protocol and TLS have been seen to
+	final     bool                  // the next request is the last
+	over      bool                  // there is no further request
+	lingers   bool                  // there is input that will not be read
+	isReset   bool                  // the connection is to be broken off
 
-	mu     sync.Mutex // guards the following
-	up     *upstream  // the connection that serves this client now
+	mu     sync.Mutex     // guards the following
+	up     *upstream.Conn // the connection that serves this client now
 	cancel context.CancelFunc
 	gone   bool // the client went away while its request was being served
 }
@@ -64,199 +62,25 @@ const (
 )
 
 func newClient(p *Proxy, l *listener, tcp *net.TCPConn) (*client, error) {
-	s, err := newSocket(tcp)
+	s, err := socket.New(tcp)
 	if err != nil {
 		return nil, err
 	}
-	c := &client{proxy: p, listener: l, conn: s, tcp: s, prober: newProber(s.raw), addr: tcp.RemoteAddr().String()}
+	c := &client{proxy: p, listener: l, conn: s, tcp: s, prober: s.NewProber(), addr: tcp.RemoteAddr().String()}
 	c.ready = c.takeReady
-	c.deadline.set(never, s)
+	c.deadline.Set(socket.Never, s)
 	return c, nil
 }
 
-// serve is the connection's goroutine; it ends with the connection.
-func (c *client) serve() {
-	grown := false
-	defer func() {
-		if grown {
-			c.proxy.start(c) // on a small stack
-		} else {
-			c.proxy.leave(c)
-		}
-	}()
-	defer func() {
-		if r := recover(); r != nil {
-			c.proxy.log().Error().Str("client", c.addr).Str("panic", fmt.Sprint(r)).Bytes("stack", debug.Stack()).Msg("a bug ended a connection")
-		}
-	}()
-	if !c.greeted {
-		c.greeted = true
-		if !c.greet() {
-			c.depart()
-			return
-		}
-	}
-	for c.awaitRequest() && c.handle(c.ex) {
-	}
-	if grown = c.grown; !grown {
-		c.depart()
-	}
-}
-
-// depart ends what the client is sent.
-func (c *client) depart() {
-	switch {
-	case c.isReset:
-	case c.lingers:
-		c.linger()
-	default:
-		c.farewell()
-	}
-}
-
-// farewell ends TLS, without which a client could take what it got for cut.
-func (c *client) farewell() {
-	if conn, ok := c.conn.(*tls.Conn); ok {
-		conn.CloseWrite()
-	}
-}
-
 // limit gives the client that long to get on.
-func (c *client) limit(d time.Duration) { c.limitFrom(now(), d) }
+func (c *client) limit(d time.Duration) { c.limitFrom(socket.Now(), d) }
 
-func (c *client) limitFrom(at tick, d time.Duration) { c.deadline.set(at+int64(d), c.tcp) }
+func (c *client) limitFrom(at socket.Tick, d time.Duration) { c.deadline.Set(at+int64(d), c.tcp) }
 
 // unlimited lets the client wait for as long as the destination takes.
-func (c *client) unlimited() { c.deadline.set(never, c.tcp) }
+func (c *client) unlimited() { c.deadline.Set(socket.Never, c.tcp) }
 
 func (c *client) enter(s clientState) { c.state.Store(uint32(s)) }
-
-// awaitRequest waits until the first bytes of a request are in c.ex's buffer, at most for clientIdleTimeout. It
-// reports whether there are any.
-func (c *client) awaitRequest() bool {
-	if c.ex != nil && c.ex.in.len() > 0 { // pipelined
-		c.enter(clientReading)
-		return true
-	}
-	if c.grown {
-		c.grown = false // the wait goes on
-	} else if !c.rest() {
-		return false
-	}
-	if c.conn != net.Conn(c.tcp) {
-		c.readFirst()
-		return c.readErr == nil
-	}
-	for err := c.tcp.raw.Read(c.ready); err != nil; err = c.tcp.raw.Read(c.ready) {
-		if !c.nudged.Load() {
-			return c.lookOnce()
-		}
-		c.nudged.Store(false)
-		c.deadline.set(c.restEnds, c.tcp)
-		if c.proxy.closing.Load() { // looked at only now, for endRests cannot end again what the sweeper has ended
-			return c.lookOnce()
-		}
-		if c.grown = restState(c.rests.Load()) == restShed; c.grown {
-			c.rests.Store(uint32(restNew))
-			return false
-		}
-	}
-	return c.readErr == nil && !c.over
-}
-
-// lookOnce reports whether a request came just when the wait for it ended, which closing the connection would lose.
-func (c *client) lookOnce() (found bool) {
-	c.final = true
-	c.limit(c.proxy.run.Load().cfg.ClientTimeout)
-	c.tcp.raw.Control(func(fd uintptr) { found = c.ready(fd) })
-	return found && c.readErr == nil && !c.over
-}
-
-// rest lays the connection to rest between two requests; it reports whether there may be another.
-func (c *client) rest() bool {
-	if c.ex != nil && c.conn == net.Conn(c.tcp) {
-		c.rests.Store(uint32(restUnread))
-	}
-	c.dropExchange()
-	c.nudged.Store(false)
-	c.restEnds = now() + int64(c.proxy.run.Load().cfg.ClientIdleTimeout)
-	c.deadline.set(c.restEnds, c.tcp)
-	c.enter(clientIdle)
-	return !c.proxy.closing.Load()
-}
-
-// takeReady reads what the socket holds. A buffer is taken only now that there is something, so that a thousand
-// connections at rest hold none.
-//
-// A request that is there in full is carried out from within the wait for the next one: the poller has taken note of
-// what came since this read, so that the wait goes on without another one, which would find nothing. But a FIN may have
-// come together with the request, and is looked for by the sweeper. takeReady returns for whatever needs reading.
-func (c *client) takeReady(fd uintptr) (done bool) {
-	c.ex = acquireExchange()
-	free := len(c.ex.in.free())
-	n, err := readSocket(fd, c.ex.in.free())
-	if err == syscall.EAGAIN {
-		c.dropExchange()
-		return false
-	}
-	c.readErr = err
-	if err != nil {
-		return true
-	}
-	c.ex.in.added(n)
-	c.enter(clientReading)
-	c.ex.begin(c)
-	if n == free || !c.ex.isWhole() {
-		return true
-	}
-	c.over = !c.handle(c.ex)
-	if c.over || c.ex.in.len() > 0 {
-		return true
-	}
-	c.over = !c.rest()
-	return c.over
-}
-
-// readFirst is takeReady above TLS, which has a buffer of its own: one byte is enough to know.
-func (c *client) readFirst() {
-	var b [1]byte
-	if _, c.readErr = io.ReadFull(c.conn, b[:]); c.readErr != nil {
-		return
-	}
-	c.ex = acquireExchange()
-	c.ex.in.free()[0] = b[0]
-	c.ex.in.added(1)
-	c.enter(clientReading)
-	c.ex.begin(c)
-}
-
-func (c *client) dropExchange() {
-	if c.ex != nil {
-		c.ex.release()
-		c.ex = nil
-	}
-}
-
-// fill reads more of the request into the exchange's buffer, which has room.
-func (c *client) fill(ex *exchange) error {
-	n, err := c.conn.Read(ex.in.free())
-	ex.at = now()
-	ex.in.added(n)
-	if n > 0 {
-		return nil
-	}
-	return c.readFailure(err)
-}
-
-// readFailure says why a read from the client has failed: with 408 where it was too slow.
-func (c *client) readFailure(err error) error {
-	if errors.Is(err, os.ErrDeadlineExceeded) && c.deadline.passed() {
-		f := reason.Newf(reason.SlowClient, "the client was too slow")
-		f.Fatal = true
-		return f
-	}
-	return reason.ClientGone()
-}
 
 // write sends p to the client, which must take some of it within every clientTimeout.
 func (c *client) write(p []byte) error {
@@ -271,16 +95,16 @@ func (c *client) write(p []byte) error {
 // writeTCP leaves the limit as it was, for TLS writes of its own accord while something is being read.
 func (c *client) writeTCP(p []byte) (written int, err error) {
 	timeout := c.proxy.run.Load().cfg.ClientTimeout
-	before := c.deadline.due.Load()
+	before := c.deadline.Due()
 	if before < 0 {
-		before = now() // it has passed
+		before = socket.Now() // it has passed
 	}
 	for {
 		c.limit(timeout)
 		n, err := c.tcp.Write(p[written:])
 		written += n
 		if err == nil {
-			c.deadline.set(before, c.tcp)
+			c.deadline.Set(before, c.tcp)
 			return written, nil
 		}
 		if !c.isTaking(n, err) {
@@ -292,13 +116,13 @@ func (c *client) writeTCP(p []byte) (written int, err error) {
 
 // isTaking reports whether a write that failed after n bytes may go on: the limit has passed, but not without progress.
 func (c *client) isTaking(n int, err error) bool {
-	return n > 0 && errors.Is(err, os.ErrDeadlineExceeded) && c.deadline.passed()
+	return n > 0 && errors.Is(err, os.ErrDeadlineExceeded) && c.deadline.Passed()
 }
 
 // dismiss breaks the connection off where the client has taken nothing for clientTimeout: after an orderly close the
 // system would keep what it was sent for minutes, megabytes of it, beyond every limit here.
 func (c *client) dismiss() {
-	if c.deadline.passed() {
+	if c.deadline.Passed() {
 		c.reset()
 	}
 }
@@ -311,7 +135,7 @@ func (c *client) writeBuffers(ex *exchange, head, body []byte) error {
 	case len(head) == 0:
 		return c.write(body)
 	}
-	if c.conn != net.Conn(c.tcp) || len(body) <= copyLimit {
+	if c.conn != net.Conn(c.tcp) || len(body) <= socket.CopyLimit {
 		ex.out = append(head, body...)
 		return c.write(ex.out)
 	}
@@ -336,7 +160,7 @@ func (c *client) writeBuffers(ex *exchange, head, body []byte) error {
 }
 
 // attach notes what the client's going away would end. It reports false if the client has gone.
-func (c *client) attach(up *upstream, cancel context.CancelFunc) bool {
+func (c *client) attach(up *upstream.Conn, cancel context.CancelFunc) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.up, c.cancel = up, cancel
@@ -349,7 +173,7 @@ func (c *client) vanished() {
 	defer c.mu.Unlock()
 	c.gone = true
 	if c.up != nil {
-		c.up.kill(closeClient)
+		c.up.Kill(upstream.CloseClient)
 	}
 	if c.cancel != nil {
 		c.cancel()
@@ -370,9 +194,9 @@ func (c *client) linger() {
 	if c.tcp.CloseWrite() != nil {
 		return
 	}
-	buf := acquireCopyBuffer()
-	defer releaseCopyBuffer(buf)
-	for end := now() + int64(lingerTotal); now() < end && !c.proxy.closing.Load(); {
+	buf := socket.AcquireCopyBuffer()
+	defer socket.ReleaseCopyBuffer(buf)
+	for end := socket.Now() + int64(lingerTotal); socket.Now() < end && !c.proxy.closing.Load(); {
 		c.limit(lingerPause)
 		if _, err := c.tcp.Read(*buf); err != nil {
 			return
@@ -383,8 +207,8 @@ func (c *client) linger() {
 // hasInput reports whether the client has sent what has not been read. It looks with a prober of its own, for the
 // sweeper may be using the other.
 func (c *client) hasInput() bool {
-	found := newProber(c.tcp.raw).probe()
-	return found == probeData || found == probeEnding
+	found := c.tcp.NewProber().Look()
+	return found == socket.Data || found == socket.Ending
 }
 
 // reset makes the closing of the connection a reset, so that the client cannot take what it got for a whole message.

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"whsentry/proxy/socket"
+
 	"github.com/rs/zerolog"
 )
 
@@ -100,11 +102,11 @@ func TestWritingDoesNotLiftALimitThatHasPassed(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.limit(0)
-	c.deadline.expire(now(), c.tcp)
+	c.deadline.Expire(socket.Now(), c.tcp)
 	if err := c.write([]byte("x")); err != nil {
 		t.Fatal(err)
 	}
-	if due, at := c.deadline.due.Load(), now(); due > at {
+	if due, at := c.deadline.Due(), socket.Now(); due > at {
 		t.Errorf("got a limit in %v; want one that has passed", time.Duration(due-at))
 	}
 }

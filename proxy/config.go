@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"net"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,13 +11,15 @@ import (
 
 	"whsentry/proxy/accesslog"
 	"whsentry/proxy/admin"
+	"whsentry/proxy/http1"
+	"whsentry/proxy/listen"
 	"whsentry/proxy/reason"
 )
 
 // Config is what an operator may change about the proxy. Its keys are those of the configuration file.
 type Config struct {
 	// Listeners (listener, listeners) are the endpoints that clients connect to; at least one.
-	Listeners []ListenerConfig
+	Listeners []listen.Config
 	// ClientTimeout (clientTimeout) bounds a request's head, a pause within its body, a TLS handshake and a
 	// pause in reading a response. Above 0.
 	ClientTimeout time.Duration
@@ -64,23 +65,8 @@ type Config struct {
 	ShutdownTimeout time.Duration
 }
 
-// ListenerConfig is one endpoint that clients connect to.
-type ListenerConfig struct {
-	Type         string // http or https
-	Address      string // host:port; an empty host is every address
-	CertFile     string // PEM; https only, where it is required
-	KeyFile      string // PEM; https only, where it is required
-	ClientCAFile string // PEM; where set, a client must present a certificate from this CA
-	// ReusePort lets a second process listen on the same address (SO_REUSEPORT).
-	ReusePort bool
-	// ProxyProtocol takes PROXY protocol v1 and v2 from the peers in ProxyProtocolFrom, and from nobody else.
-	ProxyProtocol     bool
-	ProxyProtocolFrom []netip.Prefix
-}
-
-// The values of ListenerConfig.Type and Config.ConnectMode.
+// The values of Config.ConnectMode.
 const (
-	ListenerHTTP, ListenerHTTPS             = "http", "https"
 	ConnectTunnel, ConnectMITM, ConnectDeny = "tunnel", "mitm", "deny"
 )
 
@@ -95,7 +81,7 @@ const (
 // DefaultConfig returns the defaults of every key.
 func DefaultConfig() Config {
 	return Config{
-		Listeners:                    []ListenerConfig{DefaultListenerConfig()},
+		Listeners:                    []listen.Config{listen.DefaultConfig()},
 		ClientTimeout:                10 * time.Second,
 		ClientIdleTimeout:            2 * time.Minute,
 		ConnectTimeout:               10 * time.Second,
@@ -115,11 +101,6 @@ func DefaultConfig() Config {
 		Metrics:                      admin.Config{Address: ":2112"},
 		ShutdownTimeout:              30 * time.Second,
 	}
-}
-
-// DefaultListenerConfig returns the listener that is there where none is configured.
-func DefaultListenerConfig() ListenerConfig {
-	return ListenerConfig{Type: ListenerHTTP, Address: ":9090"}
 }
 
 // Validate reports the first setting that cannot be used as "key: value: problem; want what is accepted". The keys
@@ -142,7 +123,7 @@ func (c *Config) validateListeners() error {
 	used := make(map[string]string) // address to the key that has it
 	for i := range c.Listeners {
 		key := "listeners[" + strconv.Itoa(i) + "]"
-		if err := c.Listeners[i].validate(key); err != nil {
+		if err := c.Listeners[i].Validate(key); err != nil {
 			return err
 		}
 		if err := claimAddress(used, key+".address", c.Listeners[i].Address); err != nil {
@@ -152,10 +133,24 @@ func (c *Config) validateListeners() error {
 	if c.Metrics.Address == "" {
 		return nil
 	}
-	if err := validateAddress("metrics.address", c.Metrics.Address); err != nil {
+	if err := listen.ValidateAddress(metricsKey, c.Metrics.Address); err != nil {
 		return err
 	}
-	return claimAddress(used, "metrics.address", c.Metrics.Address)
+	return claimAddress(used, metricsKey, c.Metrics.Address)
+}
+
+const metricsKey = "metrics.address"
+
+// endpoints are those of the listeners, in their order, and then that of the metrics, where there is one.
+func (c *Config) endpoints() []listen.Endpoint {
+	var all []listen.Endpoint
+	for i, l := range c.Listeners {
+		all = append(all, listen.Endpoint{Key: fmt.Sprintf("listeners[%d].address", i), Address: l.Address})
+	}
+	if c.Metrics.Address != "" {
+		all = append(all, listen.Endpoint{Key: metricsKey, Address: c.Metrics.Address})
+	}
+	return all
 }
 
 // claimAddress notes that key listens on address, and refuses one that another key has. Port 0 is a port of the
@@ -168,41 +163,6 @@ func claimAddress(used map[string]string, key, address string) error {
 		return invalid(key, address, "the address of "+other+" too", "an address of its own")
 	}
 	used[address] = key
-	return nil
-}
-
-func (l *ListenerConfig) validate(key string) error {
-	if err := oneOf(key+".type", l.Type, ListenerHTTP, ListenerHTTPS); err != nil {
-		return err
-	}
-	if err := validateAddress(key+".address", l.Address); err != nil {
-		return err
-	}
-	for _, file := range []struct {
-		key, name string
-		needed    bool
-	}{
-		{"certFile", l.CertFile, true},
-		{"keyFile", l.KeyFile, true},
-		{"clientCAFile", l.ClientCAFile, false},
-	} {
-		if l.Type != ListenerHTTPS && file.name != "" {
-			return invalid(key+"."+file.key, file.name, "of no use where type is http", "type https, or no "+file.key)
-		}
-		if l.Type == ListenerHTTPS && file.needed && file.name == "" {
-			return invalid(key+"."+file.key, "", "missing where type is https", "the name of a PEM file")
-		}
-	}
-	return l.validateProxyProtocol(key)
-}
-
-func (l *ListenerConfig) validateProxyProtocol(key string) error {
-	key += ".proxyProtocolFrom"
-	for _, p := range l.ProxyProtocolFrom {
-		if !p.IsValid() || p != p.Masked() || p.Addr().Is4In6() {
-			return invalid(key, p.String(), "not a network's prefix", "a CIDR prefix without host bits, such as 10.0.0.0/8")
-		}
-	}
 	return nil
 }
 
@@ -255,10 +215,10 @@ func (c *Config) validateConnect() error {
 // validateHeaders keeps out what would break the head of every request that the proxy sends or reads.
 func (c *Config) validateHeaders() error {
 	const text = "the text of a header, without control characters or spaces around it"
-	if ua := c.UserAgent; !isValue([]byte(ua)) || strings.Trim(ua, " \t") != ua {
+	if ua := c.UserAgent; !http1.IsValue([]byte(ua)) || strings.Trim(ua, " \t") != ua {
 		return invalid("userAgent", ua, "not what a header may hold", text)
 	}
-	if name := c.RequestIDHeader; name != "" && !isToken([]byte(name)) {
+	if name := c.RequestIDHeader; name != "" && !http1.IsToken([]byte(name)) {
 		return invalid("requestIDHeader", name, "not a header's name", "letters, digits and hyphens")
 	}
 	for _, secret := range []string{"authorization", "proxy-authorization", "cookie"} {
@@ -283,26 +243,6 @@ func (c *Config) validateAnswers() error {
 		}
 	}
 	return oneOf("reasonText", c.Answers.Text, reason.TextFull, reason.TextGeneric)
-}
-
-// validateAddress takes what a listener takes: host:port, where host is an IP address, a name or empty (every
-// address), and port is a number; 0 lets the system choose.
-func validateAddress(key, address string) error {
-	const want = "host:port such as :9090 or 127.0.0.1:9090"
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return invalid(key, address, "not an address to listen on", want)
-	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
-		return invalid(key, address, "its port is not a number from 0 to 65535", want)
-	}
-	if _, err := netip.ParseAddr(host); err == nil || host == "" {
-		return nil
-	}
-	if reject := rejectName([]byte(host)); reject != "" {
-		return invalid(key, address, reject, want)
-	}
-	return nil
 }
 
 func oneOf(key, value string, accepted ...string) error {

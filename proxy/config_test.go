@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"whsentry/proxy/listen"
 )
 
 func TestConfigDefaults(t *testing.T) {
@@ -17,15 +19,15 @@ func TestConfigDefaults(t *testing.T) {
 // TestConfigValidate changes the defaults; want begins the error, and is "" where there is none.
 func TestConfigValidate(t *testing.T) {
 	prefix := netip.MustParsePrefix
-	listeners := func(l ...ListenerConfig) func(*Config) { return func(c *Config) { c.Listeners = l } }
-	address := func(a string) func(*Config) { return listeners(ListenerConfig{Type: "http", Address: a}) }
+	listeners := func(l ...listen.Config) func(*Config) { return func(c *Config) { c.Listeners = l } }
+	address := func(a string) func(*Config) { return listeners(listen.Config{Type: "http", Address: a}) }
 	for _, tt := range []struct {
 		name   string
 		change func(*Config)
 		want   string
 	}{
 		{"no listener", listeners(), `listeners: "": empty; want at least one endpoint`},
-		{"type", listeners(ListenerConfig{Type: "ftp", Address: ":1"}), `listeners[0].type: "ftp": not known; want http or https`},
+		{"type", listeners(listen.Config{Type: "ftp", Address: ":1"}), `listeners[0].type: "ftp": not known; want http or https`},
 		{"any address", address(":0"), ""},
 		{"IPv4 address", address("127.0.0.1:65535"), ""},
 		{"IPv6 address", address("[::1]:9090"), ""},
@@ -40,17 +42,17 @@ func TestConfigValidate(t *testing.T) {
 		{"mistyped address", address("256.0.0.1:80"), `listeners[0].address: "256.0.0.1:80": has a host that ends in a number`},
 		{"spaces", address("a b:80"), `listeners[0].address: "a b:80": has a host that is not a plain DNS name`},
 		{"bare IPv6 address", address("::1:80"), `listeners[0].address: "::1:80": not an address to listen on`},
-		{"the same port 0", listeners(ListenerConfig{Type: "http", Address: ":0"}, ListenerConfig{Type: "http", Address: ":0"}), ""},
-		{"the same address", listeners(ListenerConfig{Type: "http", Address: ":1"}, ListenerConfig{Type: "http", Address: ":1"}),
+		{"the same port 0", listeners(listen.Config{Type: "http", Address: ":0"}, listen.Config{Type: "http", Address: ":0"}), ""},
+		{"the same address", listeners(listen.Config{Type: "http", Address: ":1"}, listen.Config{Type: "http", Address: ":1"}),
 			`listeners[1].address: ":1": the address of listeners[0].address too; want`},
-		{"https", listeners(ListenerConfig{Type: "https", Address: ":1", CertFile: "c", KeyFile: "k", ClientCAFile: "a"}), ""},
-		{"https without a key", listeners(ListenerConfig{Type: "https", Address: ":1", CertFile: "c"}), `listeners[0].keyFile: "": missing`},
-		{"http with a key", listeners(ListenerConfig{Type: "http", Address: ":1", KeyFile: "k"}), `listeners[0].keyFile: "k": of no use`},
-		{"PROXY protocol", listeners(ListenerConfig{Type: "http", Address: ":1", ProxyProtocol: true,
+		{"https", listeners(listen.Config{Type: "https", Address: ":1", CertFile: "c", KeyFile: "k", ClientCAFile: "a"}), ""},
+		{"https without a key", listeners(listen.Config{Type: "https", Address: ":1", CertFile: "c"}), `listeners[0].keyFile: "": missing`},
+		{"http with a key", listeners(listen.Config{Type: "http", Address: ":1", KeyFile: "k"}), `listeners[0].keyFile: "k": of no use`},
+		{"PROXY protocol", listeners(listen.Config{Type: "http", Address: ":1", ProxyProtocol: true,
 			ProxyProtocolFrom: []netip.Prefix{prefix("10.0.0.0/8")}}), ""},
-		{"PROXY protocol from nobody", listeners(ListenerConfig{Type: "http", Address: ":1", ProxyProtocol: true}), ""},
-		{"prefixes without it", listeners(ListenerConfig{Type: "http", Address: ":1", ProxyProtocolFrom: []netip.Prefix{prefix("10.0.0.0/8")}}), ""},
-		{"host bits", listeners(ListenerConfig{Type: "http", Address: ":1", ProxyProtocol: true, ProxyProtocolFrom: []netip.Prefix{prefix("10.0.0.1/8")}}),
+		{"PROXY protocol from nobody", listeners(listen.Config{Type: "http", Address: ":1", ProxyProtocol: true}), ""},
+		{"prefixes without it", listeners(listen.Config{Type: "http", Address: ":1", ProxyProtocolFrom: []netip.Prefix{prefix("10.0.0.0/8")}}), ""},
+		{"host bits", listeners(listen.Config{Type: "http", Address: ":1", ProxyProtocol: true, ProxyProtocolFrom: []netip.Prefix{prefix("10.0.0.1/8")}}),
 			`listeners[0].proxyProtocolFrom: "10.0.0.1/8": not a network's prefix`},
 		{"no metrics", func(c *Config) { c.Metrics.Address = "" }, ""},
 		{"metrics", func(c *Config) { c.Metrics.Address = "2112" }, `metrics.address: "2112": not an address`},

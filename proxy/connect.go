@@ -2,75 +2,80 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
+	"net"
 	"net/netip"
 	"time"
 
+	"whsentry/ca"
 	"whsentry/guard"
 	"whsentry/proxy/metrics"
 	"whsentry/proxy/reason"
+	"whsentry/proxy/socket"
+	"whsentry/proxy/upstream"
 )
 
 // acquire gets a connection to the destination: one at rest, unless fresh says otherwise, or a new one. It takes the
 // place among the connections in use that is given, or one that is free.
-func (ex *exchange) acquire(d *destination, fresh bool) *reason.Failure {
+func (ex *exchange) acquire(d *upstream.Destination, fresh bool) *reason.Failure {
 	p, run := ex.client.proxy, ex.run
 	ex.reused, ex.remote, ex.tlsVersion = false, netip.AddrPort{}, ""
 	if d == nil {
-		d = p.pool.reserve(ex.address.key, run.cfg.MaxConnectionsPerDestination)
+		d = p.pool.Reserve(ex.address.key, run.cfg.MaxConnectionsPerDestination)
 	}
 	if d == nil {
 		return reason.Newf(reason.TooMany, "too many connections to %s: %d are in use", ex.address.String(), run.cfg.MaxConnectionsPerDestination).
 			Over(reason.LimitMaxConnectionsPerDestination)
 	}
-	r := route{tls: ex.tls, alias: ex.alias}
+	r := upstream.Route{TLS: ex.tls, Alias: ex.alias}
 	if !fresh {
-		if u := p.pool.idleConn(d, r, ex.at, run.limits); u != nil {
+		if u := p.pool.Get(d, r, ex.at, ex); u != nil {
 			ex.hold(u, true)
 			return nil
 		}
 	}
 	defer func() { // also where a bug gets in the way
 		if ex.held == nil {
-			p.pool.release(d)
+			p.pool.Release(d)
 		}
 	}()
 	u, f := ex.open(r)
 	if f != nil {
 		return f
 	}
-	ex.at = now()
-	p.pool.add(d, u, run.limits)
+	ex.at = socket.Now()
+	p.pool.Add(d, u)
 	ex.hold(u, false)
 	return nil
 }
 
-func (ex *exchange) hold(u *upstream, reused bool) {
-	ex.held, ex.reused, ex.remote, ex.tlsVersion = u, reused, u.remote, u.tlsVersion
+func (ex *exchange) hold(u *upstream.Conn, reused bool) {
+	ex.held, ex.reused, ex.remote, ex.tlsVersion = u, reused, u.Remote(), tlsVersionName(u.TLSVersion())
 }
 
 // drop closes the connection that carries the request.
-func (ex *exchange) drop(why closeReason) {
-	ex.client.proxy.pool.discard(ex.held, why)
+func (ex *exchange) drop(why upstream.CloseReason) {
+	ex.client.proxy.pool.Discard(ex.held, why)
 	ex.held = nil
 }
 
 // leave closes a connection that turned out to be stale. The request keeps the place, for another one.
-func (ex *exchange) leave() *destination {
-	d := ex.held.dest
-	ex.client.proxy.pool.abandon(ex.held)
+func (ex *exchange) leave() *upstream.Destination {
+	d := ex.held.Destination()
+	ex.client.proxy.pool.Abandon(ex.held)
 	ex.held = nil
 	return d
 }
 
 // open makes a new connection, through the guard. It is the only way to one: every byte that leaves for a client's
 // sake, plain, over TLS, in a tunnel or from an intercepted one, leaves over what it returns.
-func (ex *exchange) open(r route) (*upstream, *reason.Failure) {
+func (ex *exchange) open(r upstream.Route) (*upstream.Conn, *reason.Failure) {
 	p, limit := ex.client.proxy, ex.run.cfg.ConnectTimeout
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	ex.beginWait(nil, cancel)
 	defer ex.endWait()
-	generation := p.pool.generation.Load()
+	generation := p.pool.Generation()
 	if p.run.Load() != ex.run {
 		generation-- // judged by a deny list and verified by a store that are no longer in use: not for the next request
 	}
@@ -79,16 +84,13 @@ func (ex *exchange) open(r route) (*upstream, *reason.Failure) {
 	if err != nil {
 		return nil, reason.OfConnect(err, ex.address.name(), limit)
 	}
-	u, err := newUpstream(conn, r, generation)
+	u, err := upstream.NewConn(conn, r, ex.run.limits, generation)
 	if err != nil {
 		conn.Close()
 		return nil, reason.OfConnect(err, ex.address.name(), limit)
 	}
-	if r.tls {
-		if f := ex.startTLS(u); f != nil {
-			conn.Close()
-			return nil, f
-		}
+	if r.TLS {
+		return ex.startTLS(u, r, generation)
 	}
 	return u, nil
 }
@@ -102,25 +104,60 @@ func (ex *exchange) noteTiming(t guard.Timing) {
 	}
 }
 
-// startTLS makes the TLS handshake, which has connectTimeout for itself.
-func (ex *exchange) startTLS(u *upstream) *reason.Failure {
-	host, limit := ex.address.name(), ex.run.cfg.ConnectTimeout
-	ex.beginWait(u, nil)
+// startTLS makes the TLS handshake, which has connectTimeout for itself, on u or on a connection that takes its place.
+// Where it fails it has closed them.
+func (ex *exchange) startTLS(u *upstream.Conn, r upstream.Route, generation uint32) (*upstream.Conn, *reason.Failure) {
+	host, port, limit := ex.address.name(), ex.address.port, ex.run.cfg.ConnectTimeout
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	ex.beginWait(u, cancel)
 	defer ex.endWait()
-	ex.remote = u.remote
-	began := now()
-	u.wire = &wire{socket: u.tcp}
-	u.tcp.SetDeadline(time.Now().Add(limit))
-	conn, err := ex.run.ca.Handshake(u.wire, u.route.alias, host, ex.address.port)
-	u.tcp.SetDeadline(time.Time{})
-	ex.phases[metrics.TLS] = time.Duration(now() - began)
-	if err != nil && closeReason(u.killed.Load()) == closeClient {
-		return reason.ClientGone()
+	ex.remote = u.Remote()
+	began := socket.Now()
+	again := func() (net.Conn, error) {
+		u.Close()
+		conn, _, err := ex.run.dialer.Dial(ctx, host, port)
+		if err != nil {
+			return nil, err
+		}
+		next, err := upstream.NewConn(conn, r, ex.run.limits, generation)
+		if err != nil {
+			conn.Close()
+			return nil, err
+		}
+		u, ex.remote = next, next.Remote()
+		if !ex.client.attach(u, cancel) {
+			ex.client.vanished()
+		}
+		return u.Wire(), nil
 	}
+	conn, err := ex.run.ca.Handshake(ctx, u.Wire(), ca.Destination{Host: host, Port: port, Alias: r.Alias}, again)
+	ex.phases[metrics.TLS] = time.Duration(socket.Now() - began)
 	if err != nil {
-		return reason.OfHandshake(err, host, limit)
+		u.Close()
+		if u.Killed() == upstream.CloseClient {
+			return nil, reason.ClientGone()
+		}
+		return nil, reason.OfHandshake(err, host, limit)
 	}
-	u.wire.received = func() { u.due.Store(now() + int64(u.idle)) }
-	u.Conn, u.tlsVersion = conn, tlsVersionName(conn.ConnectionState().Version)
-	return nil
+	u.UseTLS(conn)
+	return u, nil
+}
+
+// tlsVersionName names a version as the log does; 0 is none.
+func tlsVersionName(version uint16) string {
+	switch version {
+	case 0:
+		return ""
+	case tls.VersionTLS12:
+		return "TLSv1.2"
+	case tls.VersionTLS13:
+		return "TLSv1.3"
+	}
+	return tls.VersionName(version)
+}
+
+// Check judges an address anew before a kept connection to it is used. It makes the exchange an upstream.Judge.
+func (ex *exchange) Check(to netip.AddrPort) error {
+	return ex.run.guard.CheckAddr(to, guard.Exceptions{})
 }

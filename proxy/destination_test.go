@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"whsentry/proxy/http1"
 	"whsentry/proxy/reason"
 )
 
@@ -42,17 +43,17 @@ func TestParseTarget(t *testing.T) {
 		{"IPv4-mapped in hexadecimal", "http://[::FFFF:c000:201]/", "::ffff:192.0.2.1:80", "/"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, f := parseTarget([]byte(tt.raw))
+			got, f := http1.ParseTarget([]byte(tt.raw))
 			if f != nil {
 				t.Fatalf("got %v; want it taken", f)
 			}
 			var a address
-			a.set(&got.authority, got.https)
-			if string(a.key) != tt.key || string(got.path) != tt.path {
-				t.Errorf("got %s and %q; want %s and %q", a.key, got.path, tt.key, tt.path)
+			a.set(&got.Authority, got.HTTPS)
+			if string(a.key) != tt.key || string(got.Path) != tt.path {
+				t.Errorf("got %s and %q; want %s and %q", a.key, got.Path, tt.key, tt.path)
 			}
 			d, err := ParseURL(tt.raw)
-			if err != nil || !strings.HasPrefix(tt.key, d.Host+":") || d.TLS != got.https {
+			if err != nil || !strings.HasPrefix(tt.key, d.Host+":") || d.TLS != got.HTTPS {
 				t.Errorf("ParseURL: got %+v, %v; want %s", d, err, tt.key)
 			}
 		})
@@ -174,7 +175,8 @@ func TestParseTargetRefuses(t *testing.T) {
 		{"address behind the bracket", "http://[::1]127.0.0.1/", reason.Malformed, "malformed port"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, f := parseTarget([]byte(tt.raw))
+			_, err := http1.ParseTarget([]byte(tt.raw))
+			f := reason.OfMessage(err)
 			if f == nil {
 				t.Fatal("got it taken; want it refused")
 			}
@@ -215,7 +217,8 @@ func TestConnectAuthority(t *testing.T) {
 		{"comma", "a,b:443", "", "not a plain DNS name"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, f := connectAuthority([]byte(tt.raw))
+			got, err := http1.ParseConnectTarget([]byte(tt.raw))
+			f := reason.OfMessage(err)
 			if tt.refused != "" {
 				if f == nil || f.Code != reason.Malformed || !strings.Contains(f.Text, tt.refused) {
 					t.Errorf("got %v; want it refused with %q", f, tt.refused)
@@ -256,7 +259,7 @@ func TestCheckHost(t *testing.T) {
 			if got.refused != "" {
 				t.Fatal(got.refused)
 			}
-			f := h.checkHost()
+			f := reason.OfMessage(h.CheckHost())
 			if (f == nil) != (tt.refused == "") || f != nil && (!strings.Contains(f.Text, tt.refused) || f.Code != reason.Malformed) {
 				t.Errorf("got %v; want it refused with %q", f, tt.refused)
 			}

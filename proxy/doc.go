@@ -6,8 +6,7 @@
 // The files, in the order in which a request meets them:
 //
 //	proxy.go        Proxy: New, Serve; owns listeners, clients, pool, sweeper (reload.go: Reload, shutdown.go: Shutdown)
-//	listener.go     the sockets that clients connect to (activation.go: those passed by a parent, portgroup_linux.go:
-//	                leaving a port to those who share it)
+//	listen/         the sockets that clients connect to, however they came, and how they are left
 //	greeting.go     what comes before a client's first request: PROXY protocol, TLS
 //	client.go       a client's connection: reading and writing under time limits, lingering, vanishing
 //	handler.go      one exchange: read the head, route it, read the body, forward it, finish: answer, count, log
@@ -20,16 +19,11 @@
 //	headers.go      what is dropped, replaced and rewritten, both ways
 //	response.go     a response's head, scanned strictly, and tidied where it is merely untidy
 //	relay.go        pass the answer's body on within the limits, or cut it so that the client can tell
-//	pool.go         connections to destinations: reuse, lifetime, idleness, the limit per destination
-//	upstream.go     one such connection
-//	socket.go       what lies under a connection: system calls made at once, and the wait for them
-//	wire.go         the same below TLS
-//	deadline.go     limits in time without timers
-//	prober.go       a look at what has come, without reading it
+//	upstream/       connections to destinations: reuse, lifetime, idleness, the limit per destination; a request over one
+//	socket/         what lies under a connection: system calls made at once, and the waits for them
 //	tunnel.go       CONNECT as a tunnel (intercept.go: CONNECT under mitm)
 //	record.go       count and log an exchange that has ended
 //	sweep.go        the goroutine that enforces limits in time, and looks after clients at rest
-//	clock.go        the monotonic clock
 //	config.go       Config, its defaults, its validation
 //
 // The rooms below it, which know nothing of it:

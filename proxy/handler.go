@@ -1,21 +1,32 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"runtime/debug"
 	"slices"
 	"time"
 
+	"whsentry/proxy/http1"
 	"whsentry/proxy/reason"
+	"whsentry/proxy/socket"
+	"whsentry/proxy/upstream"
 )
 
-// handle carries out the request that has begun to arrive: it reads it, decides where it goes, forwards it, and ends
-// in finish, whatever happened. It reports whether the client's connection goes on.
-func (c *client) handle(ex *exchange) (goesOn bool) {
-	if ex.client == nil {
-		ex.begin(c)
-	}
+// serve carries out the request whose head has come. Whatever happens, it ends in finish.
+func (c *client) serve(m message) {
+	c.head, c.delivered, c.over = nil, false, true
+	ex := acquireExchange()
+	defer ex.release()
+	ex.begin(c)
+	c.over = !ex.carryOut(m)
+}
+
+// carryOut reads the request, decides where it goes, forwards it and answers it. It reports whether the client's
+// connection goes on.
+func (ex *exchange) carryOut(m message) (goesOn bool) {
+	c := ex.client
 	c.proxy.metrics.InFlight.Add(1)
 	defer c.proxy.metrics.InFlight.Add(-1)
 	defer func() {
@@ -26,7 +37,7 @@ func (c *client) handle(ex *exchange) (goesOn bool) {
 			goesOn = ex.finish(f)
 		}
 	}()
-	f := ex.readHead()
+	f := ex.scan(m)
 	if f == nil {
 		f = ex.route()
 	}
@@ -46,60 +57,44 @@ func (c *client) handle(ex *exchange) (goesOn bool) {
 	return ex.finish(f)
 }
 
-// readHead reads and scans the head, for which the client has clientTimeout from its first byte on.
-func (ex *exchange) readHead() *reason.Failure {
-	if ex.headDone {
-		return ex.headFailure
-	}
-	c := ex.client
-	c.limitFrom(ex.start, ex.run.cfg.ClientTimeout)
-	ex.in.restart()
-	for !ex.scanHead() {
-		if len(ex.in.free()) == 0 {
-			ex.in.grow(2 * ex.in.len())
-		}
-		if err := c.fill(ex); err != nil {
-			if !ex.head.hasRequestLine() && ex.head.line == ex.in.len() {
-				ex.head.raw = nil // empty lines are no request: the client rested
-				return reason.ClientGone()
-			}
-			return reason.Of(err)
-		}
-	}
-	return ex.headFailure
+// message is a request's head as it comes from fasthttp.
+type message struct {
+	method, target, version []byte
+	fields                  []byte // the lines of the fields, as they were sent
+	refused                 []byte // the whole head, where fasthttp has refused it
 }
 
-// scanHead scans what is there of the head. It reports whether that is the end of it: the head is there in full, or
-// refused, as headFailure says.
-func (ex *exchange) scanHead() (done bool) {
-	if ex.headDone {
-		return true
-	}
-	limit := int(ex.run.cfg.MaxHeaderSize)
-	n, f := ex.head.scan(ex.in.unused(), ex.run.idHeader)
-	if blank := ex.head.blank; f == nil && (n-blank > limit || n == 0 && ex.in.len()-blank >= limit || blank > limit) {
-		f = reason.LargeHeadf("request head larger than %d bytes", limit)
-	}
-	if f == nil {
-		ex.in.skip(n)
-	}
-	ex.headDone, ex.headFailure = n > 0 || f != nil, f
-	return ex.headDone
-}
-
-// isWhole reports whether the request that has begun is there in full, so that nothing more has to be read to carry it
-// out.
-func (ex *exchange) isWhole() bool {
+// scan makes the one strict pass over the fields. What fasthttp has made of them is not looked at.
+func (ex *exchange) scan(m message) *reason.Failure {
 	h := &ex.head
-	return ex.scanHead() && ex.headFailure == nil && !h.chunked && h.contentLength <= int64(ex.in.len()) &&
-		string(ex.method()) != "CONNECT"
+	if m.refused != nil {
+		return reason.OfMessage(h.Scan(m.refused, ex.run.idHeader))
+	}
+	h.Method, h.Target, h.HTTP10 = m.method, m.target, string(m.version) == "HTTP/1.0"
+	return reason.OfMessage(h.ScanFields(m.fields, ex.run.idHeader))
+}
+
+// refuse ends a connection that did not get as far as a whole head: it counts and logs what there is of one, and tells
+// the client where that can read it.
+func (c *client) refuse(f *reason.Failure, readable bool) {
+	ex := acquireExchange()
+	defer ex.release()
+	ex.begin(c)
+	if whole := bytes.LastIndexByte(c.in.Unused(), '\n') + 1; whole > 0 {
+		ex.head.Scan(bytes.TrimLeft(c.in.Unused()[:whole], "\r\n"), ex.run.idHeader)
+	}
+	if !readable {
+		ex.begun, ex.status = true, f.Status
+	}
+	ex.finish(f)
+	c.in.Release()
 }
 
 // route finds where the request goes, and refuses what can be refused without a look at the name: 1002, 1003, 1015,
 // 1013 and 1010, in this order.
 func (ex *exchange) route() *reason.Failure {
 	h := &ex.head
-	ex.keep = h.keepsAlive() && !ex.client.final
+	ex.keep = h.KeepsAlive() && !ex.client.final
 	if within := ex.client.within; within != nil {
 		return ex.routeWithin(within)
 	}
@@ -107,18 +102,19 @@ func (ex *exchange) route() *reason.Failure {
 		ex.connect = true
 		return ex.routeConnect()
 	}
-	t, f := parseTarget(h.target.of(h.raw))
+	t, err := http1.ParseTarget(h.Target)
+	f := reason.OfMessage(err)
 	if f == nil || f.Code == reason.Scheme {
-		if reject := h.checkHost(); reject != nil {
-			f = reject
+		if reject := h.CheckHost(); reject != nil {
+			f = reason.OfMessage(reject)
 		}
 	}
 	if f != nil {
 		return f
 	}
-	ex.authority, ex.path = t.authority.raw, t.path
-	ex.tls = t.https || h.tls
-	ex.address.set(&t.authority, ex.tls)
+	ex.authority, ex.path = t.Authority.Raw, t.Path
+	ex.tls = t.HTTPS || h.TLS
+	ex.address.set(&t.Authority, ex.tls)
 	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
 		return reason.OfConnect(err, "", 0)
 	}
@@ -128,13 +124,13 @@ func (ex *exchange) route() *reason.Failure {
 // chooseCertificate finds the client certificate that the request asks for, which matters over TLS only.
 func (ex *exchange) chooseCertificate() *reason.Failure {
 	h := &ex.head
-	if !ex.tls && !ex.connect || h.aliases == 0 && ex.alias == "" {
+	if !ex.tls && !ex.connect || h.Aliases == 0 && ex.alias == "" {
 		return nil
 	}
-	if h.aliases > 0 {
-		ex.alias = string(h.alias.of(h.raw))
+	if h.Aliases > 0 {
+		ex.alias = string(h.Alias.Of(h.Raw))
 	}
-	if h.aliases > 1 {
+	if h.Aliases > 1 {
 		return reason.Newf(reason.UnknownAlias, "more than one X-WhSentry-ClientCert")
 	}
 	if !ex.run.ca.HasAlias(ex.alias) {
@@ -146,17 +142,17 @@ func (ex *exchange) chooseCertificate() *reason.Failure {
 // routeConnect is route for CONNECT.
 func (ex *exchange) routeConnect() *reason.Failure {
 	h := &ex.head
-	if h.chunked || h.contentLength > 0 {
+	if h.Chunked || h.ContentLength > 0 {
 		return reason.Malformedf("it is a CONNECT with a body")
 	}
-	a, f := connectAuthority(h.target.of(h.raw))
-	if f == nil {
-		f = h.checkHost()
+	a, err := http1.ParseConnectTarget(h.Target)
+	if err == nil {
+		err = h.CheckHost()
 	}
-	if f != nil {
-		return f
+	if err != nil {
+		return reason.OfMessage(err)
 	}
-	ex.authority = a.raw
+	ex.authority = a.Raw
 	ex.address.set(&a, false)
 	cfg := ex.run.cfg
 	if cfg.ConnectMode == ConnectDeny {
@@ -188,15 +184,15 @@ func (c *client) overloaded() *reason.Failure {
 // waits for a 100 gets its refusal in place of it.
 func (ex *exchange) readBody(refused *reason.Failure) *reason.Failure {
 	h := &ex.head
-	if refused != nil && refused.Fatal || !h.chunked && h.contentLength <= 0 {
+	if refused != nil && refused.Fatal || !h.Chunked && h.ContentLength <= 0 {
 		return refused
 	}
-	f := ex.reserveBody()
+	f := ex.checkLength()
 	if refused == nil && f == nil && ex.awaitsContinue() {
 		refused = ex.judge()
 		if refused == nil {
 			f = reason.Of(ex.client.write([]byte("HTTP/1.1 100 Continue\r\n\r\n")))
-			h.expect = false
+			h.Expect = false
 		}
 	}
 	if refused != nil && (f != nil || ex.awaitsContinue()) {
@@ -220,7 +216,7 @@ func (ex *exchange) readBody(refused *reason.Failure) *reason.Failure {
 // awaitsContinue reports whether the client waits for an interim answer before it sends the body (RFC 9110 section
 // 10.1.1). One that has sent some of it does not.
 func (ex *exchange) awaitsContinue() bool {
-	return ex.head.expect && !ex.head.http10 && ex.in.len() == 0
+	return ex.head.Expect && !ex.head.HTTP10 && ex.client.in.Len() == 0
 }
 
 // judge looks the destination up and judges it, without contacting it.
@@ -231,7 +227,7 @@ func (ex *exchange) judge() *reason.Failure {
 	ex.beginWait(nil, cancel)
 	defer ex.endWait()
 	err := ex.run.dialer.Judge(ctx, ex.address.name(), ex.address.port)
-	ex.at = now()
+	ex.at = socket.Now()
 	if err != nil {
 		return reason.OfConnect(err, ex.address.name(), limit)
 	}
@@ -240,7 +236,7 @@ func (ex *exchange) judge() *reason.Failure {
 
 // beginWait marks the client as one that waits for a destination: its going away ends up and cancels cancel, either
 // of which may be nil. endWait ends that.
-func (ex *exchange) beginWait(up *upstream, cancel context.CancelFunc) {
+func (ex *exchange) beginWait(up *upstream.Conn, cancel context.CancelFunc) {
 	c := ex.client
 	c.unlimited()
 	if !c.attach(up, cancel) {
@@ -263,7 +259,7 @@ func (ex *exchange) finish(f *reason.Failure) bool {
 		ex.fail(f)
 	}
 	if ex.held != nil { // a bug got in the way
-		c.proxy.pool.discard(ex.held, closeError)
+		c.proxy.pool.Discard(ex.held, upstream.CloseError)
 		ex.held = nil
 	}
 	c.proxy.buffered.give(&ex.reserved)
@@ -272,8 +268,8 @@ func (ex *exchange) finish(f *reason.Failure) bool {
 		c.proxy.noteRefusal(ex, f)
 	}
 	goesOn := ex.keep && !c.proxy.closing.Load()
+	c.settleInput()
 	c.lingers = !goesOn && ex.lingers(f)
-	ex.clear()
 	return goesOn
 }
 
@@ -282,7 +278,7 @@ func (ex *exchange) finish(f *reason.Failure) bool {
 func (ex *exchange) lingers(f *reason.Failure) bool {
 	switch {
 	case f == nil:
-		return !ex.connect && (ex.in.len() > 0 || ex.client.hasInput())
+		return !ex.connect && (ex.client.in.Len() > 0 || ex.client.hasInput())
 	case ex.begun || f.Status == reason.StatusClientGone:
 		return false
 	}
@@ -292,12 +288,12 @@ func (ex *exchange) lingers(f *reason.Failure) bool {
 // fail answers the client for the destination, unless the destination's answer has begun: then it is cut.
 func (ex *exchange) fail(f *reason.Failure) {
 	c := ex.client
-	if f.Status == reason.StatusClientGone && !ex.begun && ex.head.raw == nil {
+	if f.Status == reason.StatusClientGone && !ex.begun && ex.head.Method == nil && ex.client.in.Len() == 0 {
 		return // it sent nothing
 	}
 	f.Happened(ex.written, ex.receivedStatus())
 	ex.failed, ex.reason = f, f.Code
-	if ex.connect && ex.in.len() > 0 {
+	if ex.connect && ex.client.in.Len() > 0 {
 		f.Fatal = true // what has come was meant for the tunnel, and must not be taken for a request
 	}
 	ex.keep = ex.keep && !f.Fatal && !ex.begun && !c.proxy.stopping.Load()
@@ -314,10 +310,10 @@ func (ex *exchange) fail(f *reason.Failure) {
 	connection := ""
 	if !ex.keep {
 		connection = "close"
-	} else if ex.head.http10 {
+	} else if ex.head.HTTP10 {
 		connection = "keep-alive"
 	}
-	answer, body := ex.run.cfg.Answers.AppendAnswer(ex.out[:0], f, time.Now(), string(ex.method()), connection)
+	answer, body := ex.run.cfg.Answers.AppendAnswer(ex.borrowOut(), f, time.Now(), string(ex.method()), connection)
 	ex.out = answer
 	if c.write(answer) != nil {
 		ex.keep = false

@@ -2,47 +2,48 @@ package proxy
 
 import (
 	"bytes"
-	"strconv"
+
+	"whsentry/proxy/http1"
 )
 
 // appendRequestHead appends the head that goes to the destination: what the client sent, in its order and with its
 // letters, but for what SPEC calls for. bodyLen is the length of the body as it will be sent.
 func (ex *exchange) appendRequestHead(dst []byte, bodyLen int) []byte {
 	h := &ex.head
-	dst = append(dst, h.method.of(h.raw)...)
+	dst = append(dst, h.Method...)
 	dst = append(dst, ' ')
 	dst = ex.appendOriginForm(dst)
 	dst = append(dst, " HTTP/1.1\r\n"...)
-	if h.hosts == 0 {
+	if h.Hosts == 0 {
 		dst = append(dst, "Host: "...)
 		dst = append(dst, ex.authority...)
 		dst = append(dst, '\r', '\n')
 	}
 	agent := ex.run.cfg.UserAgent
-	for i := range h.fields {
-		f := &h.fields[i]
-		name := f.name.of(h.raw)
-		switch f.kind {
-		case kindHost:
-			dst = appendField(dst, name, ex.authority)
-		case kindContentLength:
-			dst = appendLength(dst, name, bodyLen)
-		case kindTransferEncoding:
+	for i := range h.Fields {
+		f := &h.Fields[i]
+		name := f.Name.Of(h.Raw)
+		switch f.Kind {
+		case http1.KindHost:
+			dst = http1.AppendField(dst, name, ex.authority)
+		case http1.KindContentLength:
+			dst = http1.AppendLength(dst, name, bodyLen)
+		case http1.KindTransferEncoding:
 			// The body is there in full, so its length is known.
-			dst = appendLength(dst, []byte("Content-Length"), bodyLen)
-		case kindUserAgent:
+			dst = http1.AppendLength(dst, []byte("Content-Length"), bodyLen)
+		case http1.KindUserAgent:
 			if agent != "" {
 				dst = append(append(append(append(dst, name...), ": "...), agent...), "\r\n"...)
 				agent = ""
 			} else if ex.run.cfg.UserAgent == "" {
-				dst = appendField(dst, name, f.value.of(h.raw))
+				dst = http1.AppendField(dst, name, f.Value.Of(h.Raw))
 			}
-		case kindExpect:
-			if !equalFold(f.value.of(h.raw), "100-continue") {
-				dst = appendField(dst, name, f.value.of(h.raw))
+		case http1.KindExpect:
+			if !http1.EqualFold(f.Value.Of(h.Raw), "100-continue") {
+				dst = http1.AppendField(dst, name, f.Value.Of(h.Raw))
 			}
-		case kindOther:
-			dst = appendField(dst, name, f.value.of(h.raw))
+		case http1.KindOther:
+			dst = http1.AppendField(dst, name, f.Value.Of(h.Raw))
 		}
 	}
 	if agent != "" {
@@ -66,67 +67,14 @@ func (ex *exchange) appendOriginForm(dst []byte) []byte {
 	return append(dst, ex.path...)
 }
 
-// appendResponseHead appends the head that goes to the client: the destination's, in its order and with its
-// letters, but without what belongs to the hop between proxy and destination. framing says how the body follows;
-// length is its length where that is framingLength.
-func (ex *exchange) appendResponseHead(dst []byte, r *responseHead, framing framing, length int64) []byte {
-	dst = append(dst, "HTTP/1.1 "...)
-	dst = strconv.AppendInt(dst, int64(r.status), 10)
-	dst = append(dst, ' ')
-	dst = append(dst, r.reason.of(r.raw)...)
-	dst = append(dst, '\r', '\n')
-	wrote := false
-	for i := range r.fields {
-		f := &r.fields[i]
-		name := f.name.of(r.raw)
-		switch f.kind {
-		case kindHopByHop, kindConnection, kindSentry, kindTransferEncoding:
-		case kindContentLength:
-			if framing == framingLength {
-				dst = append(append(dst, name...), ": "...)
-				dst = strconv.AppendInt(dst, length, 10)
-				dst = append(dst, '\r', '\n')
-				wrote = true
-			}
-		default:
-			dst = appendField(dst, name, f.value.of(r.raw))
-		}
-	}
-	if framing == framingLength && !wrote {
-		dst = append(dst, "Content-Length: "...)
-		dst = strconv.AppendInt(dst, length, 10)
-		dst = append(dst, '\r', '\n')
-	}
-	if framing == framingChunked {
-		dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
-	}
-	if r.status >= 200 {
-		dst = ex.appendConnection(dst)
-	}
-	return append(dst, '\r', '\n')
-}
-
-// appendConnection appends what the client has to know of its connection's future.
-func (ex *exchange) appendConnection(dst []byte) []byte {
+// appendResponseHead appends the head that goes to the client, with what that has to know of its connection's future.
+func (ex *exchange) appendResponseHead(dst []byte, r *http1.Response, framing http1.Framing, length int64) []byte {
+	connection := ""
 	switch {
 	case !ex.keep:
-		return append(dst, "Connection: close\r\n"...)
-	case ex.head.http10:
-		return append(dst, "Connection: keep-alive\r\n"...)
+		connection = "close"
+	case ex.head.HTTP10:
+		connection = "keep-alive"
 	}
-	return dst
-}
-
-func appendField(dst, name, value []byte) []byte {
-	dst = append(append(dst, name...), ':')
-	if len(value) > 0 {
-		dst = append(append(dst, ' '), value...)
-	}
-	return append(dst, '\r', '\n')
-}
-
-func appendLength(dst, name []byte, n int) []byte {
-	dst = append(append(dst, name...), ": "...)
-	dst = strconv.AppendInt(dst, int64(n), 10)
-	return append(dst, '\r', '\n')
+	return http1.AppendResponseHead(dst, r, framing, length, connection)
 }

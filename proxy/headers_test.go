@@ -1,6 +1,11 @@
 package proxy
 
-import "testing"
+import (
+	"strings"
+	"testing"
+
+	"whsentry/proxy/http1"
+)
 
 // exchangeFor is an exchange whose request's head is raw, as far as route takes it without a guard.
 func exchangeFor(t testing.TB, raw string) *exchange {
@@ -9,19 +14,19 @@ func exchangeFor(t testing.TB, raw string) *exchange {
 	ex := acquireExchange()
 	ex.run = &run{cfg: &cfg, idHeader: "request-id"}
 	ex.client = &client{addr: "10.0.0.7:51324"}
-	ex.head.reset()
-	n, f := ex.head.scan([]byte(raw), ex.run.idHeader)
-	if f != nil || n == 0 {
-		t.Fatalf("scan the head: %d, %v", n, f)
+	head, got := scanWhole(raw)
+	if got.length == 0 {
+		t.Fatalf("scan the head: %s", got.refused)
 	}
-	ex.keep = ex.head.keepsAlive()
-	target, f := parseTarget(ex.head.target.of(ex.head.raw))
-	if f != nil {
-		t.Fatalf("parse the target: %v", f)
+	ex.head = *head
+	ex.keep = ex.head.KeepsAlive()
+	target, err := http1.ParseTarget(ex.head.Target)
+	if err != nil {
+		t.Fatalf("parse the target: %v", err)
 	}
-	ex.authority, ex.path = target.authority.raw, target.path
-	ex.tls = target.https || ex.head.tls
-	ex.address.set(&target.authority, ex.tls)
+	ex.authority, ex.path = target.Authority.Raw, target.Path
+	ex.tls = target.HTTPS || ex.head.TLS
+	ex.address.set(&target.Authority, ex.tls)
 	return ex
 }
 
@@ -123,33 +128,33 @@ func TestHostRewriting(t *testing.T) {
 func TestResponseRewriting(t *testing.T) {
 	for _, tt := range []struct {
 		name, request, raw string
-		how                framing
+		how                http1.Framing
 		length             int64
 		want               string
 	}{
-		{"as it came", "", "HTTP/1.1 201 Made\r\nServer: x\r\ndate: y\r\nX-a: 1\r\nx-A: 2\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nContent-Length: 3\r\n\r\n", framingLength, 3, "HTTP/1.1 201 Made\r\nServer: x\r\ndate: y\r\nX-a: 1\r\nx-A: 2\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nContent-Length: 3\r\n\r\n"},
-		{"no phrase", "", "HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", framingLength, 0, "HTTP/1.1 200 \r\nContent-Length: 0\r\n\r\n"},
-		{"1.0 becomes 1.1", "", "HTTP/1.0 200 OK\r\n\r\n", framingLength, 5, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"},
-		{"hop-by-hop", "", "HTTP/1.1 200 OK\r\nConnection: close, X-A\r\nKeep-Alive: 5\r\nTE: a\r\nTrailer: a\r\nUpgrade: a\r\nProxy-Authenticate: a\r\nProxy-Connection: a\r\nx-a: 1\r\nB: 1\r\nContent-Length: 0\r\n\r\n", framingLength, 0, "HTTP/1.1 200 OK\r\nB: 1\r\nContent-Length: 0\r\n\r\n"},
-		{"forged reason", "", "HTTP/1.1 403 No\r\nX-WhSentry-Reason: a\r\nx-whsentry-reasoncode: 1000\r\nContent-Length: 0\r\n\r\n", framingLength, 0, "HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n"},
-		{"chunked becomes a length", "", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nA: 1\r\n\r\n", framingLength, 9, "HTTP/1.1 200 OK\r\nA: 1\r\nContent-Length: 9\r\n\r\n"},
-		{"chunked stays chunked", "", "HTTP/1.1 200 OK\r\nTransfer-Encoding: CHUNKED\r\nA: 1\r\n\r\n", framingChunked, -1, "HTTP/1.1 200 OK\r\nA: 1\r\nTransfer-Encoding: chunked\r\n\r\n"},
-		{"no content has no length", "", "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", framingNone, 5, "HTTP/1.1 204 No Content\r\n\r\n"},
-		{"Connection names the length", "", "HTTP/1.1 200 OK\r\nConnection: content-length\r\nContent-Length: 3\r\n\r\n", framingLength, 3, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"},
-		{"the client closes", "GET http://h/ HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n", framingLength, 0, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"},
-		{"a 1.0 client", "GET http://h/ HTTP/1.0\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", framingLength, 0, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"},
-		{"a 1.0 client that stays", "GET http://h/ HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", framingLength, 0, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n"},
-		{"interim", "", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: X-B\r\nX-B: 1\r\nX-WhSentry-Reason: 1\r\n\r\n", framingNone, 0, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"},
-		{"bare LF", "", "HTTP/1.1 200 OK\nA: 1\nContent-Length: 0\n\n", framingLength, 0, "HTTP/1.1 200 OK\r\nA: 1\r\nContent-Length: 0\r\n\r\n"},
-		{"folded", "", "HTTP/1.1 200 OK\r\nA: 1\r\n 2\r\n\t 3 \r\nB: \r\n 4\r\nContent-Length: 0\r\n\r\n", framingLength, 0, "HTTP/1.1 200 OK\r\nA: 1   2  \t 3\r\nB: 4\r\nContent-Length: 0\r\n\r\n"},
+		{"as it came", "", "HTTP/1.1 201 Made\r\nServer: x\r\ndate: y\r\nX-a: 1\r\nx-A: 2\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nContent-Length: 3\r\n\r\n", http1.ByLength, 3, "HTTP/1.1 201 Made\r\nServer: x\r\ndate: y\r\nX-a: 1\r\nx-A: 2\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nContent-Length: 3\r\n\r\n"},
+		{"no phrase", "", "HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", http1.ByLength, 0, "HTTP/1.1 200 \r\nContent-Length: 0\r\n\r\n"},
+		{"1.0 becomes 1.1", "", "HTTP/1.0 200 OK\r\n\r\n", http1.ByLength, 5, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"},
+		{"hop-by-hop", "", "HTTP/1.1 200 OK\r\nConnection: close, X-A\r\nKeep-Alive: 5\r\nTE: a\r\nTrailer: a\r\nUpgrade: a\r\nProxy-Authenticate: a\r\nProxy-Connection: a\r\nx-a: 1\r\nB: 1\r\nContent-Length: 0\r\n\r\n", http1.ByLength, 0, "HTTP/1.1 200 OK\r\nB: 1\r\nContent-Length: 0\r\n\r\n"},
+		{"forged reason", "", "HTTP/1.1 403 No\r\nX-WhSentry-Reason: a\r\nx-whsentry-reasoncode: 1000\r\nContent-Length: 0\r\n\r\n", http1.ByLength, 0, "HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n"},
+		{"chunked becomes a length", "", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nA: 1\r\n\r\n", http1.ByLength, 9, "HTTP/1.1 200 OK\r\nA: 1\r\nContent-Length: 9\r\n\r\n"},
+		{"chunked stays chunked", "", "HTTP/1.1 200 OK\r\nTransfer-Encoding: CHUNKED\r\nA: 1\r\n\r\n", http1.ByChunks, -1, "HTTP/1.1 200 OK\r\nA: 1\r\nTransfer-Encoding: chunked\r\n\r\n"},
+		{"no content has no length", "", "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", http1.NoBody, 5, "HTTP/1.1 204 No Content\r\n\r\n"},
+		{"Connection names the length", "", "HTTP/1.1 200 OK\r\nConnection: content-length\r\nContent-Length: 3\r\n\r\n", http1.ByLength, 3, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"},
+		{"the client closes", "GET http://h/ HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n", http1.ByLength, 0, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"},
+		{"a 1.0 client", "GET http://h/ HTTP/1.0\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", http1.ByLength, 0, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"},
+		{"a 1.0 client that stays", "GET http://h/ HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", http1.ByLength, 0, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n"},
+		{"interim", "", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: X-B\r\nX-B: 1\r\nX-WhSentry-Reason: 1\r\n\r\n", http1.NoBody, 0, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"},
+		{"bare LF", "", "HTTP/1.1 200 OK\nA: 1\nContent-Length: 0\n\n", http1.ByLength, 0, "HTTP/1.1 200 OK\r\nA: 1\r\nContent-Length: 0\r\n\r\n"},
+		{"folded", "", "HTTP/1.1 200 OK\r\nA: 1\r\n 2\r\n\t 3 \r\nB: \r\n 4\r\nContent-Length: 0\r\n\r\n", http1.ByLength, 0, "HTTP/1.1 200 OK\r\nA: 1   2  \t 3\r\nB: 4\r\nContent-Length: 0\r\n\r\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.request == "" {
 				tt.request = "GET http://h/ HTTP/1.1\r\nHost: h\r\n\r\n"
 			}
 			ex := exchangeFor(t, tt.request)
-			ex.resp.reset()
-			if n, f := ex.resp.scan([]byte(tt.raw)); f != nil || n != len(tt.raw) {
+			ex.resp.Reset()
+			if n, f := ex.resp.Scan([]byte(tt.raw)); f != nil || n != len(tt.raw) {
 				t.Fatalf("scan: got %d, %v; want %d", n, f, len(tt.raw))
 			}
 			if got := string(ex.appendResponseHead(nil, &ex.resp, tt.how, tt.length)); got != tt.want {
@@ -157,4 +162,12 @@ func TestResponseRewriting(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestManyConnectionOptions holds that what Connection names does not make the rewriting of a large head quadratic.
+// Were it so, the test would take minutes.
+func TestManyConnectionOptions(t *testing.T) {
+	const size = 1 * miB
+	ex := exchangeFor(t, "GET http://h/ HTTP/1.1\r\nHost: h\r\nConnection: "+strings.Repeat("a,", size/2)+"b\r\n"+strings.Repeat("c:\r\n", size/4)+"\r\n")
+	ex.appendRequestHead(nil, 0)
 }

@@ -8,7 +8,10 @@ import (
 	"net"
 	"os"
 
+	"whsentry/proxy/http1"
 	"whsentry/proxy/reason"
+	"whsentry/proxy/socket"
+	"whsentry/proxy/upstream"
 )
 
 // interception is what a CONNECT that is intercepted has fixed for the requests inside.
@@ -37,10 +40,9 @@ func (ex *exchange) intercept(refused *reason.Failure) *reason.Failure {
 		return reason.ClientGone()
 	}
 	within := &interception{authority: bytes.Clone(ex.authority), alias: ex.alias}
-	host, _ := parseAuthority(within.authority)
+	host, _ := http1.ParseAuthority(within.authority)
 	within.address.set(&host, true)
-	early := bytes.Clone(ex.in.unused())
-	ex.in.clear()
+	early := c.takeEarly()
 	if c.startTLS(cfg, early) != nil {
 		ex.keep = false
 		return nil
@@ -55,7 +57,7 @@ func (c *client) startTLS(cfg *tls.Config, early []byte) error {
 	c.limit(c.proxy.run.Load().cfg.ClientTimeout)
 	var under net.Conn = c.conn
 	if under == net.Conn(c.tcp) {
-		under = &wire{socket: c.tcp, write: c.writeTCP}
+		under = &socket.Wire{Conn: c.tcp, WriteBelow: c.writeTCP}
 	}
 	conn := tls.Server(&prefixed{Conn: under, early: early}, cfg)
 	if err := conn.Handshake(); err != nil {
@@ -63,7 +65,6 @@ func (c *client) startTLS(cfg *tls.Config, early []byte) error {
 		return err
 	}
 	c.conn = conn
-	c.rests.Store(uint32(restNew)) // a wait above TLS does not go on once it has been ended
 	return nil
 }
 
@@ -74,11 +75,11 @@ func (c *client) refuseTLS(err error) {
 	var f *reason.Failure
 	plain := false
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded) && (!c.deadline.passed() || c.proxy.stopping.Load()):
+	case errors.Is(err, os.ErrDeadlineExceeded) && (!c.deadline.Passed() || c.proxy.stopping.Load()):
 		return // the proxy is stopping
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		f = reason.Newf(reason.SlowClient, "the client was too slow in the TLS handshake")
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), isReset(err):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), upstream.IsReset(err):
 		return
 	case errors.As(err, &record) && isMethod(record.RecordHeader[:3]):
 		plain = true
@@ -123,7 +124,7 @@ func (ex *exchange) routeWithin(within *interception) *reason.Failure {
 	}
 	ex.tls = true
 	ex.authority = within.authority
-	raw := h.target.of(h.raw)
+	raw := h.Target
 	switch {
 	case bytes.IndexByte(raw, '#') >= 0:
 		return reason.Newf(reason.Malformed, "malformed request: its URI has a fragment")
@@ -131,20 +132,20 @@ func (ex *exchange) routeWithin(within *interception) *reason.Failure {
 		ex.path = raw
 	case string(raw) == "*" && string(ex.method()) == "OPTIONS":
 	default:
-		t, f := parseTarget(raw)
-		if f != nil {
-			return f
+		t, err := http1.ParseTarget(raw)
+		if err != nil {
+			return reason.OfMessage(err)
 		}
-		if !t.https || !within.matches(&t.authority) {
+		if !t.HTTPS || !within.matches(&t.Authority) {
 			return reason.Newf(reason.Malformed, "malformed request: its URI is not for %s", within.authority)
 		}
-		ex.authority, ex.path = t.authority.raw, t.path
+		ex.authority, ex.path = t.Authority.Raw, t.Path
 	}
-	if f := h.checkHost(); f != nil {
-		return f
+	if err := h.CheckHost(); err != nil {
+		return reason.OfMessage(err)
 	}
-	if host := h.host.of(h.raw); len(host) > 0 {
-		a, _ := parseAuthority(host)
+	if host := h.Host.Of(h.Raw); len(host) > 0 {
+		a, _ := http1.ParseAuthority(host)
 		if !within.matches(&a) {
 			return reason.Newf(reason.Malformed, "malformed request: its Host is not %s", within.authority)
 		}
@@ -159,7 +160,7 @@ func (ex *exchange) routeWithin(within *interception) *reason.Failure {
 }
 
 // matches reports whether a is the CONNECT's host and port, whose default is that of https.
-func (w *interception) matches(a *authority) bool {
+func (w *interception) matches(a *http1.Authority) bool {
 	var other address
 	other.set(a, true)
 	return bytes.Equal(other.key, w.address.key)

@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -14,7 +16,9 @@ import (
 	"whsentry/guard"
 	"whsentry/proxy/accesslog"
 	"whsentry/proxy/admin"
+	"whsentry/proxy/listen"
 	"whsentry/proxy/metrics"
+	"whsentry/proxy/upstream"
 )
 
 // Dependencies is what a proxy needs from its surroundings.
@@ -26,7 +30,7 @@ type Dependencies struct {
 	Metrics *metrics.Metrics
 	// Settings lists the configuration of which cfg is the proxy's part, for the status page; nil: it shows none.
 	Settings func(cfg Config) []admin.Setting
-	Sockets  *Sockets // to listen on instead of opening new ones; nil: none. New takes them over, also where it fails
+	Sockets  *listen.Sockets // to listen on instead of opening new ones; nil: none. New takes them over, also where it fails
 }
 
 // Proxy is a running, or a runnable, proxy.
@@ -34,7 +38,8 @@ type Proxy struct {
 	metrics  *metrics.Metrics
 	run      atomic.Pointer[run]
 	access   atomic.Pointer[accesslog.Log]
-	pool     *pool
+	pool     *upstream.Pool
+	engine   *engine
 	buffered budget
 
 	listeners []*listener
@@ -46,7 +51,6 @@ type Proxy struct {
 	clients  [clientShards]clientShard
 	admitted atomic.Int64   // clients within maxConnections, over all listeners
 	excess   atomic.Int64   // clients above it
-	shed     int            // goroutines replaced since memory was last returned; the sweeper's own
 	goers    sync.WaitGroup // accept loops and clients
 	sweeps   chan struct{}  // closed to end the sweeper
 	swept    chan struct{}  // closed when it has ended
@@ -61,8 +65,30 @@ type run struct {
 	ca       *ca.Store
 	log      zerolog.Logger
 	settings func(Config) []admin.Setting
-	limits   lifetimes
+	limits   upstream.Limits
 	idHeader string // lower-cased
+}
+
+// listener is one endpoint that clients connect to.
+type listener struct {
+	*listen.Listener
+	metrics  *metrics.Listener
+	tls      *atomic.Pointer[tls.Config] // nil: plain
+	accepted chan struct{}               // closed when the accept loop has ended
+}
+
+// openListener opens cfg's address, unless a socket for it has been passed; an https listener gets its certificates by
+// loadListeners.
+func openListener(cfg listen.Config, passed *net.TCPListener, m *metrics.Metrics) (*listener, error) {
+	open, err := listen.Open(cfg, passed)
+	if err != nil {
+		return nil, err
+	}
+	l := &listener{Listener: open, metrics: m.Listener(cfg.Address), accepted: make(chan struct{})}
+	if cfg.Type == listen.HTTPS {
+		l.tls = new(atomic.Pointer[tls.Config])
+	}
+	return l, nil
 }
 
 const clientShards = 16
@@ -78,13 +104,28 @@ type clientShard struct {
 // request; what comes above them is told at once.
 const excessConnections = 256
 
+// counters are what the pool counts with.
+func counters(m *metrics.Metrics) upstream.Counters {
+	c := upstream.Counters{Busy: &m.BusyUpstreams, Idle: &m.IdleUpstreams, Opened: m.UpstreamsOpened}
+	var names [upstream.CloseReasons]string
+	for why := range names {
+		names[why] = upstream.CloseReason(why).String()
+	}
+	m.NameCloses(names[:])
+	for why := upstream.CloseNone + 1; why < upstream.CloseReasons; why++ {
+		c.Closed[why] = m.Closed(int(why))
+	}
+	return c
+}
+
 // New opens every listener and log that cfg names. Nothing is accepted before Serve.
 func New(cfg Config, deps Dependencies) (*Proxy, error) {
 	defer deps.Sockets.Close()
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	p := &Proxy{metrics: deps.Metrics, pool: newPool(deps.Metrics), sweeps: make(chan struct{}), swept: make(chan struct{})}
+	p := &Proxy{metrics: deps.Metrics, pool: upstream.NewPool(counters(deps.Metrics)), sweeps: make(chan struct{}), swept: make(chan struct{})}
+	p.engine = newEngine(p)
 	p.buffered.used = &deps.Metrics.BufferedBytes
 	for i := range p.clients {
 		p.clients[i].clients = make(map[*client]struct{})
@@ -110,12 +151,12 @@ func (p *Proxy) openAll(cfg Config, deps Dependencies) error {
 		return err
 	}
 	endpoints := cfg.endpoints()
-	if err := deps.Sockets.match(endpoints); err != nil {
+	if err := deps.Sockets.Match(endpoints); err != nil {
 		return err
 	}
 	for i, lc := range cfg.Listeners {
-		key := endpoints[i].key
-		l, err := listen(lc, deps.Sockets.take(key), p.metrics)
+		key := endpoints[i].Key
+		l, err := openListener(lc, deps.Sockets.Take(key), p.metrics)
 		if err != nil {
 			return fmt.Errorf("%s: %w", key, err)
 		}
@@ -127,7 +168,7 @@ func (p *Proxy) openAll(cfg Config, deps Dependencies) error {
 	if cfg.Metrics.Address == "" {
 		return nil
 	}
-	if p.adminLn, err = listenAdmin(cfg.Metrics.Address, deps.Sockets.take(metricsKey)); err != nil {
+	if p.adminLn, err = listenAdmin(cfg.Metrics.Address, deps.Sockets.Take(metricsKey)); err != nil {
 		return fmt.Errorf("%s: %w", metricsKey, err)
 	}
 	p.admin = admin.New(p.source())
@@ -141,7 +182,7 @@ func listenAdmin(address string, passed *net.TCPListener) (net.Listener, error) 
 	}
 	ln, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("%q: listen: %w; want an address of this host that is free", address, bareListenError(err))
+		return nil, fmt.Errorf("%q: listen: %w; want an address of this host that is free", address, listen.BareError(err))
 	}
 	return ln, nil
 }
@@ -212,7 +253,7 @@ func (p *Proxy) MetricsAddr() net.Addr {
 func (p *Proxy) Serve() error {
 	go p.sweep() // ended, and awaited, by Shutdown
 	if p.admin != nil {
-		ln := &patientListener{Listener: p.adminLn, report: p.shortage(p.run.Load().cfg.Metrics.Address)}
+		ln := listen.Patient(p.adminLn, p.shortage(p.run.Load().cfg.Metrics.Address))
 		go p.admin.Serve(ln) // likewise
 	}
 	for _, l := range p.listeners {
@@ -222,39 +263,53 @@ func (p *Proxy) Serve() error {
 	return nil
 }
 
-// accept takes the connections of one listener.
+// accept has the engine serve the clients of one listener.
 func (p *Proxy) accept(l *listener) {
 	defer p.goers.Done()
 	defer close(l.accepted)
-	l.report = p.shortage(l.cfg.Address)
+	l.OnShortage(p.shortage(l.Config().Address))
+	p.engine[0].Serve(&entrance{l, p})
+}
+
+// entrance is where the engine gets its connections from.
+type entrance struct {
+	*listener
+	proxy *Proxy
+}
+
+// Accept waits for the next client that there is a place for. io.EOF ends the engine's loop.
+func (e *entrance) Accept() (net.Conn, error) {
 	for {
-		conn, err := l.Accept()
+		conn, err := e.listener.Accept()
 		if err != nil {
-			if !p.stopping.Load() {
-				p.log().Error().Err(err).Str("listener", l.cfg.Address).Msg("a listener has failed")
+			if !e.proxy.stopping.Load() {
+				e.proxy.log().Error().Err(err).Str("listener", e.Config().Address).Msg("a listener has failed")
 			}
-			return
+			return nil, io.EOF
 		}
-		p.welcome(l, conn.(*net.TCPConn))
+		if c := e.proxy.welcome(e.listener, conn.(*net.TCPConn)); c != nil {
+			return c, nil
+		}
 	}
 }
 
 // shortage returns what logs that connections to address cannot be accepted for now.
 func (p *Proxy) shortage(address string) func(err error, failed int) {
 	return func(err error, failed int) {
-		p.log().Error().Err(bareListenError(err)).Str("listener", address).Int("attempts", failed).
+		p.log().Error().Err(listen.BareError(err)).Str("listener", address).Int("attempts", failed).
 			Msg("connections cannot be accepted for now; they wait")
 	}
 }
 
-// welcome starts the goroutine of a client's connection.
-func (p *Proxy) welcome(l *listener, tcp *net.TCPConn) {
+// welcome takes a connection in; nil says that it has been turned away.
+func (p *Proxy) welcome(l *listener, tcp *net.TCPConn) *client {
 	l.metrics.Total.Inc()
 	c, err := newClient(p, l, tcp)
 	if err != nil {
 		tcp.Close()
-		return
+		return nil
 	}
+	p.goers.Add(1)
 	l.metrics.Open.Add(1)
 	s := c.shard()
 	s.mu.Lock()
@@ -262,18 +317,9 @@ func (p *Proxy) welcome(l *listener, tcp *net.TCPConn) {
 	s.mu.Unlock()
 	if !p.admit(c) {
 		p.turnAway(c)
-		return
+		return nil
 	}
-	p.start(c)
-}
-
-// start starts a goroutine of a client's connection.
-func (p *Proxy) start(c *client) {
-	p.goers.Add(1)
-	go func() {
-		defer p.goers.Done()
-		c.serve()
-	}()
+	return c
 }
 
 // admit counts a client. It reports false where there is no place even to tell the client that there is none.
@@ -299,8 +345,9 @@ func (p *Proxy) turnAway(c *client) {
 
 // leave ends a client's connection.
 func (p *Proxy) leave(c *client) {
+	defer p.goers.Done()
 	c.tcp.Close()
-	c.dropExchange()
+	c.in.Release()
 	s := c.shard()
 	s.mu.Lock()
 	delete(s.clients, c)

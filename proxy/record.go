@@ -9,13 +9,15 @@ import (
 
 	"whsentry/proxy/accesslog"
 	"whsentry/proxy/admin"
+	"whsentry/proxy/http1"
 	"whsentry/proxy/reason"
+	"whsentry/proxy/socket"
 )
 
 // record counts and logs the exchange, which has ended.
 func (ex *exchange) record() {
 	at := time.Now()
-	ex.at = int64(at.Sub(epoch))
+	ex.at = socket.At(at)
 	took := time.Duration(ex.at - ex.start)
 	m := ex.client.proxy.metrics
 	source := reason.SourceNone
@@ -53,23 +55,23 @@ func (ex *exchange) fillRecord(at time.Time, took time.Duration) {
 
 // receivedStatus is the final status that the destination's status line had; 0: none was read.
 func (ex *exchange) receivedStatus() int {
-	if ex.resp.interim() {
+	if ex.resp.Interim() {
 		return 0
 	}
-	return ex.resp.status
+	return ex.resp.Status
 }
 
 // traceID is that of the request's traceparent, where it has one and that is well-formed; nil otherwise.
 func (ex *exchange) traceID() []byte {
 	var value []byte
-	for _, f := range ex.head.fields {
-		if !bytes.EqualFold(f.name.of(ex.head.raw), []byte("traceparent")) {
+	for _, f := range ex.head.Fields {
+		if !bytes.EqualFold(f.Name.Of(ex.head.Raw), []byte("traceparent")) {
 			continue
 		}
 		if value != nil {
 			return nil
 		}
-		value = f.value.of(ex.head.raw)
+		value = f.Value.Of(ex.head.Raw)
 	}
 	return accesslog.TraceID(value)
 }
@@ -91,12 +93,12 @@ func (p *Proxy) noteRefusal(ex *exchange, f *reason.Failure) {
 func (ex *exchange) appendURL(dst []byte, mode string) []byte {
 	authority, path, https := ex.authority, ex.path, ex.tls
 	if authority == nil {
-		raw := ex.head.target.of(ex.head.raw)
-		t, f := parseTarget(raw)
-		if f != nil {
+		raw := ex.head.Target
+		t, err := http1.ParseTarget(raw)
+		if err != nil {
 			return appendRawTarget(dst, raw, mode)
 		}
-		authority, path, https = t.authority.raw, t.path, t.https
+		authority, path, https = t.Authority.Raw, t.Path, t.HTTPS
 	}
 	if ex.connect {
 		return append(dst, authority...)
@@ -112,7 +114,7 @@ func (ex *exchange) appendURL(dst []byte, mode string) []byte {
 // appendRawTarget appends a target that could not be taken apart, without what is, or was meant to be, user
 // information: a password may hold a slash or a question mark that was not escaped.
 func appendRawTarget(dst, target []byte, mode string) []byte {
-	rest, scheme := target, schemeEnd(target)+1
+	rest, scheme := target, http1.SchemeEnd(target)+1
 	absolute := bytes.HasPrefix(target[scheme:], []byte("//"))
 	if mode == accesslog.URLHost {
 		return appendRawHost(dst, target, scheme, absolute && scheme > 0)
@@ -126,7 +128,7 @@ func appendRawTarget(dst, target []byte, mode string) []byte {
 	if end < 0 {
 		end = len(rest)
 	}
-	_, reject := parseAuthority(rest[:end])
+	_, reject := http1.ParseAuthority(rest[:end])
 	at := bytes.LastIndexByte(rest[:end], '@')
 	if at < 0 && (!absolute || reject != "") {
 		at = bytes.LastIndexByte(rest, '@')
@@ -144,7 +146,7 @@ func appendRawHost(dst, target []byte, scheme int, absolute bool) []byte {
 		host = host[:end]
 	}
 	host = host[bytes.LastIndexByte(host, '@')+1:]
-	if _, reject := parseAuthority(host); reject != "" {
+	if _, reject := http1.ParseAuthority(host); reject != "" {
 		return dst
 	}
 	return append(append(dst, target[:scheme+2]...), host...)
@@ -166,7 +168,7 @@ func visiblePath(path []byte, mode string) []byte {
 // requestID returns the id that the client gave, or a random one (a version 4 UUID, RFC 9562). It is no secret, so
 // that a fast generator is good enough.
 func (ex *exchange) requestID() []byte {
-	if id := ex.head.id.of(ex.head.raw); len(id) > 0 {
+	if id := ex.head.ID.Of(ex.head.Raw); len(id) > 0 {
 		return id
 	}
 	var u [16]byte

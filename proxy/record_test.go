@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"whsentry/proxy/accesslog"
+	"whsentry/proxy/http1"
 	"whsentry/proxy/metrics"
 	"whsentry/proxy/reason"
 )
@@ -22,12 +23,11 @@ func exchangeOf(in logged, mode string) *exchange {
 	cfg.AccessLog.URL = mode
 	ex := acquireExchange()
 	ex.begin(&client{addr: "10.0.0.7:51324", proxy: proxyWith(&cfg)})
-	ex.head.raw = []byte(in.id + in.method + in.target)
-	a, b := int32(len(in.id)), int32(len(in.id)+len(in.method))
-	ex.head.id, ex.head.method, ex.head.target = span{0, a}, span{a, b}, span{b, int32(len(ex.head.raw))}
+	ex.head.Raw, ex.head.ID = []byte(in.id), http1.Span{To: int32(len(in.id))}
+	ex.head.Method, ex.head.Target = []byte(in.method), []byte(in.target)
 	ex.status = 200
-	if t, f := parseTarget([]byte(in.target)); f == nil {
-		ex.authority, ex.path, ex.tls = t.authority.raw, t.path, t.https
+	if t, err := http1.ParseTarget([]byte(in.target)); err == nil {
+		ex.authority, ex.path, ex.tls = t.Authority.Raw, t.Path, t.HTTPS
 	}
 	return ex
 }

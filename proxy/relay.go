@@ -6,17 +6,10 @@ import (
 	"math"
 	"strconv"
 
+	"whsentry/proxy/http1"
 	"whsentry/proxy/reason"
-)
-
-// framing says how the client finds the end of the body that it is sent.
-type framing uint8
-
-const (
-	framingNone    framing = iota // there is no body
-	framingLength                 // Content-Length
-	framingChunked                // Transfer-Encoding: chunked
-	framingClose                  // the end of the connection; for HTTP/1.0 only
+	"whsentry/proxy/socket"
+	"whsentry/proxy/upstream"
 )
 
 // wholeLimit is up to which size a response's body is read whole before any of it is passed on, in bytes: what goes
@@ -39,26 +32,26 @@ type responseBody struct {
 func (ex *exchange) passBody() *reason.Failure {
 	r := &ex.resp
 	isHead := string(ex.method()) == "HEAD"
-	if r.bodiless(isHead) {
+	if r.Bodiless(isHead) {
 		return ex.passBodiless(isHead)
 	}
-	body := responseBody{ex: ex, left: r.contentLength, chunked: r.chunked}
+	body := responseBody{ex: ex, left: r.ContentLength, chunked: r.Chunked}
 	limit := ex.run.cfg.MaxResponseBodySize
 	if body.left > limit {
-		ex.drop(closeError)
+		ex.drop(upstream.CloseError)
 		return ex.largeResponse()
 	}
-	ex.chunks.reset(ex.run.cfg.MaxHeaderSize)
+	ex.chunks.Reset(ex.run.cfg.MaxHeaderSize)
 	if body.left <= wholeLimit {
 		first, f := ex.takeWhole(&body)
 		if f != nil {
 			f = ex.upstreamFailure(f)
-			ex.drop(closeError)
+			ex.drop(upstream.CloseError)
 			return f
 		}
 		if body.ended {
 			ex.settle(body.clean)
-			return ex.answer(framingLength, body.total, first)
+			return ex.answer(http1.ByLength, body.total, first)
 		}
 		return ex.stream(&body, first)
 	}
@@ -73,31 +66,32 @@ func (ex *exchange) largeResponse() *reason.Failure {
 // by it, later.
 func (ex *exchange) passBodiless(isHead bool) *reason.Failure {
 	r := &ex.resp
-	length, how := r.contentLength, framingNone
-	if length >= 0 && length < math.MaxInt64 && (isHead || r.status == 304) && r.status != 204 {
-		how = framingLength
+	length, how := r.ContentLength, http1.NoBody
+	if length >= 0 && length < math.MaxInt64 && (isHead || r.Status == 304) && r.Status != 204 {
+		how = http1.ByLength
 	}
-	ex.settle(r.status != 204 || length <= 0 && !r.chunked)
+	ex.settle(r.Status != 204 || length <= 0 && !r.Chunked)
 	return ex.answer(how, length, nil)
 }
 
 // settle ends the use of the connection after a whole response: it rests, if it is fit for another request.
 func (ex *exchange) settle(clean bool) {
 	u := ex.held
-	fit := clean && ex.resp.reusable() && ex.up.len() == 0 && !ex.unsent() && !ex.broken
+	broken, _ := ex.call.Broken()
+	fit := clean && ex.resp.Reusable() && ex.call.In.Len() == 0 && !ex.call.Unsent() && !broken
 	ex.held = nil
 	if fit {
-		ex.client.proxy.pool.put(u, ex.at, ex.run.limits)
+		ex.client.proxy.pool.Put(u, ex.at, socket.Never)
 	} else {
-		ex.client.proxy.pool.discard(u, closeDestination)
+		ex.client.proxy.pool.Discard(u, upstream.CloseDestination)
 	}
 }
 
 // answer writes a response whose body is there in full.
-func (ex *exchange) answer(how framing, length int64, body []byte) *reason.Failure {
+func (ex *exchange) answer(how http1.Framing, length int64, body []byte) *reason.Failure {
 	ex.keep = ex.keep && !ex.client.proxy.stopping.Load()
-	ex.status = ex.resp.status
-	ex.out = ex.appendResponseHead(ex.out[:0], &ex.resp, how, length)
+	ex.status = ex.resp.Status
+	ex.out = ex.appendResponseHead(ex.borrowOut(), &ex.resp, how, length)
 	if err := ex.client.writeBuffers(ex, ex.out, body); err != nil {
 		ex.begun = true
 		return reason.ClientGone()
@@ -130,9 +124,9 @@ func (ex *exchange) takeWhole(body *responseBody) (whole []byte, f *reason.Failu
 // stream passes a body on as it comes, after what has been read of it already.
 func (ex *exchange) stream(body *responseBody, first []byte) *reason.Failure {
 	how := ex.chooseFraming(body)
-	ex.keep = ex.keep && how != framingClose && !ex.client.proxy.stopping.Load()
-	ex.status = ex.resp.status
-	ex.out = ex.appendResponseHead(ex.out[:0], &ex.resp, how, ex.resp.contentLength)
+	ex.keep = ex.keep && how != http1.ByClose && !ex.client.proxy.stopping.Load()
+	ex.status = ex.resp.Status
+	ex.out = ex.appendResponseHead(ex.borrowOut(), &ex.resp, how, ex.resp.ContentLength)
 	ex.begun = true
 	f := ex.sendPiece(how, first, ex.out)
 	for f == nil && !body.ended {
@@ -144,39 +138,39 @@ func (ex *exchange) stream(body *responseBody, first []byte) *reason.Failure {
 			f = ex.sendPiece(how, data, nil)
 		}
 	}
-	if f == nil && how == framingChunked {
+	if f == nil && how == http1.ByChunks {
 		f = ex.toClient([]byte("0\r\n\r\n"))
 	}
 	if f != nil {
 		return ex.cut(how, f)
 	}
-	ex.at = now() // the client may have taken its time
+	ex.at = socket.Now() // the client may have taken its time
 	ex.settle(body.clean)
 	return nil
 }
 
 // chooseFraming says how the client is told where a body of yet unknown end ends.
-func (ex *exchange) chooseFraming(body *responseBody) framing {
+func (ex *exchange) chooseFraming(body *responseBody) http1.Framing {
 	switch {
 	case body.left >= 0:
-		return framingLength
-	case ex.head.http10:
-		return framingClose
+		return http1.ByLength
+	case ex.head.HTTP10:
+		return http1.ByClose
 	}
-	return framingChunked
+	return http1.ByChunks
 }
 
 // sendPiece sends data to the client, after head where that is given. While the client takes it, the destination is
 // not idle by its own doing.
-func (ex *exchange) sendPiece(how framing, data, head []byte) *reason.Failure {
-	ex.held.due.Store(never)
+func (ex *exchange) sendPiece(how http1.Framing, data, head []byte) *reason.Failure {
+	ex.held.Pause()
 	if len(data) == 0 {
 		if head == nil {
 			return nil
 		}
 		return ex.toClient(head)
 	}
-	if how != framingChunked {
+	if how != http1.ByChunks {
 		if err := ex.client.writeBuffers(ex, head, data); err != nil {
 			return reason.ClientGone()
 		}
@@ -185,7 +179,7 @@ func (ex *exchange) sendPiece(how framing, data, head []byte) *reason.Failure {
 	}
 	out := head
 	if out == nil {
-		out = ex.out[:0]
+		out = ex.borrowOut()
 	}
 	out = strconv.AppendInt(out, int64(len(data)), 16)
 	out = append(append(out, '\r', '\n'), data...)
@@ -206,14 +200,14 @@ func (ex *exchange) toClient(p []byte) *reason.Failure {
 
 // cut ends an answer that has begun and cannot be finished, so that the client can tell: by the missing bytes, or,
 // where it could not count them, by a reset.
-func (ex *exchange) cut(how framing, f *reason.Failure) *reason.Failure {
+func (ex *exchange) cut(how http1.Framing, f *reason.Failure) *reason.Failure {
 	f = ex.upstreamFailure(f)
-	why := closeError
+	why := upstream.CloseError
 	if f.Status == reason.StatusClientGone {
-		why = closeClient
+		why = upstream.CloseClient
 	}
 	ex.drop(why)
-	if ex.head.http10 || how == framingClose {
+	if ex.head.HTTP10 || how == http1.ByClose {
 		ex.client.reset()
 	}
 	return f
@@ -223,7 +217,7 @@ func (ex *exchange) cut(how framing, f *reason.Failure) *reason.Failure {
 func (b *responseBody) next() (data []byte, f *reason.Failure) {
 	ex := b.ex
 	for {
-		if ex.up.len() > 0 || b.left == 0 {
+		if ex.call.In.Len() > 0 || b.left == 0 {
 			data, f = b.decode()
 			b.total += int64(len(data))
 			if f == nil && b.total > ex.run.cfg.MaxResponseBodySize {
@@ -242,23 +236,23 @@ func (b *responseBody) next() (data []byte, f *reason.Failure) {
 
 // decode takes what is in the buffer.
 func (b *responseBody) decode() ([]byte, *reason.Failure) {
-	up := &b.ex.up
+	up := &b.ex.call.In
 	switch {
 	case b.chunked:
 		data, err := b.dechunk()
 		if err != nil {
 			return nil, reason.BadResponsef("%s", err)
 		}
-		b.ended = b.ex.chunks.done()
+		b.ended = b.ex.chunks.Done()
 		b.clean = b.ended
 		return data, nil
 	case b.left < 0:
-		data := up.unused()
-		up.skip(len(data))
+		data := up.Unused()
+		up.Skip(len(data))
 		return data, nil
 	}
-	data := up.unused()[:min(b.left, int64(up.len()))]
-	up.skip(len(data))
+	data := up.Unused()[:min(b.left, int64(up.Len()))]
+	up.Skip(len(data))
 	b.left -= int64(len(data))
 	b.ended = b.left == 0
 	b.clean = b.ended
@@ -269,10 +263,10 @@ func (b *responseBody) decode() ([]byte, *reason.Failure) {
 // used, so that a destination that sends them a byte at a time does not make each a write to the client.
 func (b *responseBody) dechunk() ([]byte, error) {
 	var data []byte
-	up := &b.ex.up
-	for b.wrong == nil && up.len() > 0 && !b.ex.chunks.done() {
-		piece, n, err := b.ex.chunks.next(up.unused())
-		up.skip(n)
+	up := &b.ex.call.In
+	for b.wrong == nil && up.Len() > 0 && !b.ex.chunks.Done() {
+		piece, n, err := b.ex.chunks.Next(up.Unused())
+		up.Skip(n)
 		if err != nil {
 			b.wrong = err
 			break
@@ -293,31 +287,33 @@ func (b *responseBody) dechunk() ([]byte, error) {
 func (b *responseBody) read() *reason.Failure {
 	ex := b.ex
 	b.makeRoom()
-	n, err := ex.read(ex.up.free())
-	ex.up.added(n)
+	n, err := ex.call.Read(ex.call.In.Free())
+	ex.call.In.Added(n)
+	ex.at = ex.call.At
+	_, torn := ex.call.Broken()
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, io.EOF) && b.left < 0 && !b.chunked && !ex.torn && ex.held.killed.Load() == 0:
+	case errors.Is(err, io.EOF) && b.left < 0 && !b.chunked && !torn && ex.held.Killed() == upstream.CloseNone:
 		b.ended = true
 		return nil
 	}
-	return reason.Incompletef("%s closed the connection within the body", ex.held.remote)
+	return reason.Incompletef("%s closed the connection within the body", ex.held.Remote())
 }
 
 // makeRoom makes room for what comes next, in place of what has been used. The head stays where it is, for it has
 // not been passed on yet.
 func (b *responseBody) makeRoom() {
-	ex, want := b.ex, int64(bufferSize)
-	ex.up.from, ex.up.to = ex.bodyStart, ex.bodyStart
+	ex, want := b.ex, int64(socket.BufferSize)
+	ex.call.In.Rewind(ex.bodyStart)
 	switch {
 	case b.left >= 0:
-		want = min(b.left, bufferKept)
-	case b.total >= bufferSize:
-		want = bufferKept
+		want = min(b.left, socket.BufferKept)
+	case b.total >= socket.BufferSize:
+		want = socket.BufferKept
 	}
-	if int64(len(ex.up.free())) < want {
-		ex.up.grow(int(want))
-		ex.bodyStart = ex.up.from
+	if int64(len(ex.call.In.Free())) < want {
+		ex.call.In.Grow(int(want))
+		ex.bodyStart = ex.call.In.Mark()
 	}
 }

@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"whsentry/ca"
+	"whsentry/proxy/listen"
+	"whsentry/proxy/upstream"
 )
 
 // Reload replaces the configuration, the guard and the certificates, and opens the access log anew. Requests in
@@ -31,7 +34,7 @@ func (p *Proxy) Reload(cfg Config, deps Dependencies) error {
 		}
 	}
 	p.install(cfg, deps)
-	p.pool.retire()
+	p.pool.Retire()
 	p.metrics.ReloadsOK.Inc()
 	return nil
 }
@@ -40,7 +43,7 @@ func (p *Proxy) Reload(cfg Config, deps Dependencies) error {
 func (p *Proxy) install(cfg Config, deps Dependencies) {
 	p.run.Store(&run{
 		cfg: &cfg, guard: deps.Guard, dialer: deps.Dialer, ca: deps.CA, log: deps.Log, settings: deps.Settings,
-		limits:   lifetimes{life: cfg.ConnectionLifetime, idle: cfg.ReadTimeout},
+		limits:   upstream.Limits{Lifetime: cfg.ConnectionLifetime, Idle: cfg.ReadTimeout},
 		idHeader: strings.ToLower(cfg.RequestIDHeader),
 	})
 	p.buffered.limit.Store(cfg.MaxBufferedBytes)
@@ -53,7 +56,7 @@ func (p *Proxy) install(cfg Config, deps Dependencies) {
 func (p *Proxy) loadListeners(cfg Config, store *ca.Store) ([]*tls.Config, error) {
 	certificates := make([]*tls.Config, len(cfg.Listeners))
 	for i, l := range cfg.Listeners {
-		if l.Type != ListenerHTTPS {
+		if l.Type != listen.HTTPS {
 			continue
 		}
 		c, err := store.ServerConfig(l.CertFile, l.KeyFile, l.ClientCAFile)
@@ -66,7 +69,7 @@ func (p *Proxy) loadListeners(cfg Config, store *ca.Store) ([]*tls.Config, error
 }
 
 // keepListeners returns the listeners that there are, each with the certificate files that its address has now.
-func (p *Proxy) keepListeners(old *Config, wanted []ListenerConfig) []ListenerConfig {
+func (p *Proxy) keepListeners(old *Config, wanted []listen.Config) []listen.Config {
 	kept := slices.Clone(old.Listeners)
 	for i := range kept {
 		for _, w := range wanted {
@@ -89,4 +92,14 @@ func (p *Proxy) ReloadFailed() {
 
 // Retire keeps every connection to a destination that there is from being used again, for what it was verified by
 // has changed.
-func (p *Proxy) Retire() { p.pool.retire() }
+func (p *Proxy) Retire() { p.pool.Retire() }
+
+// sweepInterval is how often limits in time are looked at: so often that none is overrun by more than about a
+// tenth, and not so often that looking costs anything.
+func sweepInterval(limits ...time.Duration) time.Duration {
+	interval := 250 * time.Millisecond
+	for _, l := range limits {
+		interval = min(interval, l/10)
+	}
+	return max(interval, 5*time.Millisecond)
+}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"whsentry/proxy/e2e/corpus"
+	"whsentry/proxy/http1"
 )
 
 // The rewriting of heads, once more and as plainly as it can be said: what appendRequestHead and appendResponseHead
@@ -106,14 +107,14 @@ func rewrittenRequest(head, authority, path, agent string, bodyLen int) string {
 }
 
 // rewrittenResponse is what appendResponseHead makes of a head.
-func rewrittenResponse(head string, how framing, length int64, keep bool) string {
+func rewrittenResponse(head string, how http1.Framing, length int64, keep bool) string {
 	line, fields := plainFields(head)
 	out := "HTTP/1.1 " + line[len("HTTP/1.1 "):]
 	if len(line) == len("HTTP/1.1 200") {
 		out += " "
 	}
 	out += "\r\n"
-	written := how != framingLength
+	written := how != http1.ByLength
 	for _, f := range fields {
 		switch {
 		case f.lower == "content-length":
@@ -128,7 +129,7 @@ func rewrittenResponse(head string, how framing, length int64, keep bool) string
 	if !written {
 		out += plainLine("Content-Length", strconv.FormatInt(length, 10))
 	}
-	if how == framingChunked {
+	if how == http1.ByChunks {
 		out += "Transfer-Encoding: chunked\r\n"
 	}
 	if !keep && line[len("HTTP/1.1 ")] != '1' {
@@ -145,8 +146,8 @@ func FuzzRequestRewrite(f *testing.F) {
 	f.Add([]byte("POST http://h?a HTTP/1.1\r\nuser-agent: a\r\nConnection: User-Agent,X-A\r\nx-a: b\r\nUSER-AGENT: c\r\nHost: i\r\n\r\n"), 0, "")
 	f.Fuzz(func(t *testing.T, raw []byte, bodyLen int, agent string) {
 		h, got := scanWhole(string(raw))
-		target, failed := parseTarget(h.target.of(h.raw))
-		if got.length == 0 || failed != nil || bodyLen < 0 || !isValue([]byte(agent)) || strings.Trim(agent, " \t") != agent {
+		target, failed := http1.ParseTarget(h.Target)
+		if got.length == 0 || failed != nil || bodyLen < 0 || !http1.IsValue([]byte(agent)) || strings.Trim(agent, " \t") != agent {
 			return
 		}
 		ex := exchangeFor(t, string(raw[:got.length]))
@@ -154,7 +155,7 @@ func FuzzRequestRewrite(f *testing.F) {
 		cfg := *ex.run.cfg
 		cfg.UserAgent = agent
 		ex.run.cfg = &cfg
-		want := rewrittenRequest(string(raw[:got.length]), string(target.authority.raw), string(target.path), agent, bodyLen)
+		want := rewrittenRequest(string(raw[:got.length]), string(target.Authority.Raw), string(target.Path), agent, bodyLen)
 		if sent := string(ex.appendRequestHead(nil, bodyLen)); sent != want {
 			t.Fatalf("%q: got %q at the destination; want %q", raw[:got.length], sent, want)
 		}
@@ -175,7 +176,7 @@ func FuzzResponseRewrite(f *testing.F) {
 		ex := acquireExchange()
 		defer ex.release()
 		ex.keep = keep
-		for _, how := range []framing{framingNone, framingLength, framingChunked, framingClose} {
+		for _, how := range []http1.Framing{http1.NoBody, http1.ByLength, http1.ByChunks, http1.ByClose} {
 			want := rewrittenResponse(string(raw[:got.length]), how, length, keep)
 			if passed := string(ex.appendResponseHead(nil, r, how, length)); passed != want {
 				t.Fatalf("%q: got %q at the client; want %q", raw[:got.length], passed, want)

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
-	"os"
 	"sync"
 	"time"
+
+	"whsentry/proxy/upstream"
 )
 
 const (
@@ -18,18 +18,7 @@ const (
 	// would be lost, and a client may not send a POST again of its own accord; a client that is busy sends its next
 	// within this time, and is told to close with the answer.
 	restGrace = 500 * time.Millisecond
-	// handshakeGrace is how long a socket that shares its port, and gets no new connections any more, is kept for those
-	// whose handshake has begun: the ACK that ends it is on its way, or was lost, and what comes after it is sent again
-	// after a second at first (RFC 6298 section 2.1).
-	handshakeGrace = 1500 * time.Millisecond
-	// halfMadeGrace is the same, at most, where nobody shares the port: below the second after which a client that is
-	// ignored meanwhile asks again.
-	halfMadeGrace = 900 * time.Millisecond
-	// lastMoment is how long a connection may take that another processor is just about to make.
-	lastMoment = 5 * time.Millisecond
-	// drainLimit bounds the taking of connections that wait, where they come faster than they are taken, or cannot be.
-	drainLimit = time.Second
-	// stepInterval is how often it is looked what has changed. restGrace and drainLimit are counted in steps: of the time
+	// stepInterval is how often it is looked what has changed. restGrace is counted in steps: of the time
 	// in which the process did not run, its machine suspended, none counts but one step, for what clients have sent
 	// meanwhile is yet to be read.
 	stepInterval = 50 * time.Millisecond
@@ -44,9 +33,8 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	err := p.drain(ctx)
 	close(p.sweeps)
 	<-p.swept
-	p.pool.killAll(closeShutdown)
+	p.pool.CloseAll(upstream.CloseShutdown)
 	if p.admin != nil {
-		p.adminLn.Close()
 		p.admin.Shutdown()
 	}
 	written := make(chan struct{})
@@ -81,7 +69,7 @@ func (p *Proxy) drain(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	p.pool.killAll(closeShutdown)
+	p.pool.CloseAll(upstream.CloseShutdown)
 	var last []*client
 	p.each(func(c *client) {
 		c.vanished()
@@ -120,9 +108,9 @@ func awaitSteps(ctx context.Context, left <-chan struct{}, d time.Duration) bool
 func (p *Proxy) endRests() {
 	p.closing.Store(true)
 	p.each(func(c *client) {
-		due := c.deadline.due.Load() // before the state: a request that begins meanwhile moves it, and is let finish
+		due := c.deadline.Due() // before the state: a request that begins meanwhile moves it, and is let finish
 		if clientState(c.state.Load()) == clientIdle {
-			c.deadline.end(due, c.tcp)
+			c.deadline.End(due, c.tcp)
 		}
 	})
 }
@@ -133,102 +121,15 @@ func (p *Proxy) vacateAll(ctx context.Context) {
 	defer p.goers.Done()
 	var leaving sync.WaitGroup
 	for _, l := range p.listeners {
-		l.interrupt()
+		l.Interrupt()
 		leaving.Go(func() {
 			<-l.accepted
-			p.vacate(ctx, l)
+			l.Leave(ctx, func(conn *net.TCPConn) {
+				if c := p.welcome(l, conn); c != nil {
+					go p.engine[0].ServeConn(c) // ends with the connection, which goers counts
+				}
+			})
 		})
 	}
 	leaving.Wait()
-}
-
-// vacate stops listening without losing a connection that the system has made, or is about to make, for l: closing a
-// socket resets those that wait in it.
-func (p *Proxy) vacate(ctx context.Context, l *listener) {
-	defer l.Close()
-	if l.passed {
-		return // whoever passed the socket has it still, and with it those that wait
-	}
-	if l.cfg.ReusePort && p.stepAside(ctx, l) {
-		p.takeWaiting(l)
-		return
-	}
-	if l.ignoreNew() {
-		p.takeFor(l, lastMoment)
-		for end := time.Now().Add(within(ctx, halfMadeGrace)); l.halfMade() && time.Now().Before(end); {
-			p.takeFor(l, stepInterval)
-		}
-	}
-	p.takeWaiting(l)
-}
-
-// stepAside has the system give new connections to the others that share l's port, and takes those that were on their
-// way here. It returns false at once where there are no others, or where the system knows no way.
-func (p *Proxy) stepAside(ctx context.Context, l *listener) bool {
-	group := portGroup{listener: l, arrives: func(from netip.AddrPort) bool { return p.awaitProbe(l, from) }}
-	for end := time.Now().Add(within(ctx, handshakeGrace)); time.Now().Before(end); {
-		if !group.exclude() {
-			return false
-		}
-		p.takeFor(l, stepInterval)
-	}
-	if !group.exclude() { // somebody may just have come, and made the choice the system's again
-		return false
-	}
-	p.takeFor(l, stepInterval)
-	return true
-}
-
-// awaitProbe reports whether the connection from that address is among those that l is given.
-func (p *Proxy) awaitProbe(l *listener, from netip.AddrPort) bool {
-	end := time.Now().Add(stepInterval)
-	for limit := end.Add(drainLimit); time.Now().Before(end) || l.waiting() && time.Now().Before(limit); {
-		if p.take(l, end, from) {
-			return true
-		}
-	}
-	return false
-}
-
-// takeFor takes what waits, and what comes within d.
-func (p *Proxy) takeFor(l *listener, d time.Duration) {
-	for end := time.Now().Add(d); time.Now().Before(end); {
-		p.take(l, end, netip.AddrPort{})
-	}
-}
-
-// takeWaiting takes what waits.
-func (p *Proxy) takeWaiting(l *listener) {
-	for d := drainLimit; d > 0 && l.waiting(); d -= stepInterval {
-		for end := time.Now().Add(stepInterval); l.waiting() && time.Now().Before(end); {
-			p.take(l, time.Time{}, netip.AddrPort{})
-		}
-	}
-}
-
-// take takes one connection that waits, or that comes until then. It reports whether that is from the address of a
-// probe, which is the proxy's own, and closed.
-func (p *Proxy) take(l *listener, until time.Time, probe netip.AddrPort) bool {
-	if soon := time.Now().Add(firstPatience); until.Before(soon) {
-		until = soon // with a deadline in the past not even one that waits would be taken
-	}
-	l.tcp.SetDeadline(until)
-	conn, err := l.tcp.AcceptTCP()
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-	case err != nil:
-		time.Sleep(firstPatience) // what lets go of a descriptor may be a request that ends
-	case unmapped(conn.RemoteAddr()) == probe:
-		conn.Close()
-		return true
-	default:
-		p.welcome(l, conn)
-	}
-	return false
-}
-
-// unmapped is a TCP address, IPv4 as IPv4.
-func unmapped(a net.Addr) netip.AddrPort {
-	ap := a.(*net.TCPAddr).AddrPort()
-	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }

@@ -1,15 +1,9 @@
 package proxy
 
 import (
-	"runtime/debug"
 	"time"
-)
 
-// Replacing the goroutines of clients at rest leaves memory behind, which Go returns to the system hours later, if at
-// all. After so many it is returned at once, but not more often than this, for it takes a garbage collection.
-const (
-	shedWorth = 1000
-	freePause = time.Minute
+	"whsentry/proxy/socket"
 )
 
 // sweep is the goroutine that enforces every limit in time but those of connecting.
@@ -17,7 +11,6 @@ func (p *Proxy) sweep() {
 	defer close(p.swept)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	freed := now() - int64(freePause)
 	var rounds rounds
 	for {
 		select {
@@ -25,19 +18,14 @@ func (p *Proxy) sweep() {
 			return
 		case <-timer.C:
 		}
-		at, interval := now(), p.interval.Load()
+		at, interval := socket.Now(), p.interval.Load()
 		if rounds.late(at, interval) {
 			p.each(func(c *client) { c.finSeen = 0 })
 			timer.Reset(time.Duration(interval))
 			continue
 		}
-		shed := p.shed
 		p.each(func(c *client) { c.sweep(at) })
-		p.pool.sweep(at)
-		if p.shed == shed && shed >= shedWorth && at-freed >= int64(freePause) { // none has been replaced this time
-			p.shed, freed = 0, at
-			debug.FreeOSMemory()
-		}
+		p.pool.Sweep(at)
 		timer.Reset(time.Duration(interval))
 	}
 }
@@ -46,7 +34,7 @@ func (p *Proxy) sweep() {
 // or its share of the processor used up. What clients and destinations have sent meanwhile has not been read, and their
 // time is not up before it has been.
 type rounds struct {
-	last    tick // 0: none yet
+	last    socket.Tick // 0: none yet
 	skipped bool
 }
 
@@ -55,7 +43,7 @@ const lateRounds = 3
 
 // late reports whether the round that begins is to be left out. It never says so twice in a row, so that limits hold
 // however little the process gets to run.
-func (r *rounds) late(at tick, interval int64) bool {
+func (r *rounds) late(at socket.Tick, interval int64) bool {
 	r.skipped = !r.skipped && r.last != 0 && at-r.last > lateRounds*interval
 	r.last = at
 	return r.skipped
@@ -66,67 +54,22 @@ func (r *rounds) late(at tick, interval int64) bool {
 const vanishGrace = 250 * time.Millisecond
 
 // sweep enforces the client's time limits, and notices that it went away while the destination is waited for.
-func (c *client) sweep(at tick) {
-	c.deadline.expire(at, c.tcp)
+func (c *client) sweep(at socket.Tick) {
+	c.deadline.Expire(at, c.tcp)
 	state := clientState(c.state.Load())
-	if state == clientIdle {
-		c.sweepResting(at)
-	}
 	if state != clientWaiting {
 		c.finSeen = 0
 		return
 	}
-	switch c.prober.probe() {
-	case probeClosed, probeEnding: // be it behind TLS' farewell, or another request that nobody waits for
+	switch c.prober.Look() {
+	case socket.Closed, socket.Ending: // be it behind TLS' farewell, or another request that nobody waits for
 		if c.finSeen == 0 {
 			c.finSeen = at
 		}
 		if at-c.finSeen >= int64(vanishGrace) {
 			c.vanished()
 		}
-	case probeFailed:
+	case socket.Failed:
 		c.vanished()
-	}
-}
-
-// restState says what the sweeper has done about a client that rests.
-type restState uint32
-
-const (
-	restNew    restState = iota // there has been no request, or none on this goroutine, or TLS is spoken
-	restUnread                  // the wait goes on without a read, so that the client's FIN may have been missed
-	restRead                    // it has not
-	restShed                    // it has rested so long that its goroutine is replaced
-)
-
-// shedAfter is how long a client must have rested for its goroutine to be replaced by a new one. A goroutine's stack
-// grows with its first request and does not shrink again; thousands of clients at rest are to cost little.
-const shedAfter = time.Second
-
-// sweepResting ends the wait for a request, which then goes on, where there is something to read that it may have
-// missed, and once it has lasted for shedAfter.
-func (c *client) sweepResting(at tick) {
-	// The state before the look: a request that has been answered meanwhile asks for another one. The deadline before
-	// it likewise: a request that begins meanwhile moves it.
-	switch {
-	case c.rests.CompareAndSwap(uint32(restUnread), uint32(restRead)):
-		if due := c.deadline.due.Load(); c.prober.probe() != probeQuiet {
-			c.nudge(due)
-		}
-	case restState(c.rests.Load()) == restRead:
-		due := c.deadline.due.Load()
-		rested := at - (due - int64(c.proxy.run.Load().cfg.ClientIdleTimeout))
-		if due > 0 && rested >= int64(shedAfter) && c.rests.CompareAndSwap(uint32(restRead), uint32(restShed)) {
-			c.proxy.shed++
-			c.nudge(due)
-		}
-	}
-}
-
-// nudge ends the wait for a request whose deadline is due, so that it begins anew.
-func (c *client) nudge(due tick) {
-	if clientState(c.state.Load()) == clientIdle {
-		c.nudged.Store(true)
-		c.deadline.end(due, c.tcp)
 	}
 }

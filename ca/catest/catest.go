@@ -237,3 +237,8 @@ func Usage(usages ...x509.ExtKeyUsage) Change {
 func OnlyDomains(domains ...string) Change {
 	return func(c *Template) { c.PermittedDNSDomains, c.PermittedDNSDomainsCritical = domains, true }
 }
+
+// FoundAt makes a certificate say where its issuer's is found (authority information access).
+func FoundAt(urls ...string) Change {
+	return func(c *Template) { c.IssuingCertificateURL = urls }
+}

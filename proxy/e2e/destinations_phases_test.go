@@ -350,8 +350,12 @@ func TestTLSEveryPhaseOfTheHandshake(t *testing.T) {
 						tryPhase(t, s, phase{request: min(cut.at+1, readSome)}, do, tally, func(version string) string {
 							return strings.Replace(overTLS(hooksHost+":"+port, "/", "hook"), "HTTP/1.1", "HTTP/"+version, 1)
 						})
-						if n := o.connections(); n != 1 {
-							t.Errorf("got %d connections; want 1", n)
+						want := 1
+						if cut.at <= 0 {
+							want = 2 // not a byte of an answer: once more, without ML-KEM
+						}
+						if n := o.connections(); n != want {
+							t.Errorf("got %d connections; want %d", n, want)
 						}
 					})
 				}

@@ -234,11 +234,11 @@ func TestMaxBufferedBytes(t *testing.T) {
 	holder := s.dial()
 	full := post(o, "/held", pattern(600))
 	holder.send(full[:len(full)-1])
-	s.waitMetric("whsentry_buffered_bytes", "600")
+	s.waitMetric("whsentry_buffered_bytes", "599")
 
 	for _, tt := range []struct{ name, request string }{
-		{"by length", post(o, "/", pattern(401))},
-		{"by chunks", postChunked(o, "/", pattern(401), 50)},
+		{"by length", post(o, "/", pattern(402))},
+		{"by chunks", postChunked(o, "/", pattern(402), 50)},
 	} {
 		c := s.dial()
 		c.send(tt.request)
@@ -248,7 +248,7 @@ func TestMaxBufferedBytes(t *testing.T) {
 			t.Errorf("%s: got no Retry-After", tt.name)
 		}
 	}
-	s.waitMetric("whsentry_buffered_bytes", "600")
+	s.waitMetric("whsentry_buffered_bytes", "599")
 	if n := o.connections(); n != 0 {
 		t.Errorf("got %d connections to the destination; want none", n)
 	}

@@ -12,6 +12,7 @@ import (
 	"whsentry/guard"
 	"whsentry/proxy"
 	"whsentry/proxy/accesslog"
+	"whsentry/proxy/listen"
 )
 
 var loopback = netip.MustParsePrefix("127.0.0.1/32")
@@ -127,7 +128,7 @@ func TestReloadWhileARequestArrives(t *testing.T) {
 	c := s.dial()
 	full := post(o, "/", "body")
 	c.send(full[:len(full)-1])
-	s.waitMetric("whsentry_buffered_bytes", "4") // it has begun
+	s.waitMetric("whsentry_buffered_bytes", "3") // it has begun
 	s.mustReload(func(_ *proxy.Config, g *guard.Config) { g.DenyList = []netip.Prefix{loopback} })
 	c.send(full[len(full)-1:])
 	c.receive("POST").check(t, "200 OK", "")
@@ -173,8 +174,8 @@ func TestReloadKeepsListenersAndLogType(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
 	s.mustReload(func(cfg *proxy.Config, _ *guard.Config) {
-		cfg.Listeners = []proxy.ListenerConfig{
-			{Type: proxy.ListenerHTTP, Address: "127.0.0.1:1"}, {Type: proxy.ListenerHTTP, Address: "127.0.0.1:2"},
+		cfg.Listeners = []listen.Config{
+			{Type: listen.HTTP, Address: "127.0.0.1:1"}, {Type: listen.HTTP, Address: "127.0.0.1:2"},
 		}
 		cfg.Metrics.Address = ""
 		cfg.AccessLog.Type = accesslog.JSON

@@ -13,6 +13,7 @@ import (
 	"whsentry/guard"
 	"whsentry/proxy"
 	"whsentry/proxy/accesslog"
+	"whsentry/proxy/listen"
 )
 
 func TestConnectTimeout(t *testing.T) {
@@ -341,7 +342,7 @@ func withTLSListener(t *testing.T) (func(cfg *proxy.Config), *tls.Config) {
 	authority := catest.Root(t, "listener")
 	certFile, keyFile := catest.Files(t, authority.Leaf(t, "127.0.0.1"))
 	return func(cfg *proxy.Config) {
-		cfg.Listeners[0].Type = proxy.ListenerHTTPS
+		cfg.Listeners[0].Type = listen.HTTPS
 		cfg.Listeners[0].CertFile, cfg.Listeners[0].KeyFile = certFile, keyFile
 	}, &tls.Config{RootCAs: authority.Pool(), ServerName: "127.0.0.1"}
 }

@@ -21,6 +21,7 @@ import (
 	"whsentry/ca/catest"
 	"whsentry/guard"
 	"whsentry/proxy"
+	"whsentry/proxy/listen"
 )
 
 // hooksHost is a name that is 127.0.0.1 to every proxy that startTLS starts, like all names that end in .test.
@@ -282,7 +283,7 @@ func (c *rawConn) intercepted(issuer *catest.Authority, authority string, fields
 func httpsListener(t *testing.T, cfg *proxy.Config, cert tls.Certificate) {
 	t.Helper()
 	l := &cfg.Listeners[0]
-	l.Type = proxy.ListenerHTTPS
+	l.Type = listen.HTTPS
 	l.CertFile, l.KeyFile = catest.Files(t, cert)
 }
 

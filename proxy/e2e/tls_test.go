@@ -60,8 +60,8 @@ func TestTLSIsChosen(t *testing.T) {
 		{"true", "http", "X-WhSentry-TLS: true\r\n", true},
 		{"1", "http", "X-WhSentry-TLS: 1\r\n", true},
 		{"yes", "http", "X-WhSentry-TLS: yes\r\n", true},
-		{"no", "http", "X-WhSentry-TLS: no\r\n", true},
-		{"off", "http", "X-WhSentry-TLS: off\r\n", true},
+		{"no", "http", "X-WhSentry-TLS: no\r\n", false},
+		{"off", "http", "X-WhSentry-TLS: off\r\n", false},
 		{"00", "http", "X-WhSentry-TLS: 00\r\n", true},
 		{"0, 0", "http", "X-WhSentry-TLS: 0, 0\r\n", true},
 		{"quoted false", "http", "X-WhSentry-TLS: \"false\"\r\n", true},
@@ -266,8 +266,12 @@ func TestTLSFailures(t *testing.T) {
 			if r.closing {
 				t.Errorf("the client's connection is closed; want it open, for the body was read")
 			}
-			if n := o.connections(); n != 1 {
-				t.Errorf("got %d connections to the origin; want 1", n)
+			want := 1
+			if slices.Contains([]string{"closed", "reset", "stalled"}, test.name) {
+				want = 2 // not a byte of an answer: once more, without ML-KEM
+			}
+			if n := o.connections(); n != want {
+				t.Errorf("got %d connections to the origin; want %d", n, want)
 			}
 		})
 	}
@@ -620,9 +624,11 @@ func TestTLSHandshakesCount(t *testing.T) {
 	r := s.exchange(overTLS(hooksHost+":"+port, "/", "x"))
 	r.check(t, "503 Service Unavailable", "1014")
 	o.closeAll()
+	eventually(t, "the second attempt, in the first one's place", func() bool { return o.connections() == 2 })
+	o.closeAll()
 	first.receive("POST").check(t, "502 Bad Gateway", "1005")
-	if n := o.connections(); n != 1 {
-		t.Errorf("got %d connections; want 1", n)
+	if n := o.connections(); n != 2 {
+		t.Errorf("got %d connections; want 2", n)
 	}
 }
 

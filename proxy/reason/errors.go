@@ -3,13 +3,13 @@ package reason
 import (
 	"context"
 	"errors"
-	"net"
 	"os"
 	"syscall"
 	"time"
 
 	"whsentry/ca"
 	"whsentry/guard"
+	"whsentry/proxy/http1"
 )
 
 // OfConnect turns an error on the way to a connection into what the client is told. It is the one place
@@ -73,35 +73,62 @@ func ofUnreachable(err *guard.ConnectError) *Failure {
 	if !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, syscall.ECONNRESET) {
 		f.error = "destination_ip_unroutable"
 	}
-	for _, own := range []syscall.Errno{syscall.ENETUNREACH, syscall.ENETDOWN, syscall.EADDRNOTAVAIL} {
-		if errors.Is(err, own) {
-			f.Source = SourceProxy
-		}
+	if err.Local() {
+		f.Source = SourceProxy
 	}
 	return f
 }
 
 // OfHandshake turns the error of a TLS handshake with host into what the client is told.
 func OfHandshake(err error, host string, limit time.Duration) *Failure {
-	var timeout net.Error
-	if errors.As(err, &timeout) && timeout.Timeout() {
+	if isConnectError(err) { // of the second attempt's connection
+		return OfConnect(err, host, limit)
+	}
+	switch e := ca.Explain(err, host); e.Cause {
+	case ca.CauseTimeout:
 		return Newf(Timeout, "timed out in the TLS handshake with %s after %s", host, limit).Over(LimitConnectTimeout)
+	case ca.CauseCertificate:
+		return Newf(Certificate, "%s", e.Text)
+	default:
+		f := Newf(Handshake, "TLS handshake with %s failed: %s", host, e.Text)
+		if ca.IsAlert(err) {
+			f.error = "tls_alert_received"
+		}
+		return f
 	}
-	certificate, text := ca.DescribeError(err, host)
-	if certificate {
-		return Newf(Certificate, "%s", text)
-	}
-	f := Newf(Handshake, "TLS handshake with %s failed: %s", host, text)
-	if isAlert(err) {
-		f.error = "tls_alert_received"
-	}
-	return f
 }
 
-// isAlert reports whether the handshake was ended by an alert of the destination's, which crypto/tls reports so.
-func isAlert(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "remote error"
+// isConnectError reports whether err came from the guard.
+func isConnectError(err error) bool {
+	var (
+		blocked *guard.BlockedError
+		port    *guard.PortError
+		resolve *guard.ResolveError
+		connect *guard.ConnectError
+	)
+	return errors.As(err, &blocked) || errors.As(err, &port) || errors.As(err, &resolve) || errors.As(err, &connect)
+}
+
+// OfMessage is what the client is told of an error of http1, about a request or a response; nil where err is nil.
+func OfMessage(err error) *Failure {
+	if err == nil {
+		return nil
+	}
+	var e *http1.Error // on the heap, so only where it is needed
+	if !errors.As(err, &e) {
+		return Newf(Internal, "internal error: %v", err)
+	}
+	f := Newf(Malformed, "%s", e.Text)
+	switch e.Kind {
+	case http1.BadScheme:
+		f = Newf(Scheme, "%s", e.Text)
+	case http1.BadResponse:
+		f = Newf(BadResponse, "%s", e.Text)
+	case http1.TooLarge:
+		f = LargeHeadf("%s", e.Text)
+	}
+	f.Fatal = e.Kind == http1.Malformed || e.Kind == http1.TooLarge
+	return f
 }
 
 // Of returns the failure that err is, or holds; nil of nil. Any other error is the client's connection's, which failed.

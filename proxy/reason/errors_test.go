@@ -86,7 +86,7 @@ func TestOfHandshake(t *testing.T) {
 		want string
 	}{
 		{"slow", os.ErrDeadlineExceeded, "1004 connection_timeout connectTimeout"},
-		{"alert", &net.OpError{Op: "remote error", Err: errors.New("tls: handshake failure")}, "1005 tls_alert_received "},
+		{"alert", &net.OpError{Op: "remote error", Err: tls.AlertError(40)}, "1005 tls_alert_received "},
 		{"our own alert", &net.OpError{Op: "local error", Err: errors.New("tls: protocol version not supported")}, "1005 tls_protocol_error "},
 		{"closed", io.EOF, "1005 tls_protocol_error "},
 		{"certificate", &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}, "1007 tls_certificate_error "},

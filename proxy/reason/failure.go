@@ -120,13 +120,6 @@ func LargeResponseHeadf(format string, args ...any) *Failure {
 	return f
 }
 
-// Upgradef is an answer that switches protocols, which nobody asked for.
-func Upgradef(format string, args ...any) *Failure {
-	f := BadResponsef(format, args...)
-	f.error = "http_upgrade_failed"
-	return f
-}
-
 // Terminatedf is a connection that ended before there was an answer.
 func Terminatedf(format string, args ...any) *Failure {
 	f := BadResponsef(format, args...)

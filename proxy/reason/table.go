@@ -86,7 +86,7 @@ var table = [Last - First + 1]row{
 	},
 	{ // 1011
 		variants:  []Variant{{http.StatusBadGateway, SourceDestination}},
-		errors:    []string{"http_protocol_error", "http_response_incomplete", "connection_terminated", "http_response_header_section_size", "http_upgrade_failed"},
+		errors:    []string{"http_protocol_error", "http_response_incomplete", "connection_terminated", "http_response_header_section_size"},
 		delivered: "maybe, or yes", retry: RetryLater, again: "later; by the status",
 		when: "the response is malformed, or the connection was closed before there was one", summary: "malformed response", generic: "the destination's response is malformed or incomplete",
 	},

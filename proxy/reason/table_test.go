@@ -21,7 +21,7 @@ func TestTable(t *testing.T) {
 1008 | 502 destination | http_response_body_size | later
 1009 | 500 proxy | proxy_internal_error | later
 1010 | 400 client, 403 policy | http_request_denied | no
-1011 | 502 destination | http_protocol_error, http_response_incomplete, connection_terminated, http_response_header_section_size, http_upgrade_failed | later
+1011 | 502 destination | http_protocol_error, http_response_incomplete, connection_terminated, http_response_header_section_size | later
 1012 | 413 client, 431 client | http_request_error | no
 1013 | 403 policy | http_request_denied | no
 1014 | 503 proxy | connection_limit_reached | later

@@ -225,3 +225,18 @@ func (l *line) answer(t testing.TB) (a Answer) {
 	a.Status = status
 	return a
 }
+
+// oddBytes are those that parsers have been seen to disagree about, and a few that mean something in a head.
+var oddBytes = []byte("\x00\x01\x08\t\n\x0b\x0c\r\x1b\x1c\x1f !\"#%'()*+,-./09:;<=?@A[\\]_x{|}~\x7f\x80\x85\xa0\xad\xb3\xc2\xe2\xff")
+
+// Disguises calls try with s in which one odd byte has been put somewhere, or in place of another.
+func Disguises(s string, try func(disguised string)) {
+	for i := range len(s) + 1 {
+		for _, c := range oddBytes {
+			try(s[:i] + string([]byte{c}) + s[i:])
+			if i < len(s) {
+				try(s[:i] + string([]byte{c}) + s[i+1:])
+			}
+		}
+	}
+}

@@ -1,0 +1,32 @@
+package guard
+
+import "net/netip"
+
+// Protect tells the guard where the proxy itself listens, its metrics included: never a destination, whatever a list, or
+// insecureSkipCidrDenyList, says. An unspecified address stands for every address of this host. It replaces what was
+// told before, may be called at any time, and copies its argument.
+func (g *Guard) Protect(listeners []netip.AddrPort) {
+	own := make([]netip.AddrPort, 0, len(listeners))
+	for _, l := range listeners {
+		own = append(own, netip.AddrPortFrom(l.Addr().Unmap().WithZone(""), l.Port()))
+	}
+	g.listeners.Store(&own)
+}
+
+// listensAt reports whether a connection to a, which has no zone, and port would come back to the proxy.
+func (g *Guard) listensAt(a netip.Addr, port uint16) bool {
+	listeners := g.listeners.Load()
+	if listeners == nil {
+		return false
+	}
+	for _, l := range *listeners {
+		if l.Port() != port {
+			continue
+		}
+		// Connected to, the unspecified address is one of this host, as the system likes.
+		if l.Addr() == a || a.IsUnspecified() || l.Addr().IsUnspecified() && (a.IsLoopback() || g.own.contains(a)) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,270 @@
+package settings
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write config.example.yaml, docs/configuration.md and README.md's table of settings anew")
+
+// top is where the files are that are generated.
+const top = "../../"
+
+// hold compares a file with what it is generated from, or writes it with -update.
+func hold(t *testing.T, file, want string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want {
+		t.Errorf("%s is not what the table of settings says; go test -run 'Example|Documentation|Readme' ./internal/settings -update writes it anew", file)
+	}
+}
+
+// cacheFolder is what the documentation has for the user's cache folder.
+const cacheFolder = "~/.cache"
+
+// documentedDefaults returns the defaults as they are for somebody else.
+func documentedDefaults(t *testing.T) *Settings {
+	t.Helper()
+	const folder = "/cache"
+	t.Setenv("HOME", folder)
+	t.Setenv("XDG_CACHE_HOME", folder)
+	s := Default()
+	s.CA.Bundle.File = strings.Replace(s.CA.Bundle.File, folder, cacheFolder, 1)
+	return s
+}
+
+const exampleHead = `# Settings of Webhook Sentry: every key, with its default. Read from config.yaml in the working directory, or from the
+# file that --config or WHSENTRY_CONFIG names. Keep the keys that you change and delete the others.
+#
+# DURATION  10s, 500ms, 1h30m            SIZE  bytes, or 512KiB, 1MiB, 2GiB
+# CIDR      10.0.0.0/8, or an address    FILE  relative to the working directory; "" is none
+`
+
+// exampleStructures are what the example shows of the keys that have no single value.
+var exampleStructures = map[string]string{
+	"listeners": `# listeners:
+#   - {type: http, address: "127.0.0.1:9090"}
+#   - {type: https, address: ":9443", certFile: proxy.pem, keyFile: proxy.key}
+`,
+	"clientCerts": `# clientCerts:
+#   acme: {certFile: acme.pem, keyFile: acme.key}
+`,
+}
+
+// commentedOut are keys whose default depends on something else; to set them would end that.
+var commentedOut = map[string]bool{"caBundle.file": true, "connect.mode": true}
+
+func example(s *Settings) string {
+	var b strings.Builder
+	b.WriteString(exampleHead)
+	inGroup := ""
+	for i := range table {
+		st := &table[i]
+		group, name, nested := strings.Cut(st.Key, ".")
+		indent := "  "
+		if !nested {
+			group, name, indent = "", st.Key, ""
+		}
+		if group != inGroup || !nested {
+			b.WriteString("\n")
+		}
+		if group != inGroup && nested {
+			fmt.Fprintf(&b, "%s:\n", group)
+		}
+		inGroup = group
+		comment(&b, indent, st)
+		switch {
+		case st.Structure:
+			b.WriteString(exampleStructures[st.Key])
+		case commentedOut[st.Key]:
+			fmt.Fprintf(&b, "%s# %s: %s\n", indent, name, yamlValue(st, s))
+		default:
+			fmt.Fprintf(&b, "%s%s: %s\n", indent, name, yamlValue(st, s))
+		}
+	}
+	return b.String()
+}
+
+// comment writes what a key is for, in lines that fit a page.
+func comment(b *strings.Builder, indent string, st *Setting) {
+	text := st.Help
+	if unit := strings.TrimSuffix(st.Placeholder, ",..."); unit != "" {
+		text += " (" + unit + ")"
+	}
+	line := indent + "#"
+	for word := range strings.FieldsSeq(text) {
+		if len(line)+1+len(word) > 118 {
+			b.WriteString(line + "\n")
+			line = indent + "#"
+		}
+		line += " " + word
+	}
+	b.WriteString(line + "\n")
+}
+
+// yamlValue writes a value as YAML: free text in quotes, a long list over lines.
+func yamlValue(st *Setting, s *Settings) string {
+	items := st.get(s)
+	switch strings.TrimSuffix(st.Placeholder, ",...") {
+	case "FILE", "HOST:PORT", "IP:PORT", "TEXT", "URL":
+		for i, item := range items {
+			items[i] = strconv.Quote(item)
+		}
+	}
+	if !st.list {
+		return items[0]
+	}
+	text := "["
+	column := 0
+	for i, item := range items {
+		if i > 0 {
+			text += ","
+			if column += len(item) + 2; column > 90 {
+				text, column = text+"\n ", 0
+			}
+			text += " "
+		}
+		text += item
+	}
+	return text + "]"
+}
+
+// TestExampleFile holds the example to the table, and the table's defaults to the example.
+func TestExampleFile(t *testing.T) {
+	want := documentedDefaults(t)
+	hold(t, top+"config.example.yaml", example(want))
+	s, err := Sources{ConfigFile: top + "config.example.yaml", Getenv: noEnvironment}.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range table {
+		st := &table[i]
+		if _, set := s.origin[st.Key]; set == (st.Structure || commentedOut[st.Key]) {
+			t.Errorf("%s: got set: %v; want the other", st.Key, set)
+		}
+		if !st.Structure && !commentedOut[st.Key] && !reflect.DeepEqual(st.get(s), st.get(want)) {
+			t.Errorf("%s: got %v; want the default %v", st.Key, st.get(s), st.get(want))
+		}
+	}
+}
+
+const documentationHead = `# Configuration
+
+Every setting, from the same table as ` + "`whsentry --help`" + `. For each key the first of these that has it counts: the flag,
+the environment variable (an empty one is no setting), the YAML file, the default. The file is ` + "`config.yaml`" + ` in the
+working directory where there is one, or the one that ` + "`--config FILE`" + ` or ` + "`WHSENTRY_CONFIG`" + ` names.
+` + "[`config.example.yaml`](../config.example.yaml)" + ` has every key with its default.
+
+- Durations are written ` + "`10s`, `500ms`, `1h30m`" + `; a number without a unit is an error.
+- Sizes are bytes, or whole ` + "`KiB`, `MiB`, `GiB`: `512KiB`" + `.
+- Prefixes are written ` + "`10.0.0.0/8`" + ` without host bits; an address is the prefix of that one address.
+- Lists have commas between their items outside of YAML; a flag for a list that is given twice adds to it.
+- A flag for a boolean needs no value: ` + "`--listener-reuse-port`, `--listener-reuse-port=false`" + `.
+
+What is wrong stops the start with one message that names the place, the key, the value and what is accepted;
+` + "`whsentry check`" + ` finds it beforehand, and looks into the files that the settings name.
+
+`
+
+// markdownTable returns the documentation of every key.
+func markdownTable(s *Settings) string {
+	var b strings.Builder
+	b.WriteString("| key | flag and environment variable | default | meaning |\n| --- | --- | --- | --- |\n")
+	for i := range table {
+		st := &table[i]
+		if st.Structure {
+			fmt.Fprintf(&b, "| `%s` | | | %s |\n", st.Key, st.Help)
+			continue
+		}
+		value := ""
+		if shown := strings.Join(st.get(s), ", "); shown != "" {
+			value = "`" + shown + "`"
+		}
+		flag := strings.TrimSpace(st.Flag() + " " + strings.ReplaceAll(st.Placeholder, "|", "\\|"))
+		fmt.Fprintf(&b, "| `%s` | `%s`<br>`%s` | %s | %s |\n", st.Key, flag, st.Variable(), value, st.Help)
+	}
+	return b.String()
+}
+
+const documentationTail = `
+## Lists and maps of structures
+
+` + "`listeners` and `clientCerts`" + ` have neither flag nor variable:
+
+` + "```yaml" + `
+listeners: # instead of listener
+  - {type: http, address: "127.0.0.1:9090"}
+  - {type: https, address: ":9443", certFile: proxy.pem, keyFile: proxy.key}
+clientCerts: # by the alias that X-WhSentry-ClientCert names
+  acme: {certFile: acme.pem, keyFile: acme.key}
+` + "```" + `
+
+## While it runs
+
+SIGHUP has everything read again. What is wrong is logged, and all stays as it was. Listeners, ` + "`metrics.address`" + ` and the
+types of the logs cannot change without a restart; the files of certificates and logs can.
+How to restart, or to upgrade, without losing a request: [upgrading.md](upgrading.md).
+`
+
+func TestDocumentation(t *testing.T) {
+	hold(t, top+"docs/configuration.md", documentationHead+markdownTable(documentedDefaults(t))+documentationTail)
+}
+
+const (
+	readmeTableBegin = "<!-- settings: written by go test -run Readme ./internal/settings -update -->\n"
+	readmeTableEnd   = "<!-- end of settings -->\n"
+)
+
+// readme returns README.md.
+func readme(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(top + "README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// shortTable returns every key with its default and meaning.
+func shortTable(s *Settings) string {
+	const longest = 80 // default, in bytes; the full documentation has it anyway
+	var b strings.Builder
+	b.WriteString("| key | default | meaning |\n| --- | --- | --- |\n")
+	for i := range table {
+		st := &table[i]
+		value := ""
+		if !st.Structure {
+			value = strings.Join(st.get(s), ", ")
+		}
+		switch {
+		case len(value) > longest:
+			value = "[many](docs/configuration.md)"
+		case value != "":
+			value = "`" + value + "`"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", st.Key, value, st.Help)
+	}
+	return b.String()
+}
+
+func TestReadmeSettings(t *testing.T) {
+	head, rest, begins := strings.Cut(readme(t), readmeTableBegin)
+	_, tail, ends := strings.Cut(rest, readmeTableEnd)
+	if !begins || !ends {
+		t.Fatalf("README.md has no lines %q and %q", readmeTableBegin, readmeTableEnd)
+	}
+	hold(t, top+"README.md", head+readmeTableBegin+shortTable(documentedDefaults(t))+readmeTableEnd+tail)
+}

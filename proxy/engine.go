@@ -1,0 +1,81 @@
+package proxy
+
+import (
+	"bytes"
+	"math"
+	"math/bits"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+// engine is the fasthttp servers that clients are served by: they accept, run a goroutine for each connection and its
+// keep-alive loop, and parse the head that the gate delivers.
+//
+// A server holds its read buffer for as long as a connection lasts, so that the one that clients rest in has a small
+// one; a larger head is served by a server whose buffer it fits, once, from within the end of the other's loop.
+type engine [engineSizes]*fasthttp.Server
+
+const (
+	smallHead   = 2 * kiB // the read buffer of a connection at rest
+	engineSizes = 14      // powers of two from there on, up to the largest maxHeaderSize
+	// workerRest is how long a goroutine of the engine waits for another connection, and so how long one may outlive
+	// Shutdown.
+	workerRest = 200 * time.Millisecond
+)
+
+func newEngine(p *Proxy) *engine {
+	e := new(engine)
+	for i := range e {
+		e[i] = &fasthttp.Server{
+			Handler:      p.handle,
+			ErrorHandler: p.handleRefused,
+			// The body is the exchange's to read, within limits that fasthttp does not know.
+			HeaderReceived: func(h *fasthttp.RequestHeader) (none fasthttp.RequestConfig) {
+				h.SetContentLength(0)
+				return none
+			},
+			ReadBufferSize:               smallHead << i,
+			WriteBufferSize:              128, // of what Write swallows
+			Concurrency:                  math.MaxInt32,
+			MaxIdleWorkerDuration:        workerRest,
+			NoDefaultServerHeader:        true,
+			NoDefaultDate:                true, // it would start a goroutine that nobody can end
+			NoDefaultContentType:         true,
+			DisablePreParseMultipartForm: true,
+			SecureErrorLogMessage:        true,
+			Logger:                       silent{},
+		}
+	}
+	return e
+}
+
+// of returns the server whose buffer holds a head of n bytes.
+func (e *engine) of(n int) *fasthttp.Server {
+	if n <= smallHead {
+		return e[0]
+	}
+	return e[bits.Len(uint((n-1)/smallHead))]
+}
+
+// handle carries out the request whose head fasthttp has parsed.
+func (p *Proxy) handle(ctx *fasthttp.RequestCtx) {
+	c, h := ctx.Conn().(*client), &ctx.Request.Header
+	c.serve(message{method: h.Method(), target: h.RequestURI(), version: h.Protocol(), fields: h.RawHeaders()})
+	if c.over {
+		ctx.SetConnectionClose()
+	}
+}
+
+// handleRefused is told of what fasthttp does not take. Why is for the exchange to say, which looks at the same head
+// more strictly, but for a few things that it forwards: a Trailer field that announces what will be dropped, say.
+func (p *Proxy) handleRefused(ctx *fasthttp.RequestCtx, _ error) {
+	if c := ctx.Conn().(*client); c.delivered {
+		c.serve(message{refused: bytes.Clone(c.head)})
+	}
+}
+
+// silent takes fasthttp's messages about single connections, which the access log tells better.
+type silent struct{}
+
+func (silent) Printf(string, ...any) {}
