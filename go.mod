@@ -3,7 +3,7 @@ module whsentry
 go 1.26.0
 
 require (
-	github.com/VictoriaMetrics/metrics v1.44.0
+	github.com/VictoriaMetrics/metrics v1.45.0
 	github.com/goccy/go-yaml v1.19.2
 	github.com/miekg/dns v1.1.73
 	github.com/rs/zerolog v1.35.1
@@ -22,6 +22,8 @@ require (
 )
 
 require github.com/pbnjay/memory v0.0.0-20210728143218-7b4eea64cf58 // indirect
+
+require github.com/dunglas/httpsfv v1.1.2
 
 require (
 	github.com/HdrHistogram/hdrhistogram-go v1.4.0

@@ -207,7 +207,7 @@ func benchChunks(t testing.TB, size, count int) (func(), int) {
 
 func benchCount(t testing.TB) (func(), int) {
 	m := metrics.New("test", "none")
-	return func() { m.CountRequest(202, reason.None, 12*time.Millisecond) }, 0
+	return func() { m.CountRequest(202, reason.None, reason.SourceNone, 12*time.Millisecond) }, 0
 }
 
 // benchRecord makes the record of an exchange that the access log gets.

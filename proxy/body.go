@@ -63,7 +63,8 @@ func (ex *exchange) reserve(n int) *reason.Failure {
 }
 
 func (ex *exchange) manyBodies() *reason.Failure {
-	f := reason.Newf(reason.TooMany, "too many request bodies at once: %d bytes are buffered at most", ex.client.proxy.buffered.limit.Load())
+	f := reason.Newf(reason.TooMany, "too many request bodies at once: %d bytes are buffered at most", ex.client.proxy.buffered.limit.Load()).
+		Over(reason.LimitMaxBufferedBytes)
 	f.Fatal = true
 	return f
 }

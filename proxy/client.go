@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
 	"whsentry/proxy/socket"
 	"whsentry/proxy/upstream"
 )

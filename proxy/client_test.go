@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+
 	"whsentry/proxy/socket"
 
 	"github.com/rs/zerolog"

@@ -8,10 +8,12 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
 	"whsentry/proxy/accesslog"
 	"whsentry/proxy/admin"
 	"whsentry/proxy/http1"
 	"whsentry/proxy/listen"
+	"whsentry/proxy/reason"
 )
 
 // Config is what an operator may change about the proxy. Its keys are those of the configuration file.
@@ -55,7 +57,9 @@ type Config struct {
 	RequestIDHeader string
 	// AccessLog (accessLog) is where and how requests are logged.
 	AccessLog accesslog.Config
-	// Metrics is where metrics, health and the status page are served.
+	// Answers (reasonText, errorHeaders) is how the proxy's own answers look.
+	Answers reason.Config
+	// Metrics (metrics) is where metrics, health and the status page are served.
 	Metrics admin.Config
 	// ShutdownTimeout (shutdownTimeout) is how long Shutdown lets running requests finish. Above 0.
 	ShutdownTimeout time.Duration
@@ -93,6 +97,7 @@ func DefaultConfig() Config {
 		UserAgent:                    "Webhook Sentry/0.1",
 		RequestIDHeader:              "Request-ID",
 		AccessLog:                    accesslog.Config{Type: accesslog.Text, URL: accesslog.URLFull},
+		Answers:                      reason.DefaultConfig(),
 		Metrics:                      admin.Config{Address: ":2112"},
 		ShutdownTimeout:              30 * time.Second,
 	}
@@ -102,7 +107,7 @@ func DefaultConfig() Config {
 // of an endpoint are listeners[0].address and so on, counted from 0. Files are not opened.
 func (c *Config) Validate() error {
 	for _, check := range []func() error{
-		c.validateListeners, c.validateDurations, c.validateSizes, c.validateConnect, c.validateHeaders, c.validateLogs,
+		c.validateListeners, c.validateDurations, c.validateSizes, c.validateConnect, c.validateHeaders, c.validateLogs, c.validateAnswers,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -229,6 +234,15 @@ func (c *Config) validateLogs() error {
 		return err
 	}
 	return oneOf("accessLog.url", c.AccessLog.URL, accesslog.URLFull, accesslog.URLPath, accesslog.URLHost)
+}
+
+func (c *Config) validateAnswers() error {
+	for _, list := range c.Answers.ErrorHeaders {
+		if err := oneOf("errorHeaders", list, reason.HeadersWhsentry, reason.HeadersProxyStatus, reason.HeadersEnvoy); err != nil {
+			return err
+		}
+	}
+	return oneOf("reasonText", c.Answers.Text, reason.TextFull, reason.TextGeneric)
 }
 
 func oneOf(key, value string, accepted ...string) error {

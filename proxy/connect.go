@@ -24,7 +24,8 @@ func (ex *exchange) acquire(d *upstream.Destination, fresh bool) *reason.Failure
 		d = p.pool.Reserve(ex.address.key, run.cfg.MaxConnectionsPerDestination)
 	}
 	if d == nil {
-		return reason.Newf(reason.TooMany, "too many connections to %s: %d are in use", ex.address.String(), run.cfg.MaxConnectionsPerDestination)
+		return reason.Newf(reason.TooMany, "too many connections to %s: %d are in use", ex.address.String(), run.cfg.MaxConnectionsPerDestination).
+			Over(reason.LimitMaxConnectionsPerDestination)
 	}
 	r := upstream.Route{TLS: ex.tls, Alias: ex.alias}
 	if !fresh {
@@ -159,4 +160,9 @@ func tlsVersionName(version uint16) string {
 		return "TLSv1.3"
 	}
 	return tls.VersionName(version)
+}
+
+// Check judges an address anew before a kept connection to it is used. It makes the exchange an upstream.Judge.
+func (ex *exchange) Check(to netip.AddrPort) error {
+	return ex.run.guard.CheckAddr(to, guard.Exceptions{})
 }

@@ -56,8 +56,8 @@ type exchange struct {
 	// For the log and the metrics.
 	status        int
 	reason        reason.Code
-	reasonText    string
 	closed        upstream.CloseReason // a tunnel: for its idleness or its age
+	failed        *reason.Failure      // nil: the destination has answered, to the end
 	remote        netip.AddrPort
 	reused        bool
 	tlsVersion    string
@@ -111,7 +111,7 @@ func (ex *exchange) clear() {
 	ex.tls, ex.connect, ex.alias = false, false, ""
 	ex.written, ex.interims, ex.bodyStart = false, 0, 0
 	ex.keep, ex.begun = false, false
-	ex.status, ex.reason, ex.reasonText = 0, reason.None, ""
+	ex.status, ex.reason, ex.failed = 0, reason.None, nil
 	ex.remote, ex.reused, ex.tlsVersion = netip.AddrPort{}, false, ""
 	ex.requestBytes, ex.responseBytes = 0, 0
 	ex.closed = upstream.CloseNone

@@ -104,7 +104,7 @@ func (ex *exchange) receiveHead() *reason.Failure {
 			return reason.OfMessage(err)
 		}
 		if ex.headSize(n) > limit {
-			return reason.Newf(reason.BadResponse, "response head larger than %d bytes", limit)
+			return reason.LargeResponseHeadf("response head larger than %d bytes", limit)
 		}
 		if n > 0 {
 			if !ex.resp.Interim() {
@@ -170,7 +170,7 @@ func (ex *exchange) noAnswer(err error) *reason.Failure {
 }
 
 func (ex *exchange) closedUnanswered() *reason.Failure {
-	return reason.BadResponsef("%s closed the connection before it answered", ex.held.Remote())
+	return reason.Terminatedf("%s closed the connection before it answered", ex.held.Remote())
 }
 
 // upstreamFailure is f, or what the failure of the connection really was: the sweeper or the client's leaving has
@@ -179,13 +179,13 @@ func (ex *exchange) upstreamFailure(f *reason.Failure) *reason.Failure {
 	limits := ex.held.Limits()
 	switch ex.held.Killed() {
 	case upstream.CloseIdle:
-		return reason.Newf(reason.Timeout, "timed out: %s was idle for %s", ex.held.Remote(), limits.Idle)
+		return reason.Newf(reason.Timeout, "timed out: %s was idle for %s", ex.held.Remote(), limits.Idle).Over(reason.LimitReadTimeout)
 	case upstream.CloseLifetime:
-		return reason.Newf(reason.Timeout, "timed out: the connection to %s reached its lifetime of %s", ex.held.Remote(), limits.Lifetime)
+		return reason.Newf(reason.Timeout, "timed out: the connection to %s reached its lifetime of %s", ex.held.Remote(), limits.Lifetime).Over(reason.LimitConnectionLifetime)
 	case upstream.CloseClient:
 		return reason.ClientGone()
 	case upstream.CloseShutdown:
-		return reason.Newf(reason.Timeout, "timed out: the proxy is stopping")
+		return reason.Stopping()
 	}
 	return f
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+
 	"whsentry/proxy/listen"
 	"whsentry/proxy/reason"
 	"whsentry/proxy/socket"

@@ -27,6 +27,8 @@ func (c *client) serve(m message) {
 // connection goes on.
 func (ex *exchange) carryOut(m message) (goesOn bool) {
 	c := ex.client
+	c.proxy.metrics.InFlight.Add(1)
+	defer c.proxy.metrics.InFlight.Add(-1)
 	defer func() {
 		if r := recover(); r != nil {
 			c.proxy.log().Error().Str("client", c.addr).Str("panic", fmt.Sprint(r)).Bytes("stack", debug.Stack()).Msg("a bug ended a request")
@@ -172,7 +174,7 @@ func (ex *exchange) routeConnect() *reason.Failure {
 
 // overloaded is what the clients above maxConnections are told.
 func (c *client) overloaded() *reason.Failure {
-	f := reason.Newf(reason.TooMany, "too many connections to the proxy")
+	f := reason.Newf(reason.TooMany, "too many connections to the proxy").Over(reason.LimitMaxConnections)
 	f.Fatal = true
 	return f
 }
@@ -289,7 +291,8 @@ func (ex *exchange) fail(f *reason.Failure) {
 	if f.Status == reason.StatusClientGone && !ex.begun && ex.head.Method == nil && ex.client.in.Len() == 0 {
 		return // it sent nothing
 	}
-	ex.reason, ex.reasonText = f.Code, f.Text
+	f.Happened(ex.written, ex.receivedStatus())
+	ex.failed, ex.reason = f, f.Code
 	if ex.connect && ex.client.in.Len() > 0 {
 		f.Fatal = true // what has come was meant for the tunnel, and must not be taken for a request
 	}
@@ -310,7 +313,7 @@ func (ex *exchange) fail(f *reason.Failure) {
 	} else if ex.head.HTTP10 {
 		connection = "keep-alive"
 	}
-	answer, body := reason.AppendAnswer(ex.borrowOut(), f, time.Now(), string(ex.method()), connection)
+	answer, body := ex.run.cfg.Answers.AppendAnswer(ex.borrowOut(), f, time.Now(), string(ex.method()), connection)
 	ex.out = answer
 	if c.write(answer) != nil {
 		ex.keep = false

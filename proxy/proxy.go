@@ -18,7 +18,6 @@ import (
 	"whsentry/proxy/admin"
 	"whsentry/proxy/listen"
 	"whsentry/proxy/metrics"
-	"whsentry/proxy/reason"
 	"whsentry/proxy/upstream"
 )
 
@@ -336,11 +335,18 @@ func (p *Proxy) admit(c *client) bool {
 // turnAway tells a client that there is no place, without a goroutine and without waiting for its request: the
 // answer fits into a new socket's buffer.
 func (p *Proxy) turnAway(c *client) {
+	f, ex := c.overloaded(), acquireExchange()
+	defer ex.release()
+	ex.begin(c)
+	ex.start = ex.at
+	ex.failed, ex.reason, ex.status = f, f.Code, f.Status
 	if c.listener.tls == nil {
-		answer, _ := reason.AppendAnswer(nil, c.overloaded(), time.Now(), "", "close")
+		answer, body := ex.run.cfg.Answers.AppendAnswer(nil, f, time.Now(), "", "close")
 		c.tcp.SetWriteDeadline(time.Now().Add(time.Second))
 		c.tcp.Write(answer)
+		ex.responseBytes = int64(body)
 	}
+	ex.record()
 	p.leave(c)
 }
 

@@ -20,7 +20,13 @@ func (ex *exchange) record() {
 	ex.at = socket.At(at)
 	took := time.Duration(ex.at - ex.start)
 	m := ex.client.proxy.metrics
-	m.CountRequest(ex.status, ex.reason, took)
+	source := reason.SourceNone
+	if ex.reason != reason.None {
+		source = ex.failed.Source
+		m.CountLimit(ex.failed.Limit)
+	}
+	m.CountRequest(ex.status, ex.reason, source, took)
+	m.Client(ex.logged.Client).Count(ex.reason)
 	m.CountPhases(&ex.phases)
 	m.RequestBytes.AddInt64(ex.requestBytes)
 	m.ResponseBytes.AddInt64(ex.responseBytes)
@@ -35,10 +41,40 @@ func (ex *exchange) fillRecord(at time.Time, took time.Duration) {
 	r := &ex.logged
 	r.At, r.Took = at, took
 	r.ID, r.ClientAddr, r.Method, r.URL = ex.requestID(), ex.client.addr, ex.method(), ex.url
-	r.Status, r.Code, r.Text = ex.status, ex.reason, ex.reasonText
+	r.Status, r.Code = ex.status, ex.reason
 	r.Upstream, r.Reused, r.TLSVersion = ex.remote, ex.reused, ex.tlsVersion
 	r.Closed = ex.closed.String()
+	if f := ex.failed; f != nil {
+		r.Tried = f.Tried
+		r.Text, r.Source, r.Delivered, r.Received, r.Gone = f.Text, f.Source, f.Delivered, f.Received, ex.reason == reason.None
+	}
+	if ex.run.cfg.AccessLog.Type == accesslog.JSON {
+		r.TraceID = ex.traceID()
+	}
 	r.RequestBytes, r.ResponseBytes, r.Phases = ex.requestBytes, ex.responseBytes, ex.phases
+}
+
+// receivedStatus is the final status that the destination's status line had; 0: none was read.
+func (ex *exchange) receivedStatus() int {
+	if ex.resp.Interim() {
+		return 0
+	}
+	return ex.resp.Status
+}
+
+// traceID is that of the request's traceparent, where it has one and that is well-formed; nil otherwise.
+func (ex *exchange) traceID() []byte {
+	var value []byte
+	for _, f := range ex.head.Fields {
+		if !bytes.EqualFold(f.Name.Of(ex.head.Raw), []byte("traceparent")) {
+			continue
+		}
+		if value != nil {
+			return nil
+		}
+		value = f.Value.Of(ex.head.Raw)
+	}
+	return accesslog.TraceID(value)
 }
 
 // noteRefusal shows an exchange that the proxy has answered itself, for f, on the status page.
@@ -49,7 +85,7 @@ func (p *Proxy) noteRefusal(ex *exchange, f *reason.Failure) {
 	// A path or a query may be a secret, as those of many webhooks are, and more people see this page than the log.
 	ex.url = ex.appendURL(ex.url[:0], accesslog.URLHost)
 	p.admin.NoteRefusal(&admin.Refused{
-		Client: ex.client.addr, Method: ex.method(), URL: ex.url, Status: ex.status, Code: ex.reason, Text: ex.reasonText, Rule: f.Rule,
+		Client: ex.client.addr, Method: ex.method(), URL: ex.url, Status: ex.status, Code: ex.reason, Text: f.Text, Rule: f.Rule,
 	})
 }
 

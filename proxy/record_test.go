@@ -145,15 +145,39 @@ func TestRequestID(t *testing.T) {
 // The record of an exchange says what the exchange does.
 func TestFillRecord(t *testing.T) {
 	ex := exchangeOf(logged{"7", "POST", "https://h/a?b"}, accesslog.URLPath)
-	ex.status, ex.reason, ex.reasonText = 502, reason.Timeout, "timed out"
+	ex.failed = reason.Newf(reason.Timeout, "timed out")
+	ex.failed.Happened(true, 0)
+	ex.status, ex.reason = 502, reason.Timeout
 	ex.remote, ex.reused, ex.tlsVersion = netip.MustParseAddrPort("192.0.2.1:443"), true, "TLSv1.3"
 	ex.requestBytes, ex.responseBytes = 3, 4
 	ex.phases = [metrics.Phases]time.Duration{1, 2, 3, -1}
 	ex.fillRecord(logTime, time.Second)
 	r := &ex.logged
 	if !r.At.Equal(logTime) || r.Took != time.Second || string(r.ID) != "7" || string(r.URL) != "https://h/a" ||
-		r.Status != 502 || r.Code != reason.Timeout || r.Text != "timed out" || r.Upstream != ex.remote || !r.Reused ||
+		r.Status != 502 || r.Code != reason.Timeout || r.Text != "timed out" ||
+		r.Source != reason.SourceDestination || r.Delivered != reason.DeliveredMaybe || r.Received != 0 || r.Gone || r.Upstream != ex.remote || !r.Reused ||
 		r.TLSVersion != "TLSv1.3" || r.RequestBytes != 3 || r.ResponseBytes != 4 || r.Phases != ex.phases {
 		t.Errorf("got %+v", r)
+	}
+}
+
+// The trace is that of one well-formed traceparent, and is looked for where the log has a place for it.
+func TestRecordTraceID(t *testing.T) {
+	const id, other = "4bf92f3577b34da6a3ce929d0e0e4736", "5bf92f3577b34da6a3ce929d0e0e4736"
+	parent := func(id string) string { return "TraceParent:  00-" + id + "-00f067aa0ba902b7-01 \r\n" }
+	for _, tt := range []struct{ name, fields, format, want string }{
+		{"one", parent(id), accesslog.JSON, id},
+		{"none", "", accesslog.JSON, ""},
+		{"two", parent(id) + parent(other), accesslog.JSON, ""},
+		{"malformed", "traceparent: " + id + "\r\n", accesslog.JSON, ""},
+		{"two, one of them empty", parent(id) + "traceparent:\r\n", accesslog.JSON, ""},
+		{"in a log that does not show it", parent(id), accesslog.Text, ""},
+	} {
+		ex := exchangeFor(t, "POST http://h/ HTTP/1.1\r\nHost: h\r\n"+tt.fields+"\r\n")
+		ex.run.cfg.AccessLog.Type = tt.format
+		ex.fillRecord(logTime, 0)
+		if got := string(ex.logged.TraceID); got != tt.want {
+			t.Errorf("%s: got %q; want %q", tt.name, got, tt.want)
+		}
 	}
 }

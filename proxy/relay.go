@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"strconv"
+
 	"whsentry/proxy/http1"
 	"whsentry/proxy/reason"
 	"whsentry/proxy/socket"
@@ -306,7 +307,7 @@ func (b *responseBody) read() *reason.Failure {
 		b.ended = true
 		return nil
 	}
-	return reason.BadResponsef("%s closed the connection within the body", ex.held.Remote())
+	return reason.Incompletef("%s closed the connection within the body", ex.held.Remote())
 }
 
 // makeRoom makes room for what comes next, in place of what has been used. The head stays where it is, for it has

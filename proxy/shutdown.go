@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 	"time"
+
 	"whsentry/proxy/upstream"
 )
 

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"time"
+
 	"whsentry/proxy/socket"
 )
 

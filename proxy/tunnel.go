@@ -53,7 +53,7 @@ func (ex *exchange) tunnelEnd(t *upstream.Tunnel) *reason.Failure {
 		ex.closed = why
 		return nil
 	case why == upstream.CloseIdle:
-		return reason.Newf(reason.Timeout, "timed out: the tunnel was idle for %s", limits.Idle)
+		return reason.Newf(reason.Timeout, "timed out: the tunnel was idle for %s", limits.Idle).Over(reason.LimitReadTimeout)
 	}
-	return reason.Newf(reason.Timeout, "timed out: the tunnel reached twice the lifetime of %s", limits.Lifetime)
+	return reason.Newf(reason.Timeout, "timed out: the tunnel reached twice the lifetime of %s", limits.Lifetime).Over(reason.LimitConnectionLifetime)
 }

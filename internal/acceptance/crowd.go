@@ -248,7 +248,7 @@ func (t *crowdTest) slowHeads(s *sentry) error {
 	if late > len(conns)/10 {
 		return fmt.Errorf("%d of %d slow clients got no answer; want 408", late, len(conns))
 	}
-	return t.have(s, `whsentry_requests_total{status="408",reason="1017"}`, float64(len(conns)))
+	return t.have(s, `whsentry_requests_total{status="408",reason="1017",source="client"}`, float64(len(conns)))
 }
 
 // vanishing has 2,000 clients leave while the destination is silent: half with FIN, half with a reset.

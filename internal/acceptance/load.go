@@ -237,7 +237,7 @@ func countLines(file string) (int, error) {
 	return bytes.Count(text, []byte("\n")), err
 }
 
-var requestsTotal = regexp.MustCompile(`^whsentry_requests_total\{(?:status="(\d+)",reason="(\d+)"|reason="(\d+)",status="(\d+)")\}$`)
+var requestsTotal = regexp.MustCompile(`^whsentry_requests_total\{status="(\d+)",reason="(\d+)",source="[a-z]*"\}$`)
 
 // counted is whsentry_requests_total by outcome, once it counts them all.
 func (l *loadTest) counted(ctx context.Context) (map[string]int, error) {
@@ -251,7 +251,7 @@ func (l *loadTest) counted(ctx context.Context) (map[string]int, error) {
 		total := 0
 		for name, value := range samples {
 			if m := requestsTotal.FindStringSubmatch(name); m != nil && value > 0 {
-				counted[m[1]+m[4]+"/"+m[2]+m[3]] += int(value)
+				counted[m[1]+"/"+m[2]] += int(value)
 				total += int(value)
 			}
 		}

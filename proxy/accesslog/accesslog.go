@@ -7,6 +7,7 @@ package accesslog
 
 import (
 	"fmt"
+	"net/netip"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -64,7 +65,7 @@ func (l *Log) Log(r *Record) {
 	l.writer.Write(r.line)
 }
 
-// appendText appends [time] rq_id client_addr METHOD url status 12ms.
+// appendText appends [time] rq_id client_addr METHOD url status 12ms code upstream.
 func (l *Log) appendText(dst []byte, r *Record) []byte {
 	dst = append(dst, '[')
 	dst = append(dst, l.formatSecond(r.At)...)
@@ -80,7 +81,13 @@ func (l *Log) appendText(dst []byte, r *Record) []byte {
 	dst = strconv.AppendInt(dst, int64(r.Status), 10)
 	dst = append(dst, ' ')
 	dst = strconv.AppendInt(dst, r.Took.Milliseconds(), 10)
-	return append(dst, "ms\n"...)
+	dst = append(dst, "ms "...)
+	dst = strconv.AppendInt(dst, int64(r.Code), 10)
+	dst = append(dst, ' ')
+	if addr := r.lastTried(); addr.IsValid() {
+		return append(addr.AppendTo(dst), '\n')
+	}
+	return append(dst, "-\n"...)
 }
 
 func (l *Log) formatSecond(at time.Time) []byte {
@@ -100,21 +107,19 @@ func (l *Log) appendMillis(dst []byte, at time.Time) []byte {
 	return append(dst, second[zone:]...)
 }
 
+// logJSON writes the keys in their order; those that do not apply are left out.
 func (l *Log) logJSON(r *Record) {
 	r.line = l.appendMillis(r.line[:0], r.At)
-	e := l.logger.Log().Bytes("time", r.line).Bytes("rq_id", r.ID).Str("client_addr", r.ClientAddr).
-		Bytes("method", orDash(r.Method)).Bytes("url", orDash(r.URL)).
+	e := l.logger.Log().Bytes("time", r.line).Bytes("rq_id", r.ID).Str("client_addr", r.ClientAddr)
+	if r.Client != "" {
+		e.Str("client", r.Client)
+	}
+	e.Bytes("method", orDash(r.Method)).Bytes("url", orDash(r.URL)).
 		Int("response_code", r.Status).Int64("response_time_ms", r.Took.Milliseconds())
-	if r.Code != reason.None {
-		r.line = reason.AppendText(r.line[:0], r.Text)
-		e.Int("reason_code", int(r.Code)).Bytes("reason", r.line)
-	}
-	if r.Upstream.IsValid() {
-		r.line = r.Upstream.AppendTo(r.line[:0])
-		e.Bytes("upstream_addr", r.line).Bool("conn_reused", r.Reused)
-	}
-	if r.TLSVersion != "" {
-		e.Str("tls_version", r.TLSVersion)
+	r.addOutcome(e)
+	r.addUpstream(e)
+	if len(r.TraceID) > 0 {
+		e.Bytes("trace_id", r.TraceID)
 	}
 	if r.Closed != "" {
 		e.Str("closed", r.Closed)
@@ -126,6 +131,51 @@ func (l *Log) logJSON(r *Record) {
 		}
 	}
 	e.Send()
+}
+
+// addOutcome adds why the proxy answered itself, and what else came of the request.
+func (r *Record) addOutcome(e *zerolog.Event) {
+	if r.Code != reason.None {
+		r.line = reason.AppendText(r.line[:0], r.Text)
+		e.Int("reason_code", int(r.Code)).Bytes("reason", r.line).Str("source", r.Source.String())
+	}
+	if r.Code != reason.None || r.Gone {
+		e.Str("delivered", r.Delivered.String())
+	}
+	if r.Code != reason.None && r.Received > 0 {
+		e.Int("received_status", r.Received)
+	}
+	if len(r.Untidy) > 0 {
+		e.Strs("untidy", r.Untidy)
+	}
+	if r.Closed != "" {
+		e.Str("closed", r.Closed)
+	}
+	if r.WouldDeny != reason.None {
+		e.Int("would_deny", int(r.WouldDeny))
+	}
+}
+
+// addUpstream adds what is known of the connection to the destination.
+func (r *Record) addUpstream(e *zerolog.Event) {
+	if addr := r.lastTried(); addr.IsValid() {
+		r.line = addr.AppendTo(r.line[:0])
+		e.Bytes("upstream_addr", r.line)
+	}
+	if r.Upstream.IsValid() {
+		e.Bool("conn_reused", r.Reused)
+	}
+	if r.TLSVersion != "" {
+		e.Str("tls_version", r.TLSVersion)
+	}
+}
+
+// lastTried is the address connected to, or else the one tried last.
+func (r *Record) lastTried() netip.AddrPort {
+	if r.Upstream.IsValid() {
+		return r.Upstream
+	}
+	return r.Tried
 }
 
 func orDash(b []byte) []byte {

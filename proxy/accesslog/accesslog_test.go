@@ -47,7 +47,7 @@ func TestAccessLogText(t *testing.T) {
 		{"nothing known", logged{"7", "", ""}, "7 10.0.0.7:51324 - -"},
 		{"what is no word", logged{"a b\n\\", "G E\nT", "http://h/ä\xff\x7f\x00"}, `a\x20b\x0a\x5c 10.0.0.7:51324 G\x20E\x0aT http://h/\xc3\xa4\xff\x7f\x00`},
 	} {
-		if got, want := textLine(recordOf(tt.in)), "[2026-11-23T09:30:00Z] "+tt.want+" 200 12ms\n"; got != want {
+		if got, want := textLine(recordOf(tt.in)), "[2026-11-23T09:30:00Z] "+tt.want+" 200 12ms 0 -\n"; got != want {
 			t.Errorf("%s: got %q; want %q", tt.name, got, want)
 		}
 	}
@@ -63,12 +63,12 @@ func TestAccessLogCannotBeForged(t *testing.T) {
 }
 
 // textWords is a whole line of the text log.
-var textWords = regexp.MustCompile(`^\[2026-11-23T09:30:00Z\] [!-~]+ 10\.0\.0\.7:51324 [!-~]+ [!-~]+ 200 12ms\n$`)
+var textWords = regexp.MustCompile(`^\[2026-11-23T09:30:00Z\] [!-~]+ 10\.0\.0\.7:51324 [!-~]+ [!-~]+ 200 12ms \d{1,4} [!-~]+\n$`)
 
 func checkTextLine(t *testing.T, in logged) {
 	t.Helper()
 	if got := textLine(recordOf(in)); !textWords.MatchString(got) {
-		t.Errorf("got %q of %+v; want one line of seven words", got, in)
+		t.Errorf("got %q of %+v; want one line of nine words", got, in)
 	}
 }
 
@@ -102,33 +102,72 @@ func checkJSONLine(t *testing.T, in logged, reasonText string) {
 	}
 }
 
-func TestAccessLogJSON(t *testing.T) {
+// jsonLine is the line of r as JSON.
+func jsonLine(r *Record) string {
 	var out bytes.Buffer
 	l := &Log{json: true, logger: zerolog.New(&out)}
-	r := recordOf(logged{"7", "POST", "https://h/a"})
 	l.logJSON(r)
-	want := `{"time":"2026-11-23T09:30:00.123Z","rq_id":"7","client_addr":"10.0.0.7:51324","method":"POST","url":"https://h/a","response_code":200,"response_time_ms":12,"request_bytes":0,"response_bytes":0}` + "\n"
-	if got := out.String(); got != want {
-		t.Errorf("got %s; want %s", got, want)
-	}
+	return out.String()
+}
 
-	out.Reset()
-	r = recordOf(logged{"7", "POST", "https://h/a?b"})
-	r.Status, r.Code, r.Text = 502, reason.Timeout, "timed out\n"
-	r.Upstream, r.Reused, r.TLSVersion = netip.MustParseAddrPort("192.0.2.1:443"), true, "TLSv1.3"
-	r.RequestBytes, r.ResponseBytes = 3, 4
-	r.Phases = [metrics.Phases]time.Duration{1500 * time.Microsecond, 2 * time.Millisecond, 3 * time.Millisecond, 0}
-	r.At, r.Took = logTime.In(time.FixedZone("", -5*60*60)), 0
-	l.logJSON(r)
-	want = `{"time":"2026-11-23T04:30:00.123-05:00","rq_id":"7","client_addr":"10.0.0.7:51324","method":"POST","url":"https://h/a?b","response_code":502,"response_time_ms":0,` +
-		`"reason_code":1004,"reason":"timed out\\x0a","upstream_addr":"192.0.2.1:443","conn_reused":true,"tls_version":"TLSv1.3","request_bytes":3,"response_bytes":4,` +
-		`"dns_ms":1,"connect_ms":2,"tls_ms":3,"first_byte_ms":0}` + "\n"
-	if got := out.String(); got != want {
-		t.Errorf("got %s; want %s", got, want)
+func TestAccessLogJSON(t *testing.T) {
+	const begin = `{"time":"2026-11-23T09:30:00.123Z","rq_id":"7","client_addr":"10.0.0.7:51324",`
+	const request = `"method":"POST","url":"https://h/a","response_code":`
+	const bytes = `"request_bytes":0,"response_bytes":0}` + "\n"
+	for _, tt := range []struct {
+		name string
+		fill func(*Record)
+		want string
+	}{
+		{"nothing but what is always there", func(*Record) {}, begin + request + `200,"response_time_ms":12,` + bytes},
+		{"everything", func(r *Record) {
+			r.At, r.Took = logTime.In(time.FixedZone("", -5*60*60)), 0
+			r.Client, r.Status, r.Code, r.Text = "billing", 502, reason.Timeout, "timed out\n"
+			r.Source, r.Delivered, r.Received = reason.SourceDestination, reason.DeliveredYes, 201
+			r.Untidy, r.Closed, r.WouldDeny = []string{"bare_lf", "folded"}, "idle", reason.NotAllowed
+			r.Upstream, r.Reused, r.TLSVersion = netip.MustParseAddrPort("192.0.2.1:443"), true, "TLSv1.3"
+			r.TraceID, r.RequestBytes, r.ResponseBytes = []byte(traceID), 3, 4
+			r.Phases = [metrics.Phases]time.Duration{1500 * time.Microsecond, 2 * time.Millisecond, 3 * time.Millisecond, 0}
+		}, `{"time":"2026-11-23T04:30:00.123-05:00","rq_id":"7","client_addr":"10.0.0.7:51324","client":"billing",` + request + `502,"response_time_ms":0,` +
+			`"reason_code":1004,"reason":"timed out\\x0a","source":"destination","delivered":"yes","received_status":201,"untidy":["bare_lf","folded"],` +
+			`"closed":"idle","would_deny":1019,"upstream_addr":"192.0.2.1:443","conn_reused":true,"tls_version":"TLSv1.3","trace_id":"` + traceID + `",` +
+			`"request_bytes":3,"response_bytes":4,"dns_ms":1,"connect_ms":2,"tls_ms":3,"first_byte_ms":0}` + "\n"},
+		{"nothing was delivered", func(r *Record) {
+			r.Status, r.Code, r.Text, r.Source = 403, reason.BlockedAddress, "IP 10.0.0.1 is blocked", reason.SourcePolicy
+		}, begin + request + `403,"response_time_ms":12,"reason_code":1000,"reason":"IP 10.0.0.1 is blocked","source":"policy","delivered":"no",` + bytes},
+		{"nothing was reached", func(r *Record) {
+			r.Status, r.Code, r.Text, r.Source = 502, reason.Unreachable, "no", reason.SourceDestination
+			r.Tried = netip.MustParseAddrPort("192.0.2.1:443")
+		}, begin + request + `502,"response_time_ms":12,"reason_code":1006,"reason":"no","source":"destination","delivered":"no","upstream_addr":"192.0.2.1:443",` + bytes},
+		{"the client went away", func(r *Record) { r.Status, r.Gone, r.Delivered, r.Received = 499, true, reason.DeliveredMaybe, 0 },
+			begin + request + `499,"response_time_ms":12,"delivered":"maybe",` + bytes},
+		{"the destination's own 499", func(r *Record) { r.Status = 499 }, begin + request + `499,"response_time_ms":12,` + bytes},
+		{"the client went away from an answer", func(r *Record) { r.Status, r.Gone, r.Delivered, r.Received = 499, true, reason.DeliveredYes, 200 },
+			begin + request + `499,"response_time_ms":12,"delivered":"yes",` + bytes},
+	} {
+		r := recordOf(logged{"7", "POST", "https://h/a"})
+		tt.fill(r)
+		if got := jsonLine(r); got != tt.want {
+			t.Errorf("%s:\ngot  %s\nwant %s", tt.name, got, tt.want)
+		}
 	}
 }
 
-// FuzzAccessLogText holds that a line of the log is one line of seven words, or one JSON object, whatever comes in.
+func TestAccessLogTextColumns(t *testing.T) {
+	r := recordOf(logged{"7", "POST", "https://example.com/hook"})
+	r.Upstream = netip.MustParseAddrPort("93.184.216.34:443")
+	want := "[2026-11-23T09:30:00Z] 7 10.0.0.7:51324 POST https://example.com/hook 200 12ms 0 93.184.216.34:443\n"
+	if got := textLine(r); got != want {
+		t.Errorf("got %q; want %q", got, want)
+	}
+	r.Status, r.Code, r.Upstream, r.Tried = 502, reason.Timeout, netip.AddrPort{}, netip.MustParseAddrPort("[2001:db8::1]:80")
+	want = "[2026-11-23T09:30:00Z] 7 10.0.0.7:51324 POST https://example.com/hook 502 12ms 1004 [2001:db8::1]:80\n"
+	if got := textLine(r); got != want {
+		t.Errorf("got %q; want %q", got, want)
+	}
+}
+
+// FuzzAccessLogText holds that a line of the log is one line of nine words, or one JSON object, whatever comes in.
 func FuzzAccessLogText(f *testing.F) {
 	for _, s := range hostile {
 		f.Add(s, s, s)

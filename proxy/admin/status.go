@@ -219,9 +219,12 @@ func outcomes(m *metrics.Metrics) (answers, own []portion) {
 		}
 	})
 	for class, n := range classes {
-		if n > 0 {
+		if n > 0 && class != metrics.OtherStatus {
 			answers = append(answers, portion{Name: fmt.Sprintf("%dxx", class), Count: n})
 		}
+	}
+	if n := classes[metrics.OtherStatus]; n > 0 {
+		answers = append(answers, portion{Name: "600 to 999", Count: n})
 	}
 	if gone > 0 {
 		answers = append(answers, portion{Name: "499", Note: "the client went away", Count: gone})

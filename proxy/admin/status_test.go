@@ -59,11 +59,11 @@ func TestQuantile(t *testing.T) {
 // A reading says what the metrics do.
 func TestReading(t *testing.T) {
 	m := metrics.New("v", "c")
-	m.CountRequest(200, reason.None, time.Millisecond)
-	m.CountRequest(503, reason.None, time.Millisecond)
-	m.CountRequest(403, reason.BlockedAddress, time.Second)
-	m.CountRequest(200, reason.LargeResponse, time.Hour) // cut
-	m.CountRequest(reason.StatusClientGone, reason.None, time.Second)
+	m.CountRequest(200, reason.None, reason.SourceNone, time.Millisecond)
+	m.CountRequest(503, reason.None, reason.SourceNone, time.Millisecond)
+	m.CountRequest(403, reason.BlockedAddress, reason.SourcePolicy, time.Second)
+	m.CountRequest(200, reason.LargeResponse, reason.SourceDestination, time.Hour) // cut
+	m.CountRequest(reason.StatusClientGone, reason.None, reason.SourceNone, time.Second)
 	m.Tunnels.Add(3)
 	src := sourceOf(m)
 	r := src.read(time.Now())

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -153,7 +154,8 @@ func (p *phaseTally) add(status int, reason string) {
 }
 
 func requestsMetric(status int, reason string) string {
-	return fmt.Sprintf(`whsentry_requests_total{status="%d",reason="%s"}`, status, reason)
+	code, _ := strconv.Atoi(reason)
+	return series(status, code)
 }
 
 // tryPhase sends a request to a destination that fails in that way; where it matters how the client is told of a

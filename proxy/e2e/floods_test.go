@@ -92,6 +92,11 @@ func TestMuteConnectionFlood(t *testing.T) {
 			}
 			w.s.waitMetric(clientCounter, strconv.Itoa(places+flood))
 			w.s.waitMetric(clientGauge, strconv.Itoa(places+excess))
+			w.s.waitMetric(series(503, 1014), strconv.Itoa(flood-excess)) // who is turned away at the door is counted, and logged
+			w.s.waitMetric(`whsentry_limit_reached_total{limit="maxConnections"}`, strconv.Itoa(flood-excess))
+			if lines := w.s.logLines(places + flood - excess); !strings.HasSuffix(lines[len(lines)-1], "ms 1014 -") || !strings.Contains(lines[len(lines)-1], " - - 503 ") {
+				t.Errorf("got the line %q; want one of a client that was turned away", lines[len(lines)-1])
+			}
 			for _, c := range held {
 				c.send(get(o, "/"))
 				c.receive("GET").check(t, "200 OK", "")

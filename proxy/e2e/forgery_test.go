@@ -107,7 +107,8 @@ func (r *response) checkOwn(t *testing.T, name string) {
 	t.Helper()
 	for field := range r.header {
 		switch field {
-		case "Content-Type", "X-Content-Type-Options", "X-Whsentry-Reason", "X-Whsentry-Reasoncode", "Date", "Content-Length", "Connection":
+		case "Content-Type", "X-Content-Type-Options", "X-Whsentry-Reason", "X-Whsentry-Reasoncode", "Date", "Content-Length", "Connection",
+			"Proxy-Status", "X-Whsentry-Source", "X-Whsentry-Delivered", "X-Whsentry-Retry":
 		default:
 			t.Errorf("%s: got the field %q in %v", name, field, r.header)
 		}
@@ -121,7 +122,7 @@ func (r *response) checkOwn(t *testing.T, name string) {
 	}
 }
 
-var textLine = regexp.MustCompile(`^\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d)\] [!-~]+ 127\.0\.0\.1:\d+ [!-~]+ [!-~]+ \d{3} \d+ms$`)
+var textLine = regexp.MustCompile(`^\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d)\] [!-~]+ 127\.0\.0\.1:\d+ [!-~]+ [!-~]+ \d{3} \d+ms \d{1,4} [!-~]+$`)
 
 // checkLine fails the test unless line is what an access log's is to be: nothing but printable characters in so many
 // words, or one JSON object with keys of the proxy's own.

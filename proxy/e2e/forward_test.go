@@ -40,7 +40,12 @@ func TestBlockedAnswerIsByteForByte(t *testing.T) {
 		`X-Whsentry-Reason: IP 127\.0\.0\.2 is blocked\r\n` +
 		`X-Whsentry-Reasoncode: 1000\r\n` +
 		`Date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\r\n` +
-		`Content-Length: 24\r\n\r\nIP 127\.0\.0\.2 is blocked\n$`)
+		`Content-Length: 24\r\n` +
+		`Proxy-Status: whsentry; error=destination_ip_prohibited; details="IP 127\.0\.0\.2 is blocked"\r\n` +
+		`X-Whsentry-Source: policy\r\n` +
+		`X-Whsentry-Delivered: no\r\n` +
+		`X-Whsentry-Retry: no\r\n` +
+		`\r\nIP 127\.0\.0\.2 is blocked\n$`)
 	buf := make([]byte, 4096)
 	n, err := io.ReadAtLeast(c, buf, len("HTTP/1.1 403 Forbidden"))
 	if err != nil || !want.Match(buf[:n]) {

@@ -821,8 +821,8 @@ func TestReasonInTheStatusLine(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
 	for _, tt := range []struct{ name, raw, want string }{
-		{"refused address", "CONNECT 127.0.0.2:443 HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 403 IP 127.0.0.2 is blocked\r\n"},
-		{"refused port", "CONNECT 127.0.0.1:25 HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 403 port 25 is blocked\r\n"},
+		{"refused address", "CONNECT 127.0.0.2:443 HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 403 IP 127.0.0.2 is blocked (1000)\r\n"},
+		{"refused port", "CONNECT 127.0.0.1:25 HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 403 port 25 is blocked (1013)\r\n"},
 		{"malformed target", "CONNECT 127.1:25 HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 400 malformed request: "},
 		{"malformed head", "CONNECT 127.0.0.1:80 HTTP/1.1\r\nHost: a\r\nA : b\r\n\r\n", "HTTP/1.1 400 malformed request: "},
 		{"no CONNECT", "GET http://127.0.0.2/ HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 403 Forbidden\r\n"},

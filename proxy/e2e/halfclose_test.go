@@ -104,8 +104,8 @@ func TestHalfCloseAtEveryByte(t *testing.T) {
 			}
 			w.s.waitMetric(clientGauge, "0")
 			w.s.waitMetric("whsentry_buffered_bytes", "0")
-			w.s.waitMetric(`whsentry_requests_total{status="200",reason="0"}`, fmt.Sprint(len(requests)))
-			w.s.waitMetric(`whsentry_requests_total{status="499",reason="0"}`, fmt.Sprint(cut+whole-len(requests)))
+			w.s.waitMetric(series(200, 0), fmt.Sprint(len(requests)))
+			w.s.waitMetric(series(499, 0), fmt.Sprint(cut+whole-len(requests)))
 		})
 	}
 }

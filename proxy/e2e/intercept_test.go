@@ -115,7 +115,7 @@ func TestInterceptRefusals(t *testing.T) {
 			if !strings.HasPrefix(r.status, test.status+" ") || r.reason() != test.reason {
 				t.Fatalf("got %q with %q; want %s with %s", r.status, r.reason(), test.status, test.reason)
 			}
-			if r.status != test.status+" "+r.header.Get("X-Whsentry-Reason") || !strings.Contains(r.status, test.text) {
+			if r.status != test.status+" "+r.header.Get("X-Whsentry-Reason")+" ("+test.reason+")" || !strings.Contains(r.status, test.text) {
 				t.Errorf("got the status line %q, the reason %q; want %q in both", r.status, r.header.Get("X-Whsentry-Reason"), test.text)
 			}
 		})
@@ -177,8 +177,8 @@ func TestInterceptInside(t *testing.T) {
 		{"other scheme", request("GET ftp://"+at+"/", "Host: "+at+"\r\n"), "400 Bad Request", "1003", ""},
 		{"no Host", request("GET /", ""), "400 Bad Request", "1002", ""},
 		{"fragment", request("GET /#x", "Host: "+at+"\r\n"), "400 Bad Request", "1002", ""},
-		{"CONNECT", request("CONNECT "+at, "Host: "+at+"\r\n"), "405 CONNECT is not allowed inside a tunnel", "1015", ""},
-		{"CONNECT elsewhere", request("CONNECT 10.0.0.1:443", "Host: 10.0.0.1:443\r\n"), "405 CONNECT is not allowed inside a tunnel", "1015", ""},
+		{"CONNECT", request("CONNECT "+at, "Host: "+at+"\r\n"), "405 CONNECT is not allowed inside a tunnel (1015)", "1015", ""},
+		{"CONNECT elsewhere", request("CONNECT 10.0.0.1:443", "Host: 10.0.0.1:443\r\n"), "405 CONNECT is not allowed inside a tunnel (1015)", "1015", ""},
 		{"body", inOrigin(at, "/h", "hello"), "200 OK", "", "acme POST /h " + at},
 		{"large response", request("GET /large", "Host: "+at+"\r\n"), "502 Bad Gateway", "1008", ""},
 		{"after all that", request("GET /z", "Host: "+at+"\r\nProxy-Authorization: x\r\nUser-Agent: mine\r\n"), "200 OK", "", "acme GET /z " + at},

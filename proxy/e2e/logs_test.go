@@ -27,21 +27,21 @@ func TestTextLog(t *testing.T) {
 	at := regexp.QuoteMeta(o.addr)
 	const stamp, client = `\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d)\] `, ` 127\.0\.0\.1:\d+ `
 	tests := []struct{ name, mode, request, want string }{
-		{"a request", accesslog.URLFull, get(o, "/hook?a=b"), uuid + client + `GET http://` + at + `/hook\?a=b 200 \d+ms`},
-		{"its own id", accesslog.URLFull, "GET http://" + o.addr + "/ HTTP/1.1\r\nHost: x\r\nreQuest-iD:  abc-1 \r\n\r\n", `abc-1` + client + `GET http://` + at + `/ 200 \d+ms`},
-		{"an empty id", accesslog.URLFull, "GET http://" + o.addr + "/ HTTP/1.1\r\nHost: x\r\nRequest-ID:\r\n\r\n", uuid + client + `GET http://` + at + `/ 200 \d+ms`},
-		{"an id with a space", accesslog.URLFull, "GET http://" + o.addr + "/ HTTP/1.1\r\nHost: x\r\nRequest-ID: a b\\c\x80\r\n\r\n", `a\\x20b\\x5cc\\x80` + client + `GET http://` + at + `/ 200 \d+ms`},
-		{"no path", accesslog.URLFull, "GET http://" + o.addr + " HTTP/1.1\r\nHost: x\r\n\r\n", uuid + client + `GET http://` + at + ` 200 \d+ms`},
-		{"bytes beyond ASCII", accesslog.URLFull, get(o, "/\xc3\xa9\\\x80"), uuid + client + `GET http://` + at + `/\\xc3\\xa9\\x5c\\x80 200 \d+ms`},
-		{"the path alone", accesslog.URLPath, get(o, "/hook?secret"), uuid + client + `GET http://` + at + `/hook 200 \d+ms`},
-		{"the path alone, where there is a query alone", accesslog.URLPath, get(o, "?secret"), uuid + client + `GET http://` + at + ` 200 \d+ms`},
-		{"the host alone", accesslog.URLHost, get(o, "/hook?secret"), uuid + client + `GET http://` + at + ` 200 \d+ms`},
-		{"TLS", accesslog.URLFull, "GET http://127.0.0.2/ HTTP/1.1\r\nHost: x\r\nX-WhSentry-TLS: 1\r\n\r\n", uuid + client + `GET https://127\.0\.0\.2/ 403 \d+ms`},
-		{"TLS by its scheme", accesslog.URLFull, "GET https://127.0.0.2/ HTTP/1.1\r\nHost: x\r\n\r\n", uuid + client + `GET https://127\.0\.0\.2/ 403 \d+ms`},
-		{"a relative target", accesslog.URLFull, "GET /x HTTP/1.1\r\nHost: x\r\n\r\n", uuid + client + `GET /x 400 \d+ms`},
-		{"no request at all", accesslog.URLFull, "\x16\x03\x01\x02\x00\x01", uuid + client + `- - 400 \d+ms`},
-		{"a password", accesslog.URLFull, "GET http://me:secret@127.0.0.1/ HTTP/1.1\r\nHost: x\r\n\r\n", uuid + client + `GET http://127\.0\.0\.1/ 400 \d+ms`},
-		{"a password of a CONNECT", accesslog.URLFull, "CONNECT me:secret@127.0.0.1:443 HTTP/1.1\r\nHost: x\r\n\r\n", uuid + client + `CONNECT 127\.0\.0\.1:443 400 \d+ms`},
+		{"a request", accesslog.URLFull, get(o, "/hook?a=b"), uuid + client + `GET http://` + at + `/hook\?a=b 200 \d+ms 0 ` + at},
+		{"its own id", accesslog.URLFull, "GET http://" + o.addr + "/ HTTP/1.1\r\nHost: x\r\nreQuest-iD:  abc-1 \r\n\r\n", `abc-1` + client + `GET http://` + at + `/ 200 \d+ms 0 ` + at},
+		{"an empty id", accesslog.URLFull, "GET http://" + o.addr + "/ HTTP/1.1\r\nHost: x\r\nRequest-ID:\r\n\r\n", uuid + client + `GET http://` + at + `/ 200 \d+ms 0 ` + at},
+		{"an id with a space", accesslog.URLFull, "GET http://" + o.addr + "/ HTTP/1.1\r\nHost: x\r\nRequest-ID: a b\\c\x80\r\n\r\n", `a\\x20b\\x5cc\\x80` + client + `GET http://` + at + `/ 200 \d+ms 0 ` + at},
+		{"no path", accesslog.URLFull, "GET http://" + o.addr + " HTTP/1.1\r\nHost: x\r\n\r\n", uuid + client + `GET http://` + at + ` 200 \d+ms 0 ` + at},
+		{"bytes beyond ASCII", accesslog.URLFull, get(o, "/\xc3\xa9\\\x80"), uuid + client + `GET http://` + at + `/\\xc3\\xa9\\x5c\\x80 200 \d+ms 0 ` + at},
+		{"the path alone", accesslog.URLPath, get(o, "/hook?secret"), uuid + client + `GET http://` + at + `/hook 200 \d+ms 0 ` + at},
+		{"the path alone, where there is a query alone", accesslog.URLPath, get(o, "?secret"), uuid + client + `GET http://` + at + ` 200 \d+ms 0 ` + at},
+		{"the host alone", accesslog.URLHost, get(o, "/hook?secret"), uuid + client + `GET http://` + at + ` 200 \d+ms 0 ` + at},
+		{"TLS", accesslog.URLFull, "GET http://127.0.0.2/ HTTP/1.1\r\nHost: x\r\nX-WhSentry-TLS: 1\r\n\r\n", uuid + client + `GET https://127\.0\.0\.2/ 403 \d+ms 1000 -`},
+		{"TLS by its scheme", accesslog.URLFull, "GET https://127.0.0.2/ HTTP/1.1\r\nHost: x\r\n\r\n", uuid + client + `GET https://127\.0\.0\.2/ 403 \d+ms 1000 -`},
+		{"a relative target", accesslog.URLFull, "GET /x HTTP/1.1\r\nHost: x\r\n\r\n", uuid + client + `GET /x 400 \d+ms 1002 -`},
+		{"no request at all", accesslog.URLFull, "\x16\x03\x01\x02\x00\x01", uuid + client + `- - 400 \d+ms 1002 -`},
+		{"a password", accesslog.URLFull, "GET http://me:secret@127.0.0.1/ HTTP/1.1\r\nHost: x\r\n\r\n", uuid + client + `GET http://127\.0\.0\.1/ 400 \d+ms 1002 -`},
+		{"a password of a CONNECT", accesslog.URLFull, "CONNECT me:secret@127.0.0.1:443 HTTP/1.1\r\nHost: x\r\n\r\n", uuid + client + `CONNECT 127\.0\.0\.1:443 400 \d+ms 1002 -`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -59,7 +59,8 @@ func TestTextLog(t *testing.T) {
 // The keys that every JSON line has, and those of one that was forwarded over a new connection.
 var (
 	always    = []string{"time", "rq_id", "client_addr", "method", "url", "response_code", "response_time_ms", "request_bytes", "response_bytes"}
-	refused   = slices.Concat(always, []string{"reason_code", "reason"})
+	refused   = slices.Concat(always, outcome)
+	outcome   = []string{"reason_code", "reason", "source", "delivered"}
 	reused    = slices.Concat(always, []string{"upstream_addr", "conn_reused", "first_byte_ms"})
 	forwarded = slices.Concat(reused, []string{"connect_ms"})
 )
@@ -80,9 +81,10 @@ func TestJSONLog(t *testing.T) {
 		{"a reused one", post(o, "/", ""), reused, map[string]any{"conn_reused": true, "request_bytes": 0.0, "response_bytes": 2.0}},
 		{"chunks are counted without their framing", postChunked(o, "/", "12345678", 3), reused, map[string]any{"request_bytes": 8.0}},
 		{"refused", "GET http://127.0.0.2/ HTTP/1.1\r\nHost: x\r\n\r\n", refused, map[string]any{
-			"response_code": 403.0, "reason_code": 1000.0, "reason": "IP 127.0.0.2 is blocked", "response_bytes": 24.0}},
-		{"a bad answer", get(broken, "/"), slices.Concat(forwarded, []string{"reason_code", "reason"}), map[string]any{
-			"response_code": 502.0, "reason_code": 1011.0, "upstream_addr": broken.addr}},
+			"response_code": 403.0, "reason_code": 1000.0, "reason": "IP 127.0.0.2 is blocked", "source": "policy",
+			"delivered": "no", "response_bytes": 24.0}},
+		{"a bad answer", get(broken, "/"), slices.Concat(forwarded, outcome), map[string]any{
+			"response_code": 502.0, "reason_code": 1011.0, "source": "destination", "delivered": "maybe", "upstream_addr": broken.addr}},
 		{"no request", "\x00", refused, map[string]any{"method": "-", "url": "-", "response_code": 400.0, "reason_code": 1002.0}},
 		{"what is no UTF-8", "GET http://" + o.addr + "/\xff\xfe\"\\ HTTP/1.1\r\nHost: x\r\nRequest-ID: \xc3\x28\t\"\r\n\r\n", reused, nil},
 	} {
@@ -141,8 +143,8 @@ func TestLogCannotBeForged(t *testing.T) {
 		t.Errorf("got %d lines; want %d", len(lines), len(hostile))
 	}
 	for _, line := range lines {
-		if words := len(strings.Split(line, " ")); words != 7 {
-			t.Errorf("got %d words in %q; want 7", words, line)
+		if words := len(strings.Split(line, " ")); words != 9 {
+			t.Errorf("got %d words in %q; want 9", words, line)
 		}
 		for _, c := range []byte(line) {
 			if c < ' ' || c > '~' {

@@ -18,16 +18,16 @@ func TestEveryMetricIsThere(t *testing.T) {
 	o := answering(t, okResponse)
 	s.exchange(post(o, "/", "body")).check(t, "200 OK", "")
 	s.exchange("GET http://127.0.0.2/ HTTP/1.1\r\nHost: x\r\n\r\n").check(t, "403 Forbidden", "1000")
-	s.waitMetric(`whsentry_requests_total{status="200",reason="0"}`, "1")
-	s.waitMetric(`whsentry_requests_total{status="403",reason="1000"}`, "1")
+	s.waitMetric(series(200, 0), "1")
+	s.waitMetric(series(403, 1000), "1")
 	s.waitMetric("whsentry_request_duration_seconds_count", "2")
 	s.waitMetric("whsentry_response_bytes_total", "26")
 	s.waitMetric(idleConnections, "1")
 	all := s.scrape()
 	const number = ` [0-9.e+-]+$`
 	want := []string{
-		`whsentry_requests_total\{status="200",reason="0"\} 1$`,
-		`whsentry_requests_total\{status="403",reason="1000"\} 1$`,
+		`whsentry_requests_total\{status="200",reason="0",source=""\} 1$`,
+		`whsentry_requests_total\{status="403",reason="1000",source="policy"\} 1$`,
 		`whsentry_request_duration_seconds_bucket\{le="0.005"\}` + number,
 		`whsentry_request_duration_seconds_bucket\{le="\+Inf"\} 2$`,
 		`whsentry_request_duration_seconds_count 2$`,
@@ -128,8 +128,8 @@ func TestLabelsComeFromNobodyElse(t *testing.T) {
 		s.exchange(get(bad, "/"))
 	}
 	s.exchange("EVILMETHOD http://"+o.addr+"/evil HTTP/1.1\r\nHost: evil.example\r\nRequest-ID: evil\r\n\r\n").check(t, "299 Evil-Label", "")
-	s.waitMetric(`whsentry_requests_total{status="299",reason="0"}`, "1")
-	s.waitMetric(`whsentry_requests_total{status="599",reason="0"}`, "1")
+	s.waitMetric(series(299, 0), "1")
+	s.waitMetric(series(599, 0), "1")
 	s.waitMetric("whsentry_request_duration_seconds_count", "4")
 	all := s.scrape()
 	for _, evil := range []string{"evil", "EVIL", "Evil", `"777"`, `status="600"`, `status="999"`} {
@@ -169,7 +169,7 @@ func TestRequestsAreCounted(t *testing.T) {
 				t.Errorf("got %q to %.40q; want %d", r.status, tt.request, tt.status)
 			}
 		}
-		s.waitMetric(fmt.Sprintf(`whsentry_requests_total{status="%d",reason="%d"}`, tt.status, tt.reason), strconv.Itoa(tt.times))
+		s.waitMetric(series(tt.status, tt.reason), strconv.Itoa(tt.times))
 	}
 	s.waitMetric("whsentry_request_duration_seconds_count", "14")
 	s.waitMetric(busyConnections, "0")

@@ -55,7 +55,7 @@ func TestReloadChangesTheNextRequest(t *testing.T) {
 	}
 	s.mustReload(func(cfg *proxy.Config, _ *guard.Config) { cfg.ConnectMode = proxy.ConnectDeny })
 	c.send(connectRequest(o))
-	c.receive("GET").check(t, "405 CONNECT is not allowed", "1015")
+	c.receive("GET").check(t, "405 CONNECT is not allowed (1015)", "1015")
 
 	s.mustReload(func(cfg *proxy.Config, _ *guard.Config) { cfg.MaxRequestBodySize = 4 })
 	ask(post(o, "/", "12345")).check(t, "413 Request Entity Too Large", "1012")
@@ -277,7 +277,7 @@ func TestPanicIsOneRequestsOwn(t *testing.T) {
 	s.exchange(post(o, "/", "body")).check(t, "200 OK", "")
 	s.waitMetric(busyConnections, "0")
 	s.waitMetric("whsentry_buffered_bytes", "0")
-	s.waitMetric(`whsentry_requests_total{status="500",reason="1009"}`, "4")
+	s.waitMetric(series(500, 1009), "4")
 	if n := len(s.logLines(5)); n != 5 {
 		t.Errorf("got %d log lines; want 5", n)
 	}

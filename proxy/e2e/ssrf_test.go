@@ -135,7 +135,7 @@ func (c *canary) refused(t *testing.T, s *sentry, authority, address string) {
 		if r.code() != status || r.reason() != code || reason != "" && text != reason || r.body != text+"\n" {
 			t.Errorf("%s, %s: got %s, %s, %q; want %d, %s, %q", authority, q.name, r.status, r.reason(), r.body, status, code, reason)
 		}
-		if want := fmt.Sprint(status, " ", text); strings.HasPrefix(q.name, "CONNECT") && r.status != want {
+		if want := fmt.Sprint(status, " ", text, " (", code, ")"); strings.HasPrefix(q.name, "CONNECT") && r.status != want {
 			t.Errorf("%s, %s: got the status line %q; want %q", authority, q.name, r.status, want)
 		}
 	}

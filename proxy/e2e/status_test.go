@@ -87,7 +87,7 @@ func TestStatusPageShows(t *testing.T) {
 	o := answering(t, okResponse)
 	s.exchange(post(o, "/delivered-and-not-shown", "body")).check(t, "200 OK", "")
 	s.exchange("GET http://10.1.2.3/a HTTP/1.1\r\nHost: x\r\n\r\n").check(t, "403 Forbidden", "1000")
-	s.exchange("CONNECT 127.0.0.1:25 HTTP/1.1\r\nHost: 127.0.0.1:25\r\n\r\n").check(t, "403 port 25 is blocked", "1013")
+	s.exchange("CONNECT 127.0.0.1:25 HTTP/1.1\r\nHost: 127.0.0.1:25\r\n\r\n").check(t, "403 port 25 is blocked (1013)", "1013")
 	s.logLines(3)
 	s.waitMetric(idleConnections, "1")
 	page = s.statusPageAfter(2)

@@ -16,6 +16,7 @@ import (
 
 	"whsentry/guard"
 	"whsentry/proxy"
+	"whsentry/proxy/reason"
 )
 
 // reload changes the running proxy's settings, as SIGHUP does.
@@ -68,9 +69,21 @@ func (s *sentry) admin(path string) (status int, body string) {
 }
 
 // requests returns whsentry_requests_total for a status and a reason.
-func (s *sentry) requests(status, reason int) string {
+func (s *sentry) requests(status, code int) string {
 	s.t.Helper()
-	return s.metric(fmt.Sprintf(`whsentry_requests_total{status="%d",reason="%d"}`, status, reason))
+	return s.metric(series(status, code))
+}
+
+// series is the name of whsentry_requests_total for a status and a reason, with the source that the two have: for a
+// status that is not the reason's own, the one that it has mostly.
+func series(status, code int) string {
+	source := reason.SourceNone
+	for i, v := range reason.Code(code).Variants() {
+		if i == 0 || v.Status == status && v.Status != reason.Code(code).Variants()[0].Status {
+			source = v.Source
+		}
+	}
+	return fmt.Sprintf(`whsentry_requests_total{status="%d",reason="%d",source=%q}`, status, code, source)
 }
 
 // waitMetric waits until the metric has the value.

@@ -50,8 +50,8 @@ func TestConnectionRefused(t *testing.T) {
 	r.check(t, "502 Bad Gateway", "1006")
 	r.checkText(t, addr)
 	line := s.jsonLines(1)[0]
-	if _, timed := line["connect_ms"]; !timed || line["upstream_addr"] != nil {
-		t.Errorf("got the line %v; want the time that the attempt took, and no address, for none was connected to", line)
+	if _, timed := line["connect_ms"]; !timed || line["upstream_addr"] != addr || line["conn_reused"] != nil || line["delivered"] != "no" {
+		t.Errorf("got the line %v; want the time that the attempt took, the address tried, and nothing delivered", line)
 	}
 }
 

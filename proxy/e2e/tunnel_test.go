@@ -356,7 +356,7 @@ func TestConnectRefused(t *testing.T) {
 			if !strings.HasPrefix(r.status, tt.status) || r.reason() != tt.reason {
 				t.Errorf("got %q and reason %q; want %q and %q", r.status, r.reason(), tt.status, tt.reason)
 			}
-			if text := r.header.Get("X-Whsentry-Reason"); r.status[4:] != text || r.body != text+"\n" {
+			if text := r.header.Get("X-Whsentry-Reason"); r.status[4:] != text+" ("+tt.reason+")" || r.body != text+"\n" {
 				t.Errorf("got the status line %q and body %q; want the reason %q in both", r.status, r.body, text)
 			}
 			if line := s.logLines(1)[0]; !strings.Contains(line, " CONNECT ") || strings.Contains(line, " 200 ") {

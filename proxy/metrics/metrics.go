@@ -5,9 +5,8 @@ package metrics
 
 import (
 	"fmt"
-	"io"
 	"runtime"
-	"strconv"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -24,11 +23,16 @@ type Metrics struct {
 	set             *metrics.Set
 	Version, Commit string
 
-	requests        [statuses][reasons]atomic.Pointer[metrics.Counter]
+	requests        requests
 	requestDuration *metrics.PrometheusHistogram
 	phases          [Phases]*metrics.PrometheusHistogram
 	RequestBytes    *metrics.Counter
 	ResponseBytes   *metrics.Counter
+	InFlight        atomic.Int64 // requests, tunnels included
+
+	clients clients
+	limits  map[reason.Limit]*metrics.Counter
+	untidy  map[string]*metrics.Counter
 
 	BusyUpstreams   atomic.Int64
 	IdleUpstreams   atomic.Int64
@@ -46,13 +50,9 @@ type Metrics struct {
 	ReloadsOK     *metrics.Counter
 	ReloadsFailed *metrics.Counter
 	store         atomic.Pointer[ca.Store]
+	breakers      atomic.Pointer[func() int]
+	MemoryLimit   atomic.Int64 // the memory that the process may use, in bytes; 0: the runtime's own limit is shown
 }
-
-const (
-	firstStatus = 100
-	statuses    = 500                                     // 100 to 599
-	reasons     = int(1 + reason.Last - reason.First + 1) // none, and each
-)
 
 // Phase is a part of a request's time.
 type Phase int
@@ -90,6 +90,10 @@ func New(version, commit string) *Metrics {
 		lookups:         make(map[guard.LookupResult]*metrics.Counter),
 		refreshes:       make(map[ca.RefreshResult]*metrics.Counter),
 	}
+	m.requests.set, m.clients.set = set, set
+	m.requests.prepare()
+	m.NameClients(nil)
+	m.prepareLimits()
 	for i, name := range [Phases]string{"dns", "connect", "tls", "first_byte"} {
 		m.phases[i] = set.NewPrometheusHistogramExt(fmt.Sprintf(`whsentry_phase_duration_seconds{phase=%q}`, name), DurationBuckets)
 	}
@@ -113,6 +117,19 @@ func (m *Metrics) addGauges() {
 	gauge(`whsentry_destination_connections{state="idle"}`, &m.IdleUpstreams)
 	gauge("whsentry_buffered_bytes", &m.BufferedBytes)
 	gauge("whsentry_tunnels", &m.Tunnels)
+	gauge("whsentry_requests_in_flight", &m.InFlight)
+	m.set.NewGauge("whsentry_breakers_open", func() float64 {
+		if open := m.breakers.Load(); open != nil {
+			return float64((*open)())
+		}
+		return 0
+	})
+	m.set.NewGauge("whsentry_memory_limit_bytes", func() float64 {
+		if limit := m.MemoryLimit.Load(); limit > 0 {
+			return float64(limit)
+		}
+		return float64(debug.SetMemoryLimit(-1))
+	})
 	m.set.NewGauge("whsentry_trust_store_roots", func() float64 {
 		if s := m.store.Load(); s != nil {
 			return float64(s.Roots())
@@ -191,6 +208,9 @@ func (m *Metrics) CAHooks() ca.Hooks {
 	return ca.Hooks{Refreshed: func(r ca.RefreshResult, _ error) { m.refreshes[r].Inc() }}
 }
 
+// UseBreakers makes open what says how many breakers are open.
+func (m *Metrics) UseBreakers(open func() int) { m.breakers.Store(&open) }
+
 // UseStore makes store the one whose size and age are shown.
 func (m *Metrics) UseStore(store *ca.Store) { m.store.Store(store) }
 
@@ -203,19 +223,9 @@ func (m *Metrics) Refreshes(r ca.RefreshResult) uint64 { return m.refreshes[r].G
 // LogFailed counts a failed write to the application log.
 func (m *Metrics) LogFailed() { m.LogErrors.Inc() }
 
-// CountRequest counts an exchange that has ended.
-func (m *Metrics) CountRequest(status int, r reason.Code, took time.Duration) {
-	index := 0
-	if r != reason.None {
-		index = int(r-reason.First) + 1
-	}
-	slot := &m.requests[status-firstStatus][index]
-	c := slot.Load()
-	if c == nil {
-		c = m.set.GetOrCreateCounter(`whsentry_requests_total{status="` + strconv.Itoa(status) + `",reason="` + strconv.Itoa(int(r)) + `"}`)
-		slot.Store(c)
-	}
-	c.Inc()
+// CountRequest counts an exchange that has ended. source is that of the failure; reason.SourceNone with reason.None.
+func (m *Metrics) CountRequest(status int, code reason.Code, source reason.Source, took time.Duration) {
+	m.requests.count(status, code, source)
 	m.requestDuration.Update(took.Seconds())
 }
 
@@ -226,11 +236,4 @@ func (m *Metrics) CountPhases(took *[Phases]time.Duration) {
 			m.phases[i].Update(d.Seconds())
 		}
 	}
-}
-
-// Write writes all of it in Prometheus' text format.
-func (m *Metrics) Write(w io.Writer) {
-	m.set.WritePrometheus(w)
-	metrics.WriteProcessMetrics(w)
-	metrics.WriteFDMetrics(w)
 }

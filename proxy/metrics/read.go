@@ -4,24 +4,7 @@ import (
 	"bytes"
 	"strconv"
 	"strings"
-
-	"whsentry/proxy/reason"
 )
-
-// EachRequest calls f for every status and reason that there were requests with, in their order.
-func (m *Metrics) EachRequest(f func(status int, why reason.Code, n uint64)) {
-	for s := range m.requests {
-		for i := range m.requests[s] {
-			if c := m.requests[s][i].Load(); c != nil {
-				why := reason.None
-				if i > 0 {
-					why = reason.First + reason.Code(i-1)
-				}
-				f(firstStatus+s, why, c.Get())
-			}
-		}
-	}
-}
 
 // RequestTimes returns the buckets of whsentry_request_duration_seconds, the one for everything last. A histogram tells
 // what is in it only in the text that Prometheus reads.

@@ -27,6 +27,18 @@ func AppendText(dst []byte, text string) []byte {
 	return dst
 }
 
+// appendASCII appends text with what is not printable ASCII as \xNN.
+func appendASCII(dst []byte, text string) []byte {
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c >= 0x7f {
+			dst = appendHex(dst, text[i:i+1])
+		} else {
+			dst = append(dst, c)
+		}
+	}
+	return dst
+}
+
 // AppendWord appends b so that it is one word of a line: what is not in ! to ~, and the backslash, as \xNN.
 func AppendWord(dst, b []byte) []byte {
 	written := 0
