@@ -148,9 +148,6 @@ func (r *Record) addOutcome(e *zerolog.Event) {
 	if len(r.Untidy) > 0 {
 		e.Strs("untidy", r.Untidy)
 	}
-	if r.Closed != "" {
-		e.Str("closed", r.Closed)
-	}
 	if r.WouldDeny != reason.None {
 		e.Int("would_deny", int(r.WouldDeny))
 	}
