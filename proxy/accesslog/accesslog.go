@@ -121,9 +121,6 @@ func (l *Log) logJSON(r *Record) {
 	if len(r.TraceID) > 0 {
 		e.Bytes("trace_id", r.TraceID)
 	}
-	if r.Closed != "" {
-		e.Str("closed", r.Closed)
-	}
 	e.Int64("request_bytes", r.RequestBytes).Int64("response_bytes", r.ResponseBytes)
 	for i, key := range [metrics.Phases]string{"dns_ms", "connect_ms", "tls_ms", "first_byte_ms"} {
 		if r.Phases[i] >= 0 {
@@ -147,6 +144,9 @@ func (r *Record) addOutcome(e *zerolog.Event) {
 	}
 	if len(r.Untidy) > 0 {
 		e.Strs("untidy", r.Untidy)
+	}
+	if r.Closed != "" {
+		e.Str("closed", r.Closed)
 	}
 	if r.WouldDeny != reason.None {
 		e.Int("would_deny", int(r.WouldDeny))

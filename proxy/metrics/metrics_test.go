@@ -238,7 +238,7 @@ func TestBuildInfo(t *testing.T) {
 func TestOddStatuses(t *testing.T) {
 	m := New("v", "c")
 	for _, status := range []int{599, 600, 601, 999} {
-		m.CountRequest(status, reason.None, "", time.Millisecond)
+		m.CountRequest(status, reason.None, reason.SourceNone, time.Millisecond)
 	}
 	text := m.text()
 	for _, want := range []string{`{status="599",reason="0",source=""} 1`, `{status="other",reason="0",source=""} 3`} {
