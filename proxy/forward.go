@@ -110,7 +110,7 @@ func (ex *exchange) receiveHead() *reason.Failure {
 			if !ex.resp.Interim() {
 				in.Skip(n)
 				ex.bodyStart = in.Mark()
-				ex.until = upstream.KeptUntil(ex.at, keepAliveTimeout(&ex.resp))
+				ex.until = upstream.KeptUntil(ex.at, ex.resp.KeepAliveTimeout)
 				return nil
 			}
 			if f := ex.passInterim(n); f != nil {
