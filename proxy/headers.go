@@ -4,7 +4,6 @@ import (
 	"bytes"
 
 	"whsentry/proxy/http1"
-	"whsentry/proxy/reason"
 )
 
 // appendRequestHead appends the head that goes to the destination: what the client sent, in its order and with its
@@ -69,11 +68,7 @@ func (ex *exchange) appendOriginForm(dst []byte) []byte {
 }
 
 // appendResponseHead appends the head that goes to the client, with what that has to know of its connection's future.
-// Fields that say whose fault an answer is are the proxy's own to give.
 func (ex *exchange) appendResponseHead(dst []byte, r *http1.Response, framing http1.Framing, length int64) []byte {
-	if ex.run.cfg.Answers.Envoy() {
-		r.Drop(reason.EnvoyFlags, reason.EnvoyDetails)
-	}
 	connection := ""
 	switch {
 	case !ex.keep:
