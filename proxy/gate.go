@@ -34,8 +34,7 @@ func (c *client) Read(p []byte) (n int, err error) {
 		c.greeted = true
 		c.over = !c.greet()
 	}
-	if c.over || c.large && c.in.Len() == 0 {
-		c.large = false
+	if c.over || c.large && c.head == nil && c.in.Len() == 0 { // a client rests in the server with the smallest buffer
 		return 0, io.EOF
 	}
 	if c.head == nil && !c.awaitHead() {
