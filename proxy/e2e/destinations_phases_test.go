@@ -354,7 +354,9 @@ func TestTLSEveryPhaseOfTheHandshake(t *testing.T) {
 						if cut.at <= 0 {
 							want = 2 // not a byte of an answer: once more, without ML-KEM
 						}
-						if n := o.connections(); n != want {
+						// A reset may be there before it is known that the connection has come about: then it never has.
+						early := cut.at < 0 && do.name == "resets"
+						if n := o.connections(); n != want && !(early && n == 1) {
 							t.Errorf("got %d connections; want %d", n, want)
 						}
 					})
