@@ -31,7 +31,8 @@ func (ex *exchange) tunnel(refused *reason.Failure) *reason.Failure {
 	t := ex.held.Join(c.conn, c.tcp, func(bug any) {
 		p.log().Error().Str("panic", fmt.Sprint(bug)).Msg("a bug ended a tunnel")
 	})
-	t.Carry(c.takeEarly())
+	t.Begin()
+	t.Carry(c.takeEarly(), nil)
 	c.attach(nil, nil)
 	ex.requestBytes, ex.responseBytes = t.Bytes()
 	ex.written = ex.requestBytes > 0
