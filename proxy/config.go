@@ -48,6 +48,9 @@ type Config struct {
 	MaxConnectionsPerDestination int
 	// ConnectMode (connect.mode) is what CONNECT does: one of ConnectTunnel, ConnectMITM and ConnectDeny.
 	ConnectMode string
+	// ConnectPlain (connect.plain) is what becomes of a tunnel whose client begins with an HTTP request: PlainInspect or
+	// PlainOpaque.
+	ConnectPlain string
 	// ConnectPorts (connect.ports) are the ports that CONNECT may reach; empty: any that the guard allows.
 	ConnectPorts []uint16
 	// UserAgent (userAgent) replaces every request's User-Agent; "" leaves the client's own, or none.
@@ -68,6 +71,11 @@ type Config struct {
 // The values of Config.ConnectMode.
 const (
 	ConnectTunnel, ConnectMITM, ConnectDeny = "tunnel", "mitm", "deny"
+)
+
+// The values of Config.ConnectPlain.
+const (
+	PlainInspect, PlainOpaque = "inspect", "opaque"
 )
 
 const (
@@ -94,6 +102,7 @@ func DefaultConfig() Config {
 		MaxConnections:               16384,
 		MaxConnectionsPerDestination: 256,
 		ConnectMode:                  ConnectTunnel,
+		ConnectPlain:                 PlainInspect,
 		UserAgent:                    "Webhook Sentry/0.1",
 		RequestIDHeader:              "Request-ID",
 		AccessLog:                    accesslog.Config{Type: accesslog.Text, URL: accesslog.URLFull},
@@ -208,6 +217,9 @@ func (c *Config) validateSizes() error {
 func (c *Config) validateConnect() error {
 	if slices.Contains(c.ConnectPorts, 0) {
 		return invalid("connect.ports", "0", "not a port", "1 to 65535")
+	}
+	if err := oneOf("connect.plain", c.ConnectPlain, PlainInspect, PlainOpaque); err != nil {
+		return err
 	}
 	return oneOf("connect.mode", c.ConnectMode, ConnectTunnel, ConnectMITM, ConnectDeny)
 }
