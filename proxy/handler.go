@@ -166,9 +166,7 @@ func (ex *exchange) routeConnect() *reason.Failure {
 		f.Allow = methodsServed
 		return f
 	}
-	if len(cfg.ConnectPorts) > 0 && !slices.Contains(cfg.ConnectPorts, ex.address.port) {
-		f := reason.Newf(reason.Connect, "CONNECT to port %d is not allowed", ex.address.port)
-		f.Status = 403
+	if f := ex.checkConnectPort(); f != nil {
 		return f
 	}
 	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
@@ -176,6 +174,17 @@ func (ex *exchange) routeConnect() *reason.Failure {
 	}
 	if cfg.ConnectMode == ConnectMITM {
 		return ex.chooseCertificate()
+	}
+	return nil
+}
+
+// checkConnectPort refuses a port that CONNECT may not reach.
+func (ex *exchange) checkConnectPort() *reason.Failure {
+	port, allowed := ex.address.port, ex.run.cfg.ConnectPorts
+	if len(allowed) > 0 && !slices.Contains(allowed, port) {
+		f := reason.Newf(reason.Connect, "CONNECT to port %d is not allowed", port)
+		f.Status = 403
+		return f
 	}
 	return nil
 }
@@ -271,13 +280,16 @@ func (ex *exchange) finish(f *reason.Failure) bool {
 		ex.held = nil
 	}
 	c.proxy.buffered.give(&ex.reserved)
+	if !ex.connect {
+		c.restOpened()
+	}
 	if ex.status != 0 {
 		ex.record()
 		c.proxy.noteRefusal(ex, f)
 	}
-	goesOn := ex.keep && !c.proxy.closing.Load()
+	goesOn := ex.keep && (!c.proxy.closing.Load() || c.head != nil)
 	c.settleInput()
-	c.lingers = !goesOn && ex.lingers(f)
+	c.lingers = !goesOn && (c.lingers || ex.lingers(f))
 	return goesOn
 }
 

@@ -356,6 +356,7 @@ func (p *Proxy) leave(c *client) {
 	defer p.goers.Done()
 	c.tcp.Close()
 	c.in.Release()
+	c.dropOpened()
 	s := c.shard()
 	s.mu.Lock()
 	delete(s.clients, c)
