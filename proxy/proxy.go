@@ -14,6 +14,7 @@ import (
 
 	"whsentry/ca"
 	"whsentry/guard"
+	"whsentry/policy"
 	"whsentry/proxy/accesslog"
 	"whsentry/proxy/admin"
 	"whsentry/proxy/listen"
@@ -41,6 +42,7 @@ type Proxy struct {
 	pool     *upstream.Pool
 	engine   *engine
 	buffered budget
+	anybody  *policy.Client // by whom URL checks are counted
 
 	listeners []*listener
 	admin     *admin.Server // nil: there is none
@@ -125,7 +127,7 @@ func New(cfg Config, deps Dependencies) (*Proxy, error) {
 		return nil, err
 	}
 	p := &Proxy{metrics: deps.Metrics, pool: upstream.NewPool(counters(deps.Metrics)), sweeps: make(chan struct{}), swept: make(chan struct{})}
-	p.engine = newEngine(p)
+	p.engine, p.anybody = newEngine(p), policy.Anybody()
 	p.buffered.used = &deps.Metrics.BufferedBytes
 	for i := range p.clients {
 		p.clients[i].clients = make(map[*client]struct{})

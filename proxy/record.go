@@ -92,6 +92,9 @@ func (p *Proxy) noteRefusal(ex *exchange, f *reason.Failure) {
 // appendURL appends as much of the request's URL as mode, a value of accessLog.url, lets through. User information is a
 // password, so it is left out of what was refused for having it.
 func (ex *exchange) appendURL(dst []byte, mode string) []byte {
+	if ex.isCheck() {
+		return append(dst, checkPath...)
+	}
 	authority, path, https := ex.authority, ex.path, ex.tls
 	if authority == nil {
 		raw := ex.head.Target
