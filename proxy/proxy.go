@@ -199,7 +199,7 @@ func (p *Proxy) source() admin.Source {
 
 func (p *Proxy) state() admin.State {
 	run := p.run.Load()
-	s := admin.State{MaxConnections: run.cfg.MaxConnections, MaxBufferedBytes: run.cfg.MaxBufferedBytes, Guard: run.guard, CA: run.ca}
+	s := admin.State{Hosts: run.cfg.Metrics.Hosts, MaxConnections: run.cfg.MaxConnections, MaxBufferedBytes: run.cfg.MaxBufferedBytes, Guard: run.guard, CA: run.ca}
 	for i, l := range p.listeners {
 		s.Listeners = append(s.Listeners, admin.Listener{Name: run.cfg.Listeners[i].Type + " " + l.Addr().String(), Counts: l.metrics})
 	}

@@ -40,9 +40,6 @@ type Settings struct {
 	ReasonText string
 	// ErrorHeaders (errorHeaders) are among "whsentry", "proxy-status" and "envoy".
 	ErrorHeaders []string
-	// MetricsHosts (metrics.hosts) are names that the status page is shown to beside those that no stranger can own; in
-	// lower case, without a final dot.
-	MetricsHosts []string
 
 	// Memory is what the process may use, in bytes, as Sources has it; 0: not known.
 	Memory uint64
@@ -370,7 +367,7 @@ var table = []Setting{
 		"the least level that it logs"),
 	one("metrics.address", listenAddrs, func(s *Settings) *string { return &s.Proxy.Metrics.Address },
 		"where metrics and health are served; empty: nowhere"),
-	many("metrics.hosts", hostNames, func(s *Settings) *[]string { return &s.MetricsHosts },
+	many("metrics.hosts", hostNames, func(s *Settings) *[]string { return &s.Proxy.Metrics.Hosts },
 		"host names that the status page answers to, beside addresses and names that no stranger can own"),
 	one("shutdownTimeout", durations, func(s *Settings) *time.Duration { return &s.Proxy.ShutdownTimeout },
 		"how long a stopping proxy lets running requests finish"),

@@ -23,6 +23,7 @@ func New(src Source) *Server {
 	a := &Server{status: newStatusPage(src), stop: make(chan struct{}), done: make(chan struct{})}
 	a.server = &fasthttp.Server{
 		Handler:      a.handle,
+		ErrorHandler: a.handleRefused,
 		Name:         "whsentry",
 		ReadTimeout:  10 * time.Second,
 		WriteTimeout: 30 * time.Second,
@@ -74,6 +75,11 @@ func (a *Server) handle(ctx *fasthttp.RequestCtx) {
 	}
 	switch string(ctx.Path()) {
 	case "/":
+		if !isOurs(ctx.Request.Header.Host(), a.status.source.State().Hosts) {
+			ctx.SetStatusCode(fasthttp.StatusMisdirectedRequest)
+			ctx.SetBodyString("this page does not answer to that host; metrics.hosts says to which it does\n")
+			return
+		}
 		a.status.serve(ctx)
 	case "/metrics":
 		ctx.SetContentType("text/plain; version=0.0.4; charset=utf-8")

@@ -8,7 +8,8 @@ import (
 
 // Config is where metrics, health and the status page are served.
 type Config struct {
-	Address string // (metrics.address) host:port; "" is nowhere
+	Address string   // (metrics.address) host:port; "" is nowhere
+	Hosts   []string // (metrics.hosts) that the status page answers to beside those that no stranger can own; lower-cased, without a final dot
 }
 
 // Source is what there is to show. Its functions may be called at any time, by many at once.
@@ -21,6 +22,7 @@ type Source struct {
 
 // State is what the status page shows beside the metrics.
 type State struct {
+	Hosts            []string // Config.Hosts
 	MaxConnections   int
 	MaxBufferedBytes int64
 	Listeners        []Listener

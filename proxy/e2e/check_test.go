@@ -201,7 +201,9 @@ func TestCheckAddresses(t *testing.T) {
 			t.Errorf("reasonText %s: got %v; want %q and %v", tt.text, got, tt.reason, tt.addresses)
 		}
 	}
-	s := start(t, func(_ *proxy.Config, g *guard.Config) { g.AllowList = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
+	s := start(t, func(_ *proxy.Config, g *guard.Config) {
+		g.AllowList = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	})
 	want := []any{map[string]any{"address": "127.0.0.2", "verdict": "allowed", "rule": "127.0.0.0/8 cidrAllowList"}}
 	if got := s.check("http://127.0.0.2/", "").verdict(t)["addresses"]; !reflect.DeepEqual(got, want) {
 		t.Errorf("allowed: got %v; want %v", got, want)
