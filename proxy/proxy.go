@@ -31,7 +31,9 @@ type Dependencies struct {
 	Metrics *metrics.Metrics
 	// Settings lists the configuration of which cfg is the proxy's part, for the status page; nil: it shows none.
 	Settings func(cfg Config) []admin.Setting
-	Sockets  *listen.Sockets // to listen on instead of opening new ones; nil: none. New takes them over, also where it fails
+	// SettingsFile is what cfg was read from, for the status page; "": no file.
+	SettingsFile string
+	Sockets      *listen.Sockets // to listen on instead of opening new ones; nil: none. New takes them over, also where it fails
 }
 
 // Proxy is a running, or a runnable, proxy.
@@ -68,6 +70,9 @@ type run struct {
 	ca       *ca.Store
 	log      zerolog.Logger
 	settings func(Config) []admin.Setting
+
+	settingsFile string
+
 	limits   upstream.Limits
 	idHeader string // lower-cased
 }
@@ -200,7 +205,7 @@ func (p *Proxy) source() admin.Source {
 
 func (p *Proxy) state() admin.State {
 	run := p.run.Load()
-	s := admin.State{Hosts: run.cfg.Metrics.Hosts, MaxConnections: run.cfg.MaxConnections, MaxBufferedBytes: run.cfg.MaxBufferedBytes, Guard: run.guard, CA: run.ca}
+	s := admin.State{Hosts: run.cfg.Metrics.Hosts, SettingsFile: run.settingsFile, MaxConnections: run.cfg.MaxConnections, MaxBufferedBytes: run.cfg.MaxBufferedBytes, Guard: run.guard, CA: run.ca}
 	for i, l := range p.listeners {
 		s.Listeners = append(s.Listeners, admin.Listener{Name: run.cfg.Listeners[i].Type + " " + l.Addr().String(), Counts: l.metrics})
 	}

@@ -41,6 +41,8 @@ type Settings struct {
 	// ErrorHeaders (errorHeaders) are among "whsentry", "proxy-status" and "envoy".
 	ErrorHeaders []string
 
+	// File is the file that it was read from; "": there was none.
+	File string
 	// Memory is what the process may use, in bytes, as Sources has it; 0: not known.
 	Memory uint64
 

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"whsentry/proxy/reason"
 )
 
 // Server serves metrics, health and the status page, on an address of its own.
@@ -63,7 +65,13 @@ func (a *Server) Shutdown() {
 }
 
 // NoteRefusal shows a request that the proxy has answered itself on the status page, until newer ones are.
-func (a *Server) NoteRefusal(r *Refused) { a.status.refusals.add(r) }
+func (a *Server) NoteRefusal(r *Refused) {
+	at := time.Now()
+	a.status.refusals.add(r, at)
+	if r.Source == reason.SourceDestination && r.Destination != "" {
+		a.status.failing.add(showRaw([]byte(r.Destination), maxShown), at)
+	}
+}
 
 func (a *Server) handle(ctx *fasthttp.RequestCtx) {
 	ctx.SetContentType("text/plain; charset=utf-8")

@@ -39,10 +39,14 @@ var errNoHost = func() error {
 	return errors.Unwrap(h.Read(bufio.NewReader(strings.NewReader("GET / HTTP/1.1\r\n\r\n"))))
 }()
 
+// nobodysHost is a name that nobody can have (RFC 2606).
+const nobodysHost = "host.invalid"
+
 // handleRefused answers what fasthttp refuses. What lacks a Host alone is answered as if it had one that is nobody's, for
 // what asks for health by hand often sends none.
 func (a *Server) handleRefused(ctx *fasthttp.RequestCtx, err error) {
 	if errors.Is(err, errNoHost) {
+		ctx.Request.Header.SetHost(nobodysHost) // without one fasthttp finds no path either
 		a.handle(ctx)
 		return
 	}

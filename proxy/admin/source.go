@@ -3,6 +3,7 @@ package admin
 import (
 	"whsentry/ca"
 	"whsentry/guard"
+	"whsentry/policy"
 	"whsentry/proxy/metrics"
 )
 
@@ -29,6 +30,9 @@ type State struct {
 	Guard            *guard.Guard
 	CA               *ca.Store
 	Settings         func() []Setting // the configuration in force; nil: it is not shown
+	SettingsFile     string           // that it was read from; "": none was
+	// Breakers returns up to n destinations whose breaker is open, those with the most failures first; nil: there are none.
+	Breakers func(n int) []policy.OpenDestination
 }
 
 // Listener is one endpoint that clients connect to.

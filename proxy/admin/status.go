@@ -10,15 +10,17 @@ import (
 	"html/template"
 	"math"
 	"net/url"
+	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
 
 	"whsentry/ca"
-	"whsentry/guard"
+	"whsentry/policy"
 	"whsentry/proxy/metrics"
 	"whsentry/proxy/reason"
 )
@@ -36,12 +38,14 @@ type statusPage struct {
 	source   Source
 	started  time.Time
 	history  history
+	marks    marks
 	refusals refusals
+	failing  failing
 }
 
 func newStatusPage(src Source) *statusPage {
 	s := &statusPage{source: src, started: time.Now()}
-	s.history.add(s.read())
+	s.take()
 	return s
 }
 
@@ -54,10 +58,19 @@ func (s *statusPage) keepHistory(stop <-chan struct{}) {
 		case <-stop:
 			return
 		case <-ticker.C:
-			s.history.add(s.read())
+			s.take()
 		}
 	}
 }
+
+// take takes a reading.
+func (s *statusPage) take() {
+	r := s.read()
+	s.history.add(r)
+	s.marks.add(r.at, s.count)
+}
+
+func (s *statusPage) count() counts { return s.source.count(s.source.State().Guard) }
 
 func (s *statusPage) read() reading { return s.source.read(time.Now()) }
 
@@ -107,21 +120,28 @@ func (s *statusPage) serve(ctx *fasthttp.RequestCtx) {
 type statusView struct {
 	Now                        string
 	Version, Commit, GoVersion string
-	Uptime                     string
+	Instance                   []string // which of many it is
+	Since, Uptime              string
+	SettingsFile               string
 	Stopping                   bool
 	Tiles                      []fact
 	Charts                     []chart
 	Minutes                    int // that the charts show
 	Width, Height              int
+	Sources                    []portion
 	Answers                    []portion // by the class of their status
 	Reasons                    []portion
 	Rules                      []portion
+	Clients                    []clientPortion
+	Failing                    []portion // destinations
+	Breakers                   []fact
 	Latest, Earlier            []refusal
 	Listeners                  []fact
 	Pool                       []fact
 	Trust                      []fact
 	Rest                       []fact
 	Changed, Defaults          []Setting
+	Legend                     []portion // every reason
 }
 
 // fact is a value with its name, and what is to be known of it.
@@ -133,22 +153,33 @@ type fact struct {
 // portion is a part of a whole.
 type portion struct {
 	Name, Note string
-	Count      uint64
+	Class      string  // of its colour; "" is the usual one
+	Count      uint64  // since the start
+	Recent     uint64  // in the last ten minutes
 	Percent    float64 // of the largest of its like
+}
+
+// clientPortion is a client's part of all requests.
+type clientPortion struct {
+	Name                     string
+	Requests, RecentRequests uint64
+	Own, RecentOwn           uint64 // refused or failed
 }
 
 func (s *statusPage) view() statusView {
 	now, state, m := s.read(), s.source.State(), s.source.Metrics
-	readings := s.history.all()
+	readings, t := s.history.all(), tally{s.count(), s.marks.oldest()}
 	v := statusView{
 		Now: now.at.Format("2006-01-02 15:04:05 MST"), Version: m.Version, Commit: m.Commit, GoVersion: runtime.Version(),
-		Uptime: showAge(now.at.Sub(s.started)), Stopping: s.source.Stopping(),
+		Instance: instance(os.Hostname, os.Getenv), SettingsFile: state.SettingsFile,
+		Since: s.started.Format("2006-01-02 15:04:05 MST"), Uptime: showAge(now.at.Sub(s.started)), Stopping: s.source.Stopping(),
 		Tiles: s.tiles(since(append(readings, now), recently), now, state), Charts: charts(readings, now.at),
 		Minutes: int((sampleInterval * sampleCount).Minutes()), Width: chartWidth, Height: chartHeight,
-		Rules: rules(m, state.Guard), Latest: s.refusals.latest(),
-		Listeners: listenerFacts(state.Listeners), Pool: poolFacts(m, now), Trust: trustFacts(m, state.CA, now.at), Rest: restFacts(m),
+		Sources: sources(t), Answers: answers(t), Reasons: reasons(t), Rules: rules(t), Clients: clients(t),
+		Failing: s.failing.top(now.at), Breakers: breakerFacts(state.Breakers, now.at), Latest: s.refusals.latest(),
+		Listeners: listenerFacts(state.Listeners), Pool: poolFacts(t, now), Trust: trustFacts(t, m, state.CA, now.at), Rest: restFacts(t),
+		Legend: legend(),
 	}
-	v.Answers, v.Reasons = outcomes(m)
 	if n := min(len(v.Latest), refusalsUnfolded); n < len(v.Latest) {
 		v.Latest, v.Earlier = v.Latest[:n], v.Latest[n:]
 	}
@@ -162,6 +193,18 @@ func (s *statusPage) view() statusView {
 		}
 	}
 	return v
+}
+
+// instance names the process among many: by its host, and where that has another name, by its pod.
+func instance(hostname func() (string, error), getenv func(string) string) []string {
+	var names []string
+	if name, err := hostname(); err == nil {
+		names = append(names, "host "+name)
+	}
+	if pod := getenv("HOSTNAME"); pod != "" && !slices.Contains(names, "host "+pod) {
+		names = append(names, "pod "+pod)
+	}
+	return names
 }
 
 // tiles are the figures at the top: what has happened from one reading to the other, and what there is now.
@@ -192,7 +235,7 @@ func charts(readings []reading, end time.Time) []chart {
 		drawChart("Requests a second", end, numberUnit,
 			rates("answered by destinations", readings, func(r *reading) uint64 { return r.delivered }),
 			rates("refused or failed", readings, func(r *reading) uint64 { return r.own })),
-		drawChart("Request time", end, secondUnit, quantiles("median", readings, .5), quantiles("99th percentile", readings, .99)),
+		drawChart("Request time, logarithmic", end, secondUnit, quantiles("median", readings, .5), quantiles("99th percentile", readings, .99)),
 		drawChart("Connections", end, numberUnit,
 			levels("clients", readings, func(r *reading) int64 { return r.clients }),
 			levels("destinations, in use", readings, func(r *reading) int64 { return r.busy }),
@@ -203,55 +246,101 @@ func charts(readings []reading, end time.Time) []chart {
 	}
 }
 
-// outcomes are the requests since the start: those that destinations answered, and those that the proxy did.
-func outcomes(m *metrics.Metrics) (answers, own []portion) {
-	var classes [6]uint64
-	var byReason [reason.Last - reason.First + 1]uint64
-	gone := uint64(0)
-	m.EachRequest(func(status int, why reason.Code, n uint64) {
-		switch {
-		case why != reason.None:
-			byReason[why-reason.First] += n
-		case status == reason.StatusClientGone:
-			gone += n
-		default:
-			classes[status/100] += n
-		}
-	})
-	for class, n := range classes {
-		if n > 0 && class != metrics.OtherStatus {
-			answers = append(answers, portion{Name: fmt.Sprintf("%dxx", class), Count: n})
-		}
+// sources are the failures, by whose they were.
+func sources(t tally) []portion {
+	list := []portion{
+		{Name: "ours", Note: "the proxy, its limits, its resolver", Class: reason.SourceProxy.String()},
+		{Name: "policy", Note: "the operator's rules", Class: reason.SourcePolicy.String()},
+		{Name: "the customers'", Note: "destinations", Class: reason.SourceDestination.String()},
+		{Name: "the senders'", Note: "requests that are wrong or over a limit", Class: reason.SourceClient.String()},
 	}
-	if n := classes[metrics.OtherStatus]; n > 0 {
-		answers = append(answers, portion{Name: "600 to 999", Count: n})
+	for i := range list {
+		list[i].Count, list[i].Recent = t.of(bySource, list[i].Class)
 	}
-	if gone > 0 {
-		answers = append(answers, portion{Name: "499", Note: "the client went away", Count: gone})
-	}
-	for i, n := range byReason {
-		if n > 0 {
-			own = append(own, portion{Name: fmt.Sprint(int(reason.First) + i), Note: (reason.First + reason.Code(i)).Summary(), Count: n})
+	return scale(list)
+}
+
+// answers are the requests that destinations answered, and those whose clients went away.
+func answers(t tally) []portion {
+	list := t.portions(byAnswer)
+	for i := range list {
+		if list[i].Name == goneClass {
+			list[i].Note = "the client went away"
 		}
 	}
-	return scale(answers), scale(own)
+	return scale(list)
+}
+
+// reasons are the requests that the proxy answered itself.
+func reasons(t tally) []portion {
+	list := t.portions(byReason)
+	for i := range list {
+		code, _ := strconv.Atoi(list[i].Name)
+		list[i].Note = reason.Code(code).Summary()
+	}
+	return scale(list)
+}
+
+// legend is every reason there is.
+func legend() []portion {
+	var list []portion
+	for code := reason.First; code <= reason.Last; code++ {
+		list = append(list, portion{Name: strconv.Itoa(int(code)), Note: code.Summary()})
+	}
+	return list
 }
 
 // rules are the rules that have refused addresses, by how often they did.
-func rules(m *metrics.Metrics, g *guard.Guard) []portion {
-	var list []portion
-	counted := make(map[string]bool)
-	for _, r := range g.Rules() {
-		if counted[r.Name] {
-			continue
-		}
-		counted[r.Name] = true
-		if n := m.RefusedBy(r).Get(); n > 0 {
-			list = append(list, portion{Name: r.Name, Count: n})
-		}
-	}
+func rules(t tally) []portion {
+	list := t.portions(byRule)
 	slices.SortStableFunc(list, func(a, b portion) int { return cmp.Compare(b.Count, a.Count) })
 	return scale(list)
+}
+
+// clientsShown is how many clients are listed, those with the most refusals of late first.
+const clientsShown = 20
+
+// clients are those of the settings, with the requests that were nobody's; none where there are none.
+func clients(t tally) []clientPortion {
+	var list []clientPortion
+	named := false
+	for key := range t.now {
+		if key.kind != byClient {
+			continue
+		}
+		c := clientPortion{Name: key.name}
+		c.Requests, c.RecentRequests = t.of(byClient, key.name)
+		c.Own, c.RecentOwn = t.of(byRefusals, key.name)
+		if key.name == "" {
+			c.Name = "(no client)"
+		}
+		named = named || key.name != ""
+		list = append(list, c)
+	}
+	if !named {
+		return nil
+	}
+	slices.SortFunc(list, func(a, b clientPortion) int {
+		return cmp.Or(cmp.Compare(b.RecentOwn, a.RecentOwn), cmp.Compare(b.RecentRequests, a.RecentRequests), cmp.Compare(a.Name, b.Name))
+	})
+	return list[:min(len(list), clientsShown)]
+}
+
+// breakersShown is how many open breakers are listed.
+const breakersShown = 10
+
+func breakerFacts(open func(int) []policy.OpenDestination, now time.Time) []fact {
+	if open == nil {
+		return nil
+	}
+	var list []fact
+	for _, d := range open(breakersShown) {
+		list = append(list, fact{
+			Name: showRaw([]byte(d.Key), maxShown), Value: showCount(d.Failures) + " failures", Alarm: true,
+			Note: "open for " + showAge(now.Sub(d.Opened)) + ", tried again in " + showAge(d.Until.Sub(now)),
+		})
+	}
+	return list
 }
 
 // scale fills in the percentages.
@@ -276,37 +365,28 @@ func listenerFacts(listeners []Listener) []fact {
 	return list
 }
 
-func poolFacts(m *metrics.Metrics, now reading) []fact {
-	opened, reused := m.UpstreamsOpened.Get(), m.UpstreamsReused.Get()
-	list := []fact{
-		{Name: "in use", Value: showCount(now.busy)},
-		{Name: "idle", Value: showCount(now.idle)},
-		{Name: "opened", Value: showCount(opened)},
-		{Name: "reused", Value: showCount(reused)},
+func poolFacts(t tally, now reading) []fact {
+	opened, reused := t.fact(countOpened), t.fact(countReused)
+	list := []fact{{Name: "in use", Value: showCount(now.busy)}, {Name: "idle", Value: showCount(now.idle)}, opened, reused}
+	for _, p := range t.portions(byClosing) {
+		list = append(list, fact{Name: "closed: " + p.Name, Value: showCount(p.Count), Note: lately(p.Recent)})
 	}
-	if opened+reused > 0 {
-		list[3].Note = fmt.Sprintf("%s%% of all requests for one", showNumber(100*float64(reused)/float64(opened+reused)))
-	}
-	m.EachClosed(func(why string, n uint64) {
-		if n > 0 {
-			list = append(list, fact{Name: "closed: " + why, Value: showCount(n)})
-		}
-	})
 	return list
 }
 
 // staleBundle is when a bundle of roots is so old that it should be asked why. Mozilla's changes every other month.
 const staleBundle = 180 * 24 * time.Hour
 
-func trustFacts(m *metrics.Metrics, store *ca.Store, now time.Time) []fact {
+func trustFacts(t tally, m *metrics.Metrics, store *ca.Store, now time.Time) []fact {
 	age := now.Sub(store.Timestamp())
-	updated, unchanged, failed := m.Refreshes(ca.RefreshUpdated), m.Refreshes(ca.RefreshUnchanged), m.Refreshes(ca.RefreshFailed)
+	fresh, stale := t.fact(countFresh), t.fact(countStale)
+	fresh.Note += ", " + showCount(m.Refreshes(ca.RefreshUpdated)) + " found"
+	stale.Alarm = m.Refreshes(ca.RefreshFailed) > 0
 	return []fact{
 		{Name: "roots trusted", Value: showCount(store.Roots())},
 		{Name: "bundle of", Value: store.Timestamp().UTC().Format(time.DateOnly), Note: showAge(age) + " old", Alarm: age > staleBundle},
 		{Name: "bundle from", Value: RedactURL(store.Origin())},
-		{Name: "looked for a newer one", Value: showCount(updated + unchanged), Note: showCount(updated) + " found"},
-		{Name: "could not look", Value: showCount(failed), Alarm: failed > 0},
+		fresh, stale,
 	}
 }
 
@@ -331,14 +411,12 @@ func RedactURL(text string) string {
 
 const redacted = "xxxxx"
 
-func restFacts(m *metrics.Metrics) []fact {
-	failed, lost := m.ReloadsFailed.Get(), m.LogErrors.Get()
-	return []fact{
-		{Name: "names looked up", Value: showCount(m.Lookups(guard.LookupOK))},
-		{Name: "names found in the cache", Value: showCount(m.Lookups(guard.LookupCached))},
-		{Name: "names that did not resolve", Value: showCount(m.Lookups(guard.LookupFailed))},
-		{Name: "settings reloaded", Value: showCount(m.ReloadsOK.Get())},
-		{Name: "reloads that failed", Value: showCount(failed), Alarm: failed > 0},
-		{Name: "errors in writing logs", Value: showCount(lost), Alarm: lost > 0},
+func restFacts(t tally) []fact {
+	list := []fact{t.fact(countLookedUp), t.fact(countCached), t.fact(countUnresolved), t.fact(countReloads)}
+	for _, name := range []string{countReloadsFailed, countLogErrors} {
+		f := t.fact(name)
+		f.Alarm = t.now[countKey{byMiscellany, name}] > 0
+		list = append(list, f)
 	}
+	return list
 }
