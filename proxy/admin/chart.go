@@ -124,13 +124,13 @@ func (c *curve) path(end time.Time, e edges) string {
 	return b.String()
 }
 
-// roundUp returns the least of 1, 2 and 5 times a power of ten that is not below v; 1 where v is not above 0.
+// roundUp returns the least of 1, 2, 3, 4, 5, 6 and 8 times a power of ten that is not below v; 1 where v is not above 0.
 func roundUp(v float64) float64 {
 	if v <= 0 {
 		return 1
 	}
 	power := math.Pow(10, math.Floor(math.Log10(v)))
-	for _, factor := range []float64{1, 2, 5} {
+	for _, factor := range []float64{1, 2, 3, 4, 5, 6, 8} {
 		if v <= factor*power {
 			return factor * power
 		}

@@ -31,6 +31,7 @@ const (
 	byClient                      // requests, by client of the settings
 	byRefusals                    // refused or failed requests, by client of the settings
 	byClosing                     // connections to destinations, by why they were closed
+	byListener                    // clients' connections
 	byMiscellany                  // what has one count
 )
 
@@ -44,8 +45,11 @@ type countKey struct {
 type counts map[countKey]uint64
 
 // count reads the counts.
-func (src *Source) count(g *guard.Guard) counts {
-	all, m := make(counts), src.Metrics
+func (src *Source) count(state State) counts {
+	all, m, g := make(counts), src.Metrics, state.Guard
+	for _, l := range state.Listeners {
+		all[countKey{byListener, l.Name}] = l.Counts.Total.Get()
+	}
 	m.EachRequest(func(status int, why reason.Code, source reason.Source, n uint64) {
 		switch {
 		case why != reason.None:
@@ -131,6 +135,17 @@ func (t tally) of(kind countKind, name string) (total, recent uint64) {
 	return total, total - min(t.before[key], total)
 }
 
+// sum is of everything of some kinds.
+func (t tally) sum(kinds ...countKind) (total, recent uint64) {
+	for key := range t.now {
+		if slices.Contains(kinds, key.kind) {
+			n, late := t.of(key.kind, key.name)
+			total, recent = total+n, recent+late
+		}
+	}
+	return total, recent
+}
+
 // portions returns what there was any of, by kind, in the order of name.
 func (t tally) portions(kind countKind) []portion {
 	var list []portion
@@ -148,6 +163,11 @@ func (t tally) portions(kind countKind) []portion {
 func (t tally) fact(name string) fact {
 	total, recent := t.of(byMiscellany, name)
 	return fact{Name: name, Value: showCount(total), Note: lately(recent)}
+}
+
+// sinceStart is how a count is written beside what there is now.
+func sinceStart(total, recent uint64) string {
+	return showCount(total) + " since the start, " + lately(recent)
 }
 
 // lately is how a count of the last minutes is written beside that since the start.

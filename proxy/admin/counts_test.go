@@ -34,13 +34,13 @@ func TestTally(t *testing.T) {
 		m.Client("billing").Count(reason.BlockedAddress)
 	}
 	refuse()
-	before := src.count(nil)
+	before := src.count(State{})
 	refuse()
 	refuse()
 	m.Client("billing").Count(reason.None)
 	m.CountRequest(200, reason.None, reason.SourceNone, time.Second)
 	m.CountRequest(reason.StatusClientGone, reason.None, reason.SourceNone, time.Second)
-	tl := tally{src.count(nil), before}
+	tl := tally{src.count(State{}), before}
 	for _, tt := range []struct {
 		name          string
 		kind          countKind
@@ -58,7 +58,7 @@ func TestTally(t *testing.T) {
 		t.Errorf("got the clients %+v; want billing first, and those of nobody", got)
 	}
 	nobody := sourceOf(metrics.New("v", "c"))
-	if got := clients(tally{nobody.count(nil), nil}); got != nil {
+	if got := clients(tally{nobody.count(State{}), nil}); got != nil {
 		t.Errorf("without clients in the settings: got %+v; want none", got)
 	}
 }

@@ -47,6 +47,7 @@ const nobodysHost = "host.invalid"
 func (a *Server) handleRefused(ctx *fasthttp.RequestCtx, err error) {
 	if errors.Is(err, errNoHost) {
 		ctx.Request.Header.SetHost(nobodysHost) // without one fasthttp finds no path either
+		ctx.Request.SetRequestURIBytes(ctx.Request.Header.RequestURI())
 		a.handle(ctx)
 		return
 	}

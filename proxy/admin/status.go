@@ -2,25 +2,21 @@ package admin
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/sha256"
 	_ "embed" // the page's parts
 	"encoding/base64"
 	"fmt"
 	"html/template"
-	"math"
 	"net/url"
 	"os"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
 
 	"whsentry/ca"
-	"whsentry/policy"
 	"whsentry/proxy/metrics"
 	"whsentry/proxy/reason"
 )
@@ -70,7 +66,7 @@ func (s *statusPage) take() {
 	s.marks.add(r.at, s.count)
 }
 
-func (s *statusPage) count() counts { return s.source.count(s.source.State().Guard) }
+func (s *statusPage) count() counts { return s.source.count(s.source.State()) }
 
 func (s *statusPage) read() reading { return s.source.read(time.Now()) }
 
@@ -173,11 +169,11 @@ func (s *statusPage) view() statusView {
 		Now: now.at.Format("2006-01-02 15:04:05 MST"), Version: m.Version, Commit: m.Commit, GoVersion: runtime.Version(),
 		Instance: instance(os.Hostname, os.Getenv), SettingsFile: state.SettingsFile,
 		Since: s.started.Format("2006-01-02 15:04:05 MST"), Uptime: showAge(now.at.Sub(s.started)), Stopping: s.source.Stopping(),
-		Tiles: s.tiles(since(append(readings, now), recently), now, state), Charts: charts(readings, now.at),
+		Tiles: s.tiles(since(append(readings, now), recently), now, state, t), Charts: charts(readings, now.at),
 		Minutes: int((sampleInterval * sampleCount).Minutes()), Width: chartWidth, Height: chartHeight,
 		Sources: sources(t), Answers: answers(t), Reasons: reasons(t), Rules: rules(t), Clients: clients(t),
 		Failing: s.failing.top(now.at), Breakers: breakerFacts(state.Breakers, now.at), Latest: s.refusals.latest(),
-		Listeners: listenerFacts(state.Listeners), Pool: poolFacts(t, now), Trust: trustFacts(t, m, state.CA, now.at), Rest: restFacts(t),
+		Listeners: listenerFacts(t, state.Listeners), Pool: poolFacts(t, now), Trust: trustFacts(t, m, state.CA, now.at), Rest: restFacts(t),
 		Legend: legend(),
 	}
 	if n := min(len(v.Latest), refusalsUnfolded); n < len(v.Latest) {
@@ -208,7 +204,7 @@ func instance(hostname func() (string, error), getenv func(string) string) []str
 }
 
 // tiles are the figures at the top: what has happened from one reading to the other, and what there is now.
-func (s *statusPage) tiles(from, now reading, state State) []fact {
+func (s *statusPage) tiles(from, now reading, state State, t tally) []fact {
 	all := func(r *reading) uint64 { return r.delivered + r.own + r.gone }
 	own := "0%"
 	if n := all(&now) - all(&from); n > 0 {
@@ -221,12 +217,12 @@ func (s *statusPage) tiles(from, now reading, state State) []fact {
 		return "–"
 	}
 	return []fact{
-		{Name: "requests a second", Value: showNumber(perSecond(from, now, all)), Note: showCount(all(&now)) + " since the start"},
-		{Name: "refused or failed", Value: own, Note: showCount(now.own) + " since the start"},
+		{Name: "requests a second", Value: showNumber(perSecond(from, now, all)), Note: sinceStart(t.sum(byAnswer, byReason))},
+		{Name: "refused or failed", Value: own, Note: sinceStart(t.sum(byReason))},
 		{Name: "median time", Value: latency(.5), Note: "99% below " + latency(.99)},
 		{Name: "client connections", Value: showCount(now.clients), Note: "of " + showCount(state.MaxConnections) + " at most"},
 		{Name: "request bodies in memory", Value: showBytes(float64(now.bufferedBytes)), Note: "of " + showBytes(float64(state.MaxBufferedBytes)) + " at most"},
-		{Name: "tunnels", Value: showCount(now.tunnels), Note: showCount(s.source.Metrics.TunnelsTotal.Get()) + " since the start"},
+		{Name: "tunnels", Value: showCount(now.tunnels), Note: sinceStart(t.of(byMiscellany, countTunnels))},
 	}
 }
 
@@ -246,120 +242,11 @@ func charts(readings []reading, end time.Time) []chart {
 	}
 }
 
-// sources are the failures, by whose they were.
-func sources(t tally) []portion {
-	list := []portion{
-		{Name: "ours", Note: "the proxy, its limits, its resolver", Class: reason.SourceProxy.String()},
-		{Name: "policy", Note: "the operator's rules", Class: reason.SourcePolicy.String()},
-		{Name: "the customers'", Note: "destinations", Class: reason.SourceDestination.String()},
-		{Name: "the senders'", Note: "requests that are wrong or over a limit", Class: reason.SourceClient.String()},
-	}
-	for i := range list {
-		list[i].Count, list[i].Recent = t.of(bySource, list[i].Class)
-	}
-	return scale(list)
-}
-
-// answers are the requests that destinations answered, and those whose clients went away.
-func answers(t tally) []portion {
-	list := t.portions(byAnswer)
-	for i := range list {
-		if list[i].Name == goneClass {
-			list[i].Note = "the client went away"
-		}
-	}
-	return scale(list)
-}
-
-// reasons are the requests that the proxy answered itself.
-func reasons(t tally) []portion {
-	list := t.portions(byReason)
-	for i := range list {
-		code, _ := strconv.Atoi(list[i].Name)
-		list[i].Note = reason.Code(code).Summary()
-	}
-	return scale(list)
-}
-
-// legend is every reason there is.
-func legend() []portion {
-	var list []portion
-	for code := reason.First; code <= reason.Last; code++ {
-		list = append(list, portion{Name: strconv.Itoa(int(code)), Note: code.Summary()})
-	}
-	return list
-}
-
-// rules are the rules that have refused addresses, by how often they did.
-func rules(t tally) []portion {
-	list := t.portions(byRule)
-	slices.SortStableFunc(list, func(a, b portion) int { return cmp.Compare(b.Count, a.Count) })
-	return scale(list)
-}
-
-// clientsShown is how many clients are listed, those with the most refusals of late first.
-const clientsShown = 20
-
-// clients are those of the settings, with the requests that were nobody's; none where there are none.
-func clients(t tally) []clientPortion {
-	var list []clientPortion
-	named := false
-	for key := range t.now {
-		if key.kind != byClient {
-			continue
-		}
-		c := clientPortion{Name: key.name}
-		c.Requests, c.RecentRequests = t.of(byClient, key.name)
-		c.Own, c.RecentOwn = t.of(byRefusals, key.name)
-		if key.name == "" {
-			c.Name = "(no client)"
-		}
-		named = named || key.name != ""
-		list = append(list, c)
-	}
-	if !named {
-		return nil
-	}
-	slices.SortFunc(list, func(a, b clientPortion) int {
-		return cmp.Or(cmp.Compare(b.RecentOwn, a.RecentOwn), cmp.Compare(b.RecentRequests, a.RecentRequests), cmp.Compare(a.Name, b.Name))
-	})
-	return list[:min(len(list), clientsShown)]
-}
-
-// breakersShown is how many open breakers are listed.
-const breakersShown = 10
-
-func breakerFacts(open func(int) []policy.OpenDestination, now time.Time) []fact {
-	if open == nil {
-		return nil
-	}
-	var list []fact
-	for _, d := range open(breakersShown) {
-		list = append(list, fact{
-			Name: showRaw([]byte(d.Key), maxShown), Value: showCount(d.Failures) + " failures", Alarm: true,
-			Note: "open for " + showAge(now.Sub(d.Opened)) + ", tried again in " + showAge(d.Until.Sub(now)),
-		})
-	}
-	return list
-}
-
-// scale fills in the percentages.
-func scale(list []portion) []portion {
-	most := uint64(1)
-	for _, s := range list {
-		most = max(most, s.Count)
-	}
-	for i := range list {
-		list[i].Percent = math.Round(1000*float64(list[i].Count)/float64(most)) / 10
-	}
-	return list
-}
-
-func listenerFacts(listeners []Listener) []fact {
+func listenerFacts(t tally, listeners []Listener) []fact {
 	var list []fact
 	for _, l := range listeners {
 		list = append(list, fact{
-			Name: l.Name, Value: showCount(l.Counts.Open.Load()), Note: showCount(l.Counts.Total.Get()) + " since the start",
+			Name: l.Name, Value: showCount(l.Counts.Open.Load()), Note: sinceStart(t.of(byListener, l.Name)),
 		})
 	}
 	return list

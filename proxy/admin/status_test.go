@@ -170,8 +170,8 @@ func TestShow(t *testing.T) {
 		{showBytes(0), "0 B"}, {showBytes(1023), "1,023 B"}, {showBytes(1536), "1.5 KiB"}, {showBytes(5 << 40), "5,120 GiB"},
 		{showAge(-time.Second), "0s"}, {showAge(59 * time.Second), "59s"}, {showAge(61 * time.Second), "1m 1s"},
 		{showAge(25*time.Hour + time.Minute), "1d 1h"}, {showAge(119 * time.Minute), "1h 59m"},
-		{showNumber(roundUp(0)), "1"}, {showNumber(roundUp(1)), "1"}, {showNumber(roundUp(1.1)), "2"}, {showNumber(roundUp(.034)), "0.05"},
-		{showNumber(roundUp(501)), "1,000"}, {showBytes(roundUpBytes(700)), "1,000 B"}, {showBytes(roundUpBytes(1010)), "1 KiB"}, {showBytes(roundUpBytes(97 * 1024)), "100 KiB"},
+		{showNumber(roundUp(0)), "1"}, {showNumber(roundUp(1)), "1"}, {showNumber(roundUp(1.1)), "2"}, {showNumber(roundUp(.034)), "0.04"},
+		{showNumber(roundUp(501)), "600"}, {showBytes(roundUpBytes(700)), "1,000 B"}, {showBytes(roundUpBytes(1010)), "1 KiB"}, {showBytes(roundUpBytes(97 * 1024)), "100 KiB"},
 		{showBytes(roundUpBytes(0)), "1 B"},
 	} {
 		if tt.got != tt.want {

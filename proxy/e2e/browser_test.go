@@ -213,7 +213,7 @@ func TestStatusPageInBrowser(t *testing.T) {
 		width  int
 		scheme string
 		ground string
-	}{{1200, "light", "rgb(255, 255, 255)"}, {1200, "dark", "rgb(20, 23, 27)"}, {400, "light", "rgb(255, 255, 255)"}, {320, "dark", "rgb(20, 23, 27)"}} {
+	}{{1200, "light", "rgb(255, 255, 255)"}, {1200, "dark", "rgb(20, 23, 27)"}, {390, "light", "rgb(255, 255, 255)"}, {320, "dark", "rgb(20, 23, 27)"}} {
 		b.view(tt.width, tt.scheme)
 		b.await("innerWidth", fmt.Sprint(tt.width))
 		b.await("getComputedStyle(document.body).backgroundColor", tt.ground)
