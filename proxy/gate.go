@@ -34,7 +34,7 @@ func (c *client) Read(p []byte) (n int, err error) {
 		c.greeted = true
 		c.over = !c.greet()
 	}
-	if c.over || c.large && c.in.Len() == 0 {
+	if c.over || c.large && c.head == nil && c.in.Len() == 0 {
 		c.large = false
 		return 0, io.EOF
 	}
