@@ -163,9 +163,6 @@ func asksProxy(h *http1.Request) bool {
 // in place of 80, which is judged as a CONNECT to that port would be.
 func (ex *exchange) routePlain() *reason.Failure {
 	h := &ex.head
-	if err := h.CheckSentryFields(); err != nil {
-		return reason.OfMessage(err)
-	}
 	if asksProxy(h) && isWebSocket(h) {
 		return reason.Newf(reason.Malformed, "malformed request: it has an X-WhSentry-… field beside Upgrade: websocket, which is passed on unseen")
 	}
@@ -183,27 +180,6 @@ func (w *interception) matchesPlain(a *http1.Authority) bool {
 		return false
 	}
 	return a.Port <= 0 || a.Port == int(w.address.port) || a.Port == 443
-}
-
-// checkConnectFields refuses a CONNECT that asks the proxy for what it cannot give inside a tunnel: a client that believes
-// in it would send in clear text.
-func (ex *exchange) checkConnectFields() *reason.Failure {
-	h := &ex.head
-	if err := h.CheckSentryFields(); err != nil {
-		return reason.OfMessage(err)
-	}
-	name := ""
-	switch {
-	case ex.run.cfg.ConnectMode == ConnectMITM:
-	case h.TLS:
-		name = "X-WhSentry-TLS"
-	case h.Aliases > 0:
-		name = "X-WhSentry-ClientCert"
-	}
-	if name == "" {
-		return nil
-	}
-	return reason.Newf(reason.Malformed, "malformed request: %s is on a CONNECT, where it has no effect; it belongs on the request", name)
 }
 
 // opened is the connection that was made at CONNECT, for the first request inside.

@@ -123,7 +123,9 @@ func (p *prefixed) Read(b []byte) (int, error) {
 func (ex *exchange) routeWithin(within *interception) *reason.Failure {
 	h := &ex.head
 	if string(ex.method()) == "CONNECT" {
-		return reason.Newf(reason.Connect, "CONNECT is not allowed inside a tunnel")
+		f := reason.Newf(reason.Connect, "CONNECT is not allowed inside a tunnel")
+		f.Allow = methodsServed
+		return f
 	}
 	ex.tls = !within.plain || h.TLS
 	ex.authority = within.authority
@@ -153,6 +155,9 @@ func (ex *exchange) routeWithin(within *interception) *reason.Failure {
 			return reason.Newf(reason.Malformed, "malformed request: its Host is not %s", within.authority)
 		}
 		ex.authority = host
+	}
+	if f := ex.checkAsks(); f != nil {
+		return f
 	}
 	ex.address.copy(&within.address)
 	if within.plain {
