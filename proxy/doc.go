@@ -34,11 +34,13 @@
 //	handler.go      one exchange: the strict pass, route, readBody, forward, finish: the single exit
 //	exchange.go     the memory that an exchange needs
 //	destination.go  the host and port that a request is for, as the pool, the guard and the log want them
+//	ask.go          what a request asks of the proxy itself, in its own fields
 //	body.go         a request's body, read in full within the limits
 //	connect.go      get a connection to the destination: one at rest, or a new one, through the guard
 //	forward.go      send the request, read the answer's head
 //	headers.go      what is dropped, replaced and rewritten, both ways
 //	relay.go        pass the answer's body on within the limits, or cut it so that the client can tell
+//	incomplete.go   the same where an answer that is cut is passed on all the same (incompleteResponses: pass)
 //	tunnel.go       CONNECT as a tunnel (intercept.go: CONNECT under mitm)
 //	record.go       count and log an exchange that has ended
 //	sweep.go        the goroutine that enforces limits in time, and notices clients that leave
@@ -61,11 +63,12 @@
 //	          passBody   the answer's body, within the limits; the connection is put back or discarded
 //	        finish       what the client is still to be told, then the metrics, then the log
 //	  client.Read        the next head, when fasthttp's loop asks for it
-//	  client.Close       the end of the loop
+//	  client.Close       the end of the loop; the client goes on where only fasthttp has ended it (goOn)
 //
-// A client's goroutine does all of it, from the first byte of a request to the last of its answer; there is no
-// hand-over to another one, but for the second direction of a tunnel. open, in connect.go, is the only function that
-// makes a connection to a destination, and guard.Dialer the only thing that it asks for one.
+// A client's goroutine does all of it, from the first byte of a request to the last of its answer. Two things have a
+// goroutine of their own, which is awaited: the making of a new connection, for the sake of its stack, and the second
+// direction of a tunnel. open, in connect.go, is the only function that makes a connection to a destination, and
+// guard.Dialer the only thing that it asks for one.
 //
 // # What fasthttp does, and what we add
 //
@@ -108,7 +111,8 @@
 // # Memory
 //
 // Buffers belong to exchanges, never to connections at rest: a client between two requests holds fasthttp's small
-// buffer and no other, a tunnel without traffic and a pooled connection none. While the destination is waited for, an
+// buffer and no other, and after a second leaves fasthttp's loop, so that it gives that one and its stack back too
+// (client.park); a tunnel without traffic and a pooled connection hold none. While the destination is waited for, an
 // exchange holds the request's body and a few facts; the memory that its head was written from has been given back, and
 // a read buffer is taken once there is something to read.
 //
