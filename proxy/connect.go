@@ -20,6 +20,11 @@ import (
 func (ex *exchange) acquire(d *upstream.Destination, fresh bool) *reason.Failure {
 	p, run := ex.client.proxy, ex.run
 	ex.reused, ex.remote, ex.tlsVersion = false, netip.AddrPort{}, ""
+	r := upstream.Route{TLS: ex.tls, Alias: ex.alias}
+	if u := ex.takeOpened(r); u != nil {
+		ex.hold(u, false)
+		return nil
+	}
 	if d == nil {
 		d = p.pool.Reserve(ex.address.key, run.cfg.MaxConnectionsPerDestination)
 	}
@@ -27,7 +32,6 @@ func (ex *exchange) acquire(d *upstream.Destination, fresh bool) *reason.Failure
 		return reason.Newf(reason.TooMany, "too many connections to %s: %d are in use", ex.address.String(), run.cfg.MaxConnectionsPerDestination).
 			Over(reason.LimitMaxConnectionsPerDestination)
 	}
-	r := upstream.Route{TLS: ex.tls, Alias: ex.alias}
 	if !fresh {
 		if u := p.pool.Get(d, r, ex.at, (*judge)(ex)); u != nil {
 			ex.hold(u, true)

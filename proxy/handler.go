@@ -38,11 +38,14 @@ func (ex *exchange) carryOut(m message) (goesOn bool) {
 		}
 	}()
 	f := ex.scan(m)
-	if f == nil {
+	if f == nil && !ex.isCheck() {
 		f = ex.route()
 	}
 	if c.overload && (f == nil || !f.Fatal) {
 		f = c.overloaded()
+	}
+	if ex.isCheck() {
+		return ex.finish(ex.check(f))
 	}
 	if ex.connect && ex.run.cfg.ConnectMode == ConnectMITM {
 		return ex.finish(ex.intercept(f))
@@ -115,7 +118,13 @@ func (ex *exchange) route() *reason.Failure {
 	if f != nil {
 		return f
 	}
+	return ex.aim(&t)
+}
+
+// aim makes t what the request is for, where it may be.
+func (ex *exchange) aim(t *http1.Target) *reason.Failure {
 	ex.authority, ex.path = t.Authority.Raw, t.Path
+	ex.tls = t.HTTPS || ex.head.TLS
 	ex.address.set(&t.Authority, ex.tls)
 	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
 		return reason.OfConnect(err, "", 0)
@@ -166,9 +175,7 @@ func (ex *exchange) routeConnect() *reason.Failure {
 		f.Allow = methodsServed
 		return f
 	}
-	if len(cfg.ConnectPorts) > 0 && !slices.Contains(cfg.ConnectPorts, ex.address.port) {
-		f := reason.Newf(reason.Connect, "CONNECT to port %d is not allowed", ex.address.port)
-		f.Status = 403
+	if f := ex.checkConnectPort(); f != nil {
 		return f
 	}
 	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
@@ -176,6 +183,17 @@ func (ex *exchange) routeConnect() *reason.Failure {
 	}
 	if cfg.ConnectMode == ConnectMITM {
 		return ex.chooseCertificate()
+	}
+	return nil
+}
+
+// checkConnectPort refuses a port that CONNECT may not reach.
+func (ex *exchange) checkConnectPort() *reason.Failure {
+	port, allowed := ex.address.port, ex.run.cfg.ConnectPorts
+	if len(allowed) > 0 && !slices.Contains(allowed, port) {
+		f := reason.Newf(reason.Connect, "CONNECT to port %d is not allowed", port)
+		f.Status = 403
+		return f
 	}
 	return nil
 }
@@ -271,13 +289,16 @@ func (ex *exchange) finish(f *reason.Failure) bool {
 		ex.held = nil
 	}
 	c.proxy.buffered.give(&ex.reserved)
+	if !ex.connect {
+		c.restOpened()
+	}
 	if ex.status != 0 {
 		ex.record()
 		c.proxy.noteRefusal(ex, f)
 	}
-	goesOn := ex.keep && !c.proxy.closing.Load()
+	goesOn := ex.keep && (!c.proxy.closing.Load() || c.head != nil)
 	c.settleInput()
-	c.lingers = !goesOn && ex.lingers(f)
+	c.lingers = !goesOn && (c.lingers || ex.lingers(f))
 	return goesOn
 }
 
@@ -315,13 +336,7 @@ func (ex *exchange) fail(f *reason.Failure) {
 	if f.Status == reason.StatusClientGone {
 		return
 	}
-	connection := ""
-	if !ex.keep {
-		connection = "close"
-	} else if ex.head.HTTP10 {
-		connection = "keep-alive"
-	}
-	answer, body := ex.run.cfg.Answers.AppendAnswer(ex.borrowOut(), f, time.Now(), string(ex.method()), connection)
+	answer, body := ex.run.cfg.Answers.AppendAnswer(ex.borrowOut(), f, time.Now(), string(ex.method()), ex.connectionOption())
 	ex.out = answer
 	if c.write(answer) != nil {
 		ex.keep = false
@@ -329,4 +344,15 @@ func (ex *exchange) fail(f *reason.Failure) {
 		return
 	}
 	ex.responseBytes = int64(body)
+}
+
+// connectionOption is the value of the Connection field of an answer of the proxy's own; "": it needs none.
+func (ex *exchange) connectionOption() string {
+	if !ex.keep {
+		return "close"
+	}
+	if ex.head.HTTP10 {
+		return "keep-alive"
+	}
+	return ""
 }

@@ -14,6 +14,7 @@ import (
 
 	"whsentry/ca"
 	"whsentry/guard"
+	"whsentry/policy"
 	"whsentry/proxy/accesslog"
 	"whsentry/proxy/admin"
 	"whsentry/proxy/listen"
@@ -30,7 +31,9 @@ type Dependencies struct {
 	Metrics *metrics.Metrics
 	// Settings lists the configuration of which cfg is the proxy's part, for the status page; nil: it shows none.
 	Settings func(cfg Config) []admin.Setting
-	Sockets  *listen.Sockets // to listen on instead of opening new ones; nil: none. New takes them over, also where it fails
+	// SettingsFile is what cfg was read from, for the status page; "": no file.
+	SettingsFile string
+	Sockets      *listen.Sockets // to listen on instead of opening new ones; nil: none. New takes them over, also where it fails
 }
 
 // Proxy is a running, or a runnable, proxy.
@@ -41,6 +44,7 @@ type Proxy struct {
 	pool     *upstream.Pool
 	engine   *engine
 	buffered budget
+	anybody  *policy.Client // by whom URL checks are counted
 
 	listeners []*listener
 	admin     *admin.Server // nil: there is none
@@ -66,6 +70,9 @@ type run struct {
 	ca       *ca.Store
 	log      zerolog.Logger
 	settings func(Config) []admin.Setting
+
+	settingsFile string
+
 	limits   upstream.Limits
 	idHeader string // lower-cased
 }
@@ -126,7 +133,7 @@ func New(cfg Config, deps Dependencies) (*Proxy, error) {
 		return nil, err
 	}
 	p := &Proxy{metrics: deps.Metrics, pool: upstream.NewPool(counters(deps.Metrics)), sweeps: make(chan struct{}), swept: make(chan struct{})}
-	p.engine = newEngine(p)
+	p.engine, p.anybody = newEngine(p), policy.Anybody()
 	p.buffered.used = &deps.Metrics.BufferedBytes
 	for i := range p.clients {
 		p.clients[i].clients = make(map[*client]struct{})
@@ -198,7 +205,7 @@ func (p *Proxy) source() admin.Source {
 
 func (p *Proxy) state() admin.State {
 	run := p.run.Load()
-	s := admin.State{MaxConnections: run.cfg.MaxConnections, MaxBufferedBytes: run.cfg.MaxBufferedBytes, Guard: run.guard, CA: run.ca}
+	s := admin.State{Hosts: run.cfg.Metrics.Hosts, SettingsFile: run.settingsFile, MaxConnections: run.cfg.MaxConnections, MaxBufferedBytes: run.cfg.MaxBufferedBytes, Guard: run.guard, CA: run.ca}
 	for i, l := range p.listeners {
 		s.Listeners = append(s.Listeners, admin.Listener{Name: run.cfg.Listeners[i].Type + " " + l.Addr().String(), Counts: l.metrics})
 	}
@@ -356,6 +363,7 @@ func (p *Proxy) leave(c *client) {
 	defer p.goers.Done()
 	c.tcp.Close()
 	c.in.Release()
+	c.dropOpened()
 	s := c.shard()
 	s.mu.Lock()
 	delete(s.clients, c)

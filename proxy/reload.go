@@ -42,7 +42,7 @@ func (p *Proxy) Reload(cfg Config, deps Dependencies) error {
 // install makes cfg and deps what the next requests are served by.
 func (p *Proxy) install(cfg Config, deps Dependencies) {
 	p.run.Store(&run{
-		cfg: &cfg, guard: deps.Guard, dialer: deps.Dialer, ca: deps.CA, log: deps.Log, settings: deps.Settings,
+		cfg: &cfg, guard: deps.Guard, dialer: deps.Dialer, ca: deps.CA, log: deps.Log, settings: deps.Settings, settingsFile: deps.SettingsFile,
 		limits:   upstream.Limits{Lifetime: cfg.ConnectionLifetime, Idle: cfg.ReadTimeout},
 		idHeader: strings.ToLower(cfg.RequestIDHeader),
 	})
