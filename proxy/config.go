@@ -50,6 +50,11 @@ type Config struct {
 	ConnectMode string
 	// ConnectPorts (connect.ports) are the ports that CONNECT may reach; empty: any that the guard allows.
 	ConnectPorts []uint16
+	// ClientCertHeader (clientCertHeader) says whether X-WhSentry-ClientCert is obeyed, or dropped without effect.
+	ClientCertHeader bool
+	// IncompleteResponses (incompleteResponses) is what a client gets of a response whose body did not come whole:
+	// IncompleteError, or IncompletePass: the destination's status with what came of the body.
+	IncompleteResponses string
 	// UserAgent (userAgent) replaces every request's User-Agent; "" leaves the client's own, or none.
 	UserAgent string
 	// RequestIDHeader (requestIDHeader) is the request header whose value becomes the request's id in the
@@ -68,6 +73,11 @@ type Config struct {
 // The values of Config.ConnectMode.
 const (
 	ConnectTunnel, ConnectMITM, ConnectDeny = "tunnel", "mitm", "deny"
+)
+
+// The values of Config.IncompleteResponses.
+const (
+	IncompleteError, IncompletePass = "error", "pass"
 )
 
 const (
@@ -94,6 +104,8 @@ func DefaultConfig() Config {
 		MaxConnections:               16384,
 		MaxConnectionsPerDestination: 256,
 		ConnectMode:                  ConnectTunnel,
+		ClientCertHeader:             true,
+		IncompleteResponses:          IncompleteError,
 		UserAgent:                    "Webhook Sentry/0.1",
 		RequestIDHeader:              "Request-ID",
 		AccessLog:                    accesslog.Config{Type: accesslog.Text, URL: accesslog.URLFull},
@@ -241,6 +253,9 @@ func (c *Config) validateAnswers() error {
 		if err := oneOf("errorHeaders", list, reason.HeadersWhsentry, reason.HeadersProxyStatus, reason.HeadersEnvoy); err != nil {
 			return err
 		}
+	}
+	if err := oneOf("incompleteResponses", c.IncompleteResponses, IncompleteError, IncompletePass); err != nil {
+		return err
 	}
 	return oneOf("reasonText", c.Answers.Text, reason.TextFull, reason.TextGeneric)
 }

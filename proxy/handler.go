@@ -106,10 +106,13 @@ func (ex *exchange) route() *reason.Failure {
 		return ex.routeConnect()
 	}
 	t, err := http1.ParseTarget(h.Target)
+	ex.tls = t.HTTPS || h.TLS
 	f := reason.OfMessage(err)
 	if f == nil || f.Code == reason.Scheme {
 		if reject := h.CheckHost(); reject != nil {
 			f = reason.OfMessage(reject)
+		} else if reject := ex.checkAsks(); reject != nil {
+			f = reject
 		}
 	}
 	if f != nil {
@@ -121,7 +124,6 @@ func (ex *exchange) route() *reason.Failure {
 // aim makes t what the request is for, where it may be.
 func (ex *exchange) aim(t *http1.Target) *reason.Failure {
 	ex.authority, ex.path = t.Authority.Raw, t.Path
-	ex.tls = t.HTTPS || ex.head.TLS
 	ex.address.set(&t.Authority, ex.tls)
 	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
 		return reason.OfConnect(err, "", 0)
@@ -129,23 +131,24 @@ func (ex *exchange) aim(t *http1.Target) *reason.Failure {
 	return ex.chooseCertificate()
 }
 
-// chooseCertificate finds the client certificate that the request asks for, which matters over TLS only.
+// chooseCertificate finds the client certificate that the request asks for, which is one over TLS, or a CONNECT that is
+// intercepted.
 func (ex *exchange) chooseCertificate() *reason.Failure {
 	h := &ex.head
-	if !ex.tls && !ex.connect || h.Aliases == 0 && ex.alias == "" {
-		return nil
-	}
-	if h.Aliases > 0 {
+	if h.Aliases > 0 && ex.run.cfg.ClientCertHeader {
 		ex.alias = string(h.Alias.Of(h.Raw))
-	}
-	if h.Aliases > 1 {
-		return reason.Newf(reason.UnknownAlias, "more than one X-WhSentry-ClientCert")
+	} else if ex.alias == "" {
+		return nil
 	}
 	if !ex.run.ca.HasAlias(ex.alias) {
 		return reason.Newf(reason.UnknownAlias, "no client certificate with the alias %q is configured", ex.alias)
 	}
 	return nil
 }
+
+// methodsServed are the methods that requests mostly have, for the answer to a CONNECT that is not allowed; others are
+// forwarded too.
+const methodsServed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 // routeConnect is route for CONNECT.
 func (ex *exchange) routeConnect() *reason.Failure {
@@ -162,9 +165,14 @@ func (ex *exchange) routeConnect() *reason.Failure {
 	}
 	ex.authority = a.Raw
 	ex.address.set(&a, false)
+	if f := ex.checkAsks(); f != nil {
+		return f
+	}
 	cfg := ex.run.cfg
 	if cfg.ConnectMode == ConnectDeny {
-		return reason.Newf(reason.Connect, "CONNECT is not allowed")
+		f := reason.Newf(reason.Connect, "CONNECT is not allowed")
+		f.Allow = methodsServed
+		return f
 	}
 	if len(cfg.ConnectPorts) > 0 && !slices.Contains(cfg.ConnectPorts, ex.address.port) {
 		f := reason.Newf(reason.Connect, "CONNECT to port %d is not allowed", ex.address.port)
@@ -299,7 +307,7 @@ func (ex *exchange) fail(f *reason.Failure) {
 	if f.Status == reason.StatusClientGone && !ex.begun && ex.head.Method == nil && ex.client.in.Len() == 0 {
 		return // it sent nothing
 	}
-	f.Happened(ex.written, ex.receivedStatus())
+	f.Happened(ex.written, ex.resp.Received)
 	ex.failed, ex.reason = f, f.Code
 	if ex.connect && ex.client.in.Len() > 0 {
 		f.Fatal = true // what has come was meant for the tunnel, and must not be taken for a request

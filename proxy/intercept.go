@@ -120,7 +120,9 @@ func (p *prefixed) Read(b []byte) (int, error) {
 func (ex *exchange) routeWithin(within *interception) *reason.Failure {
 	h := &ex.head
 	if string(ex.method()) == "CONNECT" {
-		return reason.Newf(reason.Connect, "CONNECT is not allowed inside a tunnel")
+		f := reason.Newf(reason.Connect, "CONNECT is not allowed inside a tunnel")
+		f.Allow = methodsServed
+		return f
 	}
 	ex.tls = true
 	ex.authority = within.authority
@@ -150,6 +152,9 @@ func (ex *exchange) routeWithin(within *interception) *reason.Failure {
 			return reason.Newf(reason.Malformed, "malformed request: its Host is not %s", within.authority)
 		}
 		ex.authority = host
+	}
+	if f := ex.checkAsks(); f != nil {
+		return f
 	}
 	ex.address.copy(&within.address)
 	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {

@@ -48,18 +48,23 @@ func (ex *exchange) fillRecord(at time.Time, took time.Duration) {
 		r.Tried = f.Tried
 		r.Text, r.Source, r.Delivered, r.Received, r.Gone = f.Text, f.Source, f.Delivered, f.Received, ex.reason == reason.None
 	}
+	r.Untidy = ex.tidied()
 	if ex.run.cfg.AccessLog.Type == accesslog.JSON {
 		r.TraceID = ex.traceID()
 	}
 	r.RequestBytes, r.ResponseBytes, r.Phases = ex.requestBytes, ex.responseBytes, ex.phases
 }
 
-// receivedStatus is the final status that the destination's status line had; 0: none was read.
-func (ex *exchange) receivedStatus() int {
-	if ex.resp.Interim() {
-		return 0
+// tidied names what was untidy about the destination's response, where that was passed on, and counts it.
+func (ex *exchange) tidied() (names []string) {
+	if ex.resp.Untidy == 0 || ex.failed != nil && !ex.begun {
+		return nil
 	}
-	return ex.resp.Status
+	for what := range ex.resp.Untidy.Names {
+		ex.client.proxy.metrics.CountUntidy(what)
+		names = append(names, what)
+	}
+	return names
 }
 
 // traceID is that of the request's traceparent, where it has one and that is well-formed; nil otherwise.

@@ -79,6 +79,7 @@ func (s *service) start() (err error) {
 		s.app.warn(err) // without it requests are slower for a while, no more
 	}
 	s.metrics = metrics.New(version, buildCommit())
+	s.metrics.MemoryLimit.Store(int64(s.settings.Memory))
 	s.logFile.failed, s.logFile.warn = s.metrics.LogFailed, s.app.warn
 	s.log = newLogger(s.settings.Log, s.logFile)
 	deps, err := s.dependencies(s.settings, s.log)

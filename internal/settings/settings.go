@@ -32,14 +32,6 @@ type Settings struct {
 	// ConnectPlain (connect.plain) is what becomes of a tunnel whose client begins with an HTTP request: "inspect" or
 	// "opaque".
 	ConnectPlain string
-	// ClientCertHeader (clientCertHeader) says whether X-WhSentry-ClientCert is obeyed, or dropped without effect.
-	ClientCertHeader bool
-	// IncompleteResponses (incompleteResponses) is "error", or "pass": what came of a body is passed on.
-	IncompleteResponses string
-	// ReasonText (reasonText) is "full", or "generic": what clients see names no address.
-	ReasonText string
-	// ErrorHeaders (errorHeaders) are among "whsentry", "proxy-status" and "envoy".
-	ErrorHeaders []string
 
 	// File is the file that it was read from; "": there was none.
 	File string
@@ -311,13 +303,13 @@ var table = []Setting{
 		"PEM private key of clientCertFile"),
 	{Key: "clientCerts", Structure: true, Want: "a mapping of aliases such as {acme: {certFile: acme.pem, keyFile: acme.key}}",
 		Help: "more client certificates, by the alias that X-WhSentry-ClientCert names"},
-	one("clientCertHeader", booleans, func(s *Settings) *bool { return &s.ClientCertHeader },
+	one("clientCertHeader", booleans, func(s *Settings) *bool { return &s.Proxy.ClientCertHeader },
 		"whether X-WhSentry-ClientCert is obeyed; false: it is dropped without effect"),
-	one("incompleteResponses", choices("error", "pass"), func(s *Settings) *string { return &s.IncompleteResponses },
+	one("incompleteResponses", choices(proxy.IncompleteError, proxy.IncompletePass), func(s *Settings) *string { return &s.Proxy.IncompleteResponses },
 		"what a client gets where a response's body was too large, cut or broken: error: 502; pass: the status with what came of it"),
-	one("reasonText", choices("full", "generic"), func(s *Settings) *string { return &s.ReasonText },
+	one("reasonText", choices("full", "generic"), func(s *Settings) *string { return &s.Proxy.Answers.Text },
 		"generic: the texts that clients see name no address; the logs keep the full ones"),
-	many("errorHeaders", choices("whsentry", "proxy-status", "envoy"), func(s *Settings) *[]string { return &s.ErrorHeaders },
+	many("errorHeaders", choices("whsentry", "proxy-status", "envoy"), func(s *Settings) *[]string { return &s.Proxy.Answers.ErrorHeaders },
 		"which fields the proxy's own answers carry, beside reason and code"),
 	{Key: "clients", Structure: true, Want: "a list of clients, each with a name",
 		Help: "who may send, and where; without it everybody who reaches a listener"},
@@ -384,11 +376,7 @@ func Default() *Settings {
 		listener: listen.DefaultConfig(),
 		origin:   make(map[string]string),
 
-		Policy:              policy.Config{Breaker: policy.BreakerConfig{OpenFor: 30 * time.Second}},
-		ConnectPlain:        "inspect",
-		ClientCertHeader:    true,
-		IncompleteResponses: "error",
-		ReasonText:          "full",
-		ErrorHeaders:        []string{"whsentry", "proxy-status"},
+		Policy:       policy.Config{Breaker: policy.BreakerConfig{OpenFor: 30 * time.Second}},
+		ConnectPlain: "inspect",
 	}
 }

@@ -18,7 +18,6 @@ import (
 
 	"whsentry/ca"
 	"whsentry/proxy/metrics"
-	"whsentry/proxy/reason"
 )
 
 // Setting is one key of the configuration in force, as the status page shows it.
