@@ -172,7 +172,7 @@ func TestRequestAndFIN(t *testing.T) {
 			{"after one more", 1, get(o, "/"), 1},
 			{"after several more", 4, post(o, "/", "body"), 1},
 			{"pipelined", 0, strings.Repeat(get(o, "/")+post(o, "/", "body"), 5), 10},
-			{"in a tunnel", 0, connectRequest(o) + "GET / HTTP/1.1\r\nHost: x\r\n\r\n", 1},
+			{"in a tunnel", 0, connectRequest(o) + "GET / HTTP/1.1\r\nHost: " + o.addr + "\r\n\r\n", 1},
 		} {
 			t.Run(w.name+", "+row.name, func(t *testing.T) {
 				t.Parallel()
