@@ -10,14 +10,13 @@ import (
 
 // passWhatCame is passBody under incompleteResponses: pass. The body is read to its end before any of it is passed on,
 // and where it does not get there, what came of it is a whole message for the client: its webhook has been answered, and an
-// error would have it sent again.
-func (ex *exchange) passWhatCame(body *responseBody) *reason.Failure {
-	limit := ex.run.cfg.MaxResponseBodySize
+// error would have it sent again. limit is maxResponseBodySize.
+func (ex *exchange) passWhatCame(body *responseBody, limit int64) *reason.Failure {
 	large := body.left > limit
 	if large {
 		body.left = limit
 	}
-	data, f := ex.takeAll(body)
+	data, f := ex.takeAll(body, limit)
 	if f != nil {
 		f = ex.upstreamFailure(f)
 	}
@@ -45,13 +44,13 @@ func appendIncomplete(head []byte, code reason.Code) []byte {
 	return append(strconv.AppendInt(head, int64(code), 10), "\r\n\r\n"...)
 }
 
-// takeAll reads the body to its end, or as far as it comes, but not over maxResponseBodySize; f says what the end was.
-func (ex *exchange) takeAll(body *responseBody) (whole []byte, f *reason.Failure) {
+// takeAll reads the body to its end, or as far as it comes, but not over limit; f says what the end was.
+func (ex *exchange) takeAll(body *responseBody, limit int64) (whole []byte, f *reason.Failure) {
 	ex.beginWait(ex.held, nil)
 	defer ex.endWait()
 	for {
 		data, f := body.next()
-		data = data[:min(int64(len(data)), ex.run.cfg.MaxResponseBodySize-int64(len(whole)))]
+		data = data[:min(int64(len(data)), limit-int64(len(whole)))]
 		if !ex.client.proxy.buffered.take(&ex.reserved, int64(len(data))) {
 			return whole, reason.Newf(reason.TooMany, "too many bodies at once: %d bytes are buffered at most", ex.client.proxy.buffered.limit.Load()).
 				Over(reason.LimitMaxBufferedBytes)

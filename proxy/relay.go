@@ -37,10 +37,10 @@ func (ex *exchange) passBody() *reason.Failure {
 	}
 	body := responseBody{ex: ex, left: r.ContentLength, chunked: r.Chunked}
 	ex.chunks.Reset(ex.run.cfg.MaxHeaderSize, true)
-	if ex.run.cfg.IncompleteResponses == IncompletePass {
-		return ex.passWhatCame(&body)
-	}
 	limit := ex.run.cfg.MaxResponseBodySize
+	if ex.run.cfg.IncompleteResponses == IncompletePass {
+		return ex.passWhatCame(&body, limit)
+	}
 	if body.left > limit {
 		ex.drop(upstream.CloseError)
 		return ex.largeResponse()

@@ -172,14 +172,14 @@ func TestInspectedRefusals(t *testing.T) {
 	t.Parallel()
 	s := start(t, jsonLog)
 	o := answering(t, okResponse)
-	for i, tt := range []struct {
+	for _, tt := range []struct {
 		name, raw, status, reason, text string
 		closing                         bool
 	}{
 		{"a misspelt field", inOrigin(o.addr, "/", "x", "X-WhSentry-TSL: true\r\n"), "400 Bad Request", "1002", "X-WhSentry-TSL", false},
 		{"one twice", inOrigin(o.addr, "/", "x", "X-WhSentry-TLS: no\r\nX-WhSentry-TLS: no\r\n"), "400 Bad Request", "1002", "X-WhSentry-TLS", false},
 		{"WebSocket with TLS", "GET / HTTP/1.1\r\nHost: " + o.addr + "\r\nX-WhSentry-TLS: true\r\nConnection: Upgrade\r\nUpgrade: h2c, WebSocket\r\n\r\n", "400 Bad Request", "1002", "X-WhSentry", false},
-		{"CONNECT", connectRequest(o), "405 Method Not Allowed", "1015", "inside", false},
+		{"CONNECT", connectRequest(o), "405 CONNECT is not allowed inside a tunnel (1015)", "1015", "inside", false},
 		{"a field without a colon", "GET / HTTP/1.1\r\nHost: " + o.addr + "\r\nnonsense\r\n\r\n", "400 Bad Request", "1002", "colon", true},
 		{"bare LF", "GET / HTTP/1.1\nHost: " + o.addr + "\n\n", "400 Bad Request", "1002", "LF", true},
 		{"HTTP/1.2", "GET / HTTP/1.2\r\nHost: " + o.addr + "\r\n\r\n", "400 Bad Request", "1002", "version", true},
@@ -198,9 +198,6 @@ func TestInspectedRefusals(t *testing.T) {
 				c.Close()
 			} else if !r.closing || !c.ended() {
 				t.Errorf("the connection goes on; want it closed")
-			}
-			if line := s.jsonLines(i + 1)[i]; fmt.Sprint(line["reason_code"]) != tt.reason && tt.closing {
-				t.Logf("the line %v", line)
 			}
 		})
 	}
