@@ -127,7 +127,7 @@ func (c *client) awaitRequest() bool {
 		c.start = socket.Now()
 		return true
 	}
-	c.deadline.Set(socket.Now()+int64(c.proxy.run.Load().cfg.ClientIdleTimeout), c.tcp)
+	c.deadline.Set(socket.Now()+int64(c.restLimit()), c.tcp)
 	c.enter(clientIdle)
 	if c.proxy.closing.Load() {
 		return false
@@ -148,6 +148,15 @@ func (c *client) awaitRequest() bool {
 	c.limit(c.proxy.run.Load().cfg.ClientTimeout)
 	c.tcp.Control(func(fd uintptr) { found = c.ready(fd) })
 	return found && c.readErr == nil
+}
+
+// restLimit is how long the client may rest: whoever is not known as one that may send is not given a place for long.
+func (c *client) restLimit() time.Duration {
+	run := c.proxy.run.Load()
+	if !c.known && run.policy.HasClients() {
+		return min(run.cfg.ClientTimeout, run.cfg.ClientIdleTimeout)
+	}
+	return run.cfg.ClientIdleTimeout
 }
 
 // takeReady reads what the socket holds. A buffer is taken only now that there is something, so that a thousand

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 
+	"whsentry/policy"
 	"whsentry/proxy/http1"
 	"whsentry/proxy/reason"
 	"whsentry/proxy/socket"
@@ -18,7 +19,10 @@ import (
 type interception struct {
 	authority []byte // host:port as the client wrote it
 	address   address
-	alias     string // X-WhSentry-ClientCert of the CONNECT: for the requests that name none
+	alias     string          // X-WhSentry-ClientCert of the CONNECT: for the requests that name none
+	identity  policy.Identity // whose the CONNECT was
+	begun     bool            // there has been a request inside: the first counts as one with the CONNECT
+	issuer    uint32          // of its certificate: as Proxy.issuers counts
 }
 
 // intercept answers a CONNECT by speaking TLS with the client in the destination's place. From here on the client's
@@ -32,6 +36,7 @@ func (ex *exchange) intercept(refused *reason.Failure) *reason.Failure {
 		return refused
 	}
 	c := ex.client
+	issuer := c.proxy.issuers.Load()
 	cfg, err := ex.run.ca.IssuerConfig(ex.address.name())
 	if err != nil {
 		return reason.Newf(reason.Internal, "internal error: make a certificate for %s: %v", ex.address.name(), err)
@@ -39,7 +44,7 @@ func (ex *exchange) intercept(refused *reason.Failure) *reason.Failure {
 	if c.write([]byte(connectionEstablished)) != nil {
 		return reason.ClientGone()
 	}
-	within := &interception{authority: bytes.Clone(ex.authority), alias: ex.alias}
+	within := &interception{authority: bytes.Clone(ex.authority), alias: ex.named, identity: ex.identity(), issuer: issuer}
 	host, _ := http1.ParseAuthority(within.authority)
 	within.address.set(&host, true)
 	early := c.takeEarly()
@@ -155,8 +160,7 @@ func (ex *exchange) routeWithin(within *interception) *reason.Failure {
 	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
 		return reason.OfConnect(err, "", 0)
 	}
-	ex.alias = within.alias
-	return ex.chooseCertificate()
+	return ex.obeyRules()
 }
 
 // matches reports whether a is the CONNECT's host and port, whose default is that of https.

@@ -14,6 +14,7 @@ import (
 
 	"whsentry/ca"
 	"whsentry/guard"
+	"whsentry/policy"
 	"whsentry/proxy/accesslog"
 	"whsentry/proxy/admin"
 	"whsentry/proxy/listen"
@@ -28,6 +29,8 @@ type Dependencies struct {
 	CA      *ca.Store
 	Log     zerolog.Logger // the application log
 	Metrics *metrics.Metrics
+	// Policy is who may send where, made of the same settings as Guard and CA; nil: everybody may, without client certificates.
+	Policy *policy.Policy
 	// Settings lists the configuration of which cfg is the proxy's part, for the status page; nil: it shows none.
 	Settings func(cfg Config) []admin.Setting
 	Sockets  *listen.Sockets // to listen on instead of opening new ones; nil: none. New takes them over, also where it fails
@@ -55,6 +58,7 @@ type Proxy struct {
 	sweeps   chan struct{}  // closed to end the sweeper
 	swept    chan struct{}  // closed when it has ended
 	interval atomic.Int64   // the sweeper's
+	issuers  atomic.Uint32  // counts the CAs of interceptions
 }
 
 // run is what requests are served by; a reload replaces it whole, and a request keeps the one that it began with.
@@ -65,8 +69,12 @@ type run struct {
 	ca       *ca.Store
 	log      zerolog.Logger
 	settings func(Config) []admin.Setting
-	limits   upstream.Limits
 	idHeader string // lower-cased
+
+	policy  *policy.Policy
+	global  terms
+	entries []terms                             // of destinations, in their order
+	allows  map[*policy.Client]*guard.AllowList // of the clients that have one
 }
 
 // listener is one endpoint that clients connect to.
@@ -130,11 +138,16 @@ func New(cfg Config, deps Dependencies) (*Proxy, error) {
 	for i := range p.clients {
 		p.clients[i].clients = make(map[*client]struct{})
 	}
-	p.install(cfg, deps)
+	first, err := newRun(cfg, deps)
+	if err != nil {
+		return nil, err
+	}
+	p.install(first)
 	if err := p.openAll(cfg, deps); err != nil {
 		p.closeListeners()
 		return nil, err
 	}
+	p.protect(deps.Guard)
 	access, err := accesslog.Open(cfg.AccessLog, p.logFailed, p.logWorks)
 	if err != nil {
 		p.closeListeners()

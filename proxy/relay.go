@@ -36,7 +36,7 @@ func (ex *exchange) passBody() *reason.Failure {
 		return ex.passBodiless(isHead)
 	}
 	body := responseBody{ex: ex, left: r.ContentLength, chunked: r.Chunked}
-	limit := ex.run.cfg.MaxResponseBodySize
+	limit := ex.terms.maxResponseBodySize
 	if body.left > limit {
 		ex.drop(upstream.CloseError)
 		return ex.largeResponse()
@@ -59,7 +59,7 @@ func (ex *exchange) passBody() *reason.Failure {
 }
 
 func (ex *exchange) largeResponse() *reason.Failure {
-	return reason.Newf(reason.LargeResponse, "response body larger than %d bytes", ex.run.cfg.MaxResponseBodySize)
+	return reason.Newf(reason.LargeResponse, "response body larger than %d bytes", ex.terms.maxResponseBodySize).Over(ex.terms.keys.maxResponseBodySize)
 }
 
 // passBodiless passes on what has no body: the answer to a HEAD, a 204, a 304. A 204 that announces one may be followed
@@ -80,6 +80,7 @@ func (ex *exchange) settle(clean bool) {
 	broken, _ := ex.call.Broken()
 	fit := clean && ex.resp.Reusable() && ex.call.In.Len() == 0 && !ex.call.Unsent() && !broken
 	ex.held = nil
+	ex.dismiss()
 	if fit {
 		ex.client.proxy.pool.Put(u, ex.at, ex.until)
 	} else {
@@ -220,7 +221,7 @@ func (b *responseBody) next() (data []byte, f *reason.Failure) {
 		if ex.call.In.Len() > 0 || b.left == 0 {
 			data, f = b.decode()
 			b.total += int64(len(data))
-			if f == nil && b.total > ex.run.cfg.MaxResponseBodySize {
+			if f == nil && b.total > ex.terms.maxResponseBodySize {
 				f = ex.largeResponse()
 			}
 			if f != nil || b.ended || len(data) > 0 {

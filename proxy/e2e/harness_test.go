@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -22,6 +23,7 @@ import (
 
 	"whsentry/ca"
 	"whsentry/guard"
+	"whsentry/policy"
 	"whsentry/proxy"
 	"whsentry/proxy/metrics"
 )
@@ -45,6 +47,7 @@ type sentry struct {
 	cfg     proxy.Config
 	guard   guard.Config
 	trust   func(cfg *ca.Config) // changes the defaults of what is trusted and presented; nil: nothing
+	policy  policy.Config        // who may send where
 	addr    string
 	metrics string
 	logFile string
@@ -106,8 +109,23 @@ func (s *sentry) dependencies(m *metrics.Metrics) proxy.Dependencies {
 		s.t.Fatalf("make the trust store: %v", err)
 	}
 	s.t.Cleanup(store.Close)
+	rules := s.policy
+	rules.Aliases = maps.Clone(rules.Aliases)
+	if rules.Aliases == nil {
+		rules.Aliases = make(map[string][]string)
+	}
+	if caConfig.ClientCert.CertFile != "" {
+		rules.Aliases[policy.DefaultAlias] = nil
+	}
+	for alias := range caConfig.ClientCerts {
+		rules.Aliases[alias] = caConfig.ClientCertHosts[alias]
+	}
+	p, err := policy.New(rules, s.deps.Policy, time.Now())
+	if err != nil {
+		s.t.Fatalf("make the policy: %v", err)
+	}
 	log := zerolog.New(zerolog.TestWriter{T: s.t}).Level(zerolog.WarnLevel)
-	return proxy.Dependencies{Guard: g, Dialer: guard.NewDialer(g), CA: store, Log: log, Metrics: m}
+	return proxy.Dependencies{Guard: g, Dialer: guard.NewDialer(g), CA: store, Policy: p, Log: log, Metrics: m}
 }
 
 // stop stops the proxy, once, and lets what runs finish within d.
