@@ -51,6 +51,8 @@ type exchange struct {
 	memory   *bodyMemory
 	reserved int64 // of maxBufferedBytes
 	chunks   http1.Chunks
+	skipping bool        // the request is refused: none of its body is kept
+	skipFrom socket.Tick // when that began
 	stash    []byte // a response's body while it is read whole
 
 	written   bool        // a byte of the request has left, on whichever connection
@@ -121,6 +123,7 @@ func (ex *exchange) clear() {
 	ex.tls, ex.connect, ex.alias, ex.named = false, false, "", ""
 	ex.sender, ex.wouldDeny, ex.terms, ex.timeout = nil, false, nil, 0
 	ex.breaking = breaking{key: ex.breaking.key[:0]}
+	ex.skipping = false
 	ex.written, ex.interims, ex.bodyStart = false, 0, 0
 	ex.keep, ex.begun = false, false
 	ex.status, ex.reason, ex.failed = 0, reason.None, nil

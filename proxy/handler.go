@@ -86,7 +86,7 @@ func (ex *exchange) scan(m message) *reason.Failure {
 		return reason.OfMessage(err)
 	}
 	within := ex.client.within
-	ex.keep = h.KeepsAlive() && !ex.client.final && (within == nil || within.issuer == ex.client.proxy.issuers.Load())
+	ex.keep = h.KeepsAlive() && !ex.client.final && !ex.client.lacksCertificate() && (within == nil || within.isCurrent(ex.client.proxy))
 	ex.connect = within == nil && string(ex.method()) == "CONNECT"
 	if ex.connect && (h.Chunked || h.ContentLength > 0) {
 		return reason.Malformedf("it is a CONNECT with a body")
@@ -195,7 +195,9 @@ func (ex *exchange) readBody(refused *reason.Failure) *reason.Failure {
 		refused.Fatal = true
 		return refused
 	}
-	if f == nil {
+	if f == nil && refused != nil {
+		f = ex.skipBody()
+	} else if f == nil {
 		f = ex.takeBody()
 	}
 	if f != nil && refused != nil && f.Status != reason.StatusClientGone && f.Code != reason.Malformed {

