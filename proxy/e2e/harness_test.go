@@ -63,7 +63,13 @@ func start(t *testing.T, change func(cfg *proxy.Config, g *guard.Config)) *sentr
 // startTrusting is start with other certificates than the defaults.
 func startTrusting(t *testing.T, trust func(cfg *ca.Config), change func(cfg *proxy.Config, g *guard.Config)) *sentry {
 	t.Helper()
-	s := &sentry{t: t, cfg: proxy.DefaultConfig(), guard: guard.DefaultConfig(), trust: trust, logFile: filepath.Join(t.TempDir(), "access.log")}
+	return startRuled(t, policy.Config{}, trust, change)
+}
+
+// startRuled is startTrusting with rules about who may send where.
+func startRuled(t *testing.T, rules policy.Config, trust func(cfg *ca.Config), change func(cfg *proxy.Config, g *guard.Config)) *sentry {
+	t.Helper()
+	s := &sentry{t: t, cfg: proxy.DefaultConfig(), guard: guard.DefaultConfig(), policy: rules, trust: trust, logFile: filepath.Join(t.TempDir(), "access.log")}
 	s.cfg.Listeners[0].Address = "127.0.0.1:0"
 	s.cfg.Metrics.Address = "127.0.0.1:0"
 	s.cfg.AccessLog.File = s.logFile
@@ -103,6 +109,10 @@ func (s *sentry) dependencies(m *metrics.Metrics) proxy.Dependencies {
 	caConfig.Bundle.URL, caConfig.Bundle.File = "", ""
 	if s.trust != nil {
 		s.trust(&caConfig)
+	}
+	for _, d := range s.policy.Destinations {
+		caConfig.Destinations = append(caConfig.Destinations, ca.RulesConfig{CAFile: d.CAFile, Pins: d.Pins,
+			MinVersion: d.TLS.MinVersion, LegacyCiphers: d.TLS.LegacyCiphers, Renegotiation: d.TLS.Renegotiation})
 	}
 	store, err := ca.New(caConfig, ca.Hooks{})
 	if err != nil {
