@@ -53,7 +53,7 @@ type exchange struct {
 	chunks   http1.Chunks
 	skipping bool        // the request is refused: none of its body is kept
 	skipFrom socket.Tick // when that began
-	stash    []byte // a response's body while it is read whole
+	stash    []byte      // a response's body while it is read whole
 
 	written   bool        // a byte of the request has left, on whichever connection
 	interims  int         // bytes of interim responses
