@@ -38,6 +38,9 @@ type client struct {
 	delivered bool                  // fasthttp has the head
 	large     bool                  // it is served by a server with a larger buffer
 	looping   bool                  // Close has taken over
+	parks     bool                  // it has rested for parkAfter
+	parked    bool                  // it rests outside of fasthttp
+	restEnds  socket.Tick           // when the wait for a request ends; 0: there is none
 	ready     func(fd uintptr) bool // takeReady
 	readErr   error                 // what takeReady has found
 	first     [1]byte               // of a request above TLS

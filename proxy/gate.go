@@ -15,6 +15,8 @@ import (
 	"whsentry/proxy/http1"
 	"whsentry/proxy/reason"
 	"whsentry/proxy/socket"
+
+	"github.com/valyala/fasthttp"
 )
 
 // The client is the net.Conn that fasthttp serves. Its Read is the gate: it hands fasthttp one whole head at a time,
@@ -34,12 +36,11 @@ func (c *client) Read(p []byte) (n int, err error) {
 		c.greeted = true
 		c.over = !c.greet()
 	}
-	if c.over || c.large && c.in.Len() == 0 {
-		c.large = false
+	if c.over || c.large && c.head == nil && c.in.Len() == 0 { // a client rests in the server with the smallest buffer
 		return 0, io.EOF
 	}
 	if c.head == nil && !c.awaitHead() {
-		c.over = true
+		c.over = !c.parks
 		return 0, io.EOF
 	}
 	if len(c.head) > len(p) {
@@ -52,22 +53,53 @@ func (c *client) Read(p []byte) (n int, err error) {
 // Write swallows what fasthttp writes.
 func (c *client) Write(p []byte) (int, error) { return len(p), nil }
 
-// Close is called once fasthttp's loop has ended. Where the exchange has not ended the connection the next loop begins:
-// with a larger buffer, or because fasthttp has read a "close" that was meant for the hop before (an intercepted
-// CONNECT), or has refused a head that this proxy forwards.
+// Close is called once fasthttp's loop has ended. Where the exchange has not ended the connection it goes on.
 func (c *client) Close() error {
-	if c.looping {
-		return nil // the loop below
+	if !c.looping { // else within goOn
+		c.looping = true
+		c.goOn()
 	}
-	c.looping = true
+	return nil
+}
+
+// goOn serves the client until the exchange has ended the connection. fasthttp's loop may have ended before: for a head
+// that takes a larger buffer; for a "close" that was meant for the hop before (an intercepted CONNECT); for a head that
+// it refuses and this proxy forwards; or for the client to rest.
+func (c *client) goOn() {
+	for !c.over {
+		if c.parks {
+			go c.park() // ends with the connection, which Proxy.goers counts
+			return
+		}
+		c.large = len(c.head) > smallHead
+		c.serveOn(c.proxy.engine.of(len(c.head)))
+	}
 	defer c.proxy.leave(c)
 	defer c.recoverBug()
-	for !c.over {
-		c.large = len(c.head) > smallHead
-		c.proxy.engine.of(len(c.head)).ServeConn(c)
-	}
 	c.depart()
-	return nil
+}
+
+func (c *client) serveOn(s *fasthttp.Server) {
+	defer c.recoverBug()
+	s.ServeConn(c)
+}
+
+// parkAfter is how long a client must have rested for fasthttp's buffers and a stack that its requests have made grow to
+// be given back: 5,000 clients at rest take 91 MiB with them, and 36 without.
+const parkAfter = time.Second
+
+// park waits for the next request of a client at rest.
+func (c *client) park() {
+	c.parks, c.parked = false, true
+	c.proxy.parked.Add(1)
+	c.awaitUnparked()
+	c.parked = false
+	c.goOn()
+}
+
+func (c *client) awaitUnparked() {
+	defer c.recoverBug()
+	c.over = !c.awaitRequest()
 }
 
 func (c *client) recoverBug() {
@@ -127,12 +159,20 @@ func (c *client) awaitRequest() bool {
 		c.start = socket.Now()
 		return true
 	}
-	c.deadline.Set(socket.Now()+int64(c.restLimit()), c.tcp)
+	at := socket.Now()
+	if c.restEnds == 0 {
+		c.restEnds = at + int64(c.restLimit())
+	}
+	due, plain := c.restEnds, c.conn == net.Conn(c.tcp)
+	if plain && !c.parked {
+		due = min(due, at+int64(parkAfter))
+	}
+	c.deadline.Set(due, c.tcp)
 	c.enter(clientIdle)
 	if c.proxy.closing.Load() {
 		return false
 	}
-	if c.conn != net.Conn(c.tcp) {
+	if !plain {
 		return c.awaitRecord()
 	}
 	err := c.tcp.Await(c.ready)
@@ -140,6 +180,7 @@ func (c *client) awaitRequest() bool {
 		return c.readErr == nil
 	}
 	if !c.proxy.closing.Load() {
+		c.parks = due < c.restEnds && c.deadline.Passed()
 		return false
 	}
 	// A request may have come just when the wait ended, and closing the connection would lose it.
@@ -168,7 +209,7 @@ func (c *client) takeReady(fd uintptr) (done bool) {
 		c.in.Release()
 		return err != syscall.EAGAIN
 	}
-	c.start = socket.Now()
+	c.start, c.restEnds = socket.Now(), 0
 	c.in.Added(n)
 	return true
 }
@@ -178,7 +219,7 @@ func (c *client) awaitRecord() bool {
 	if _, err := io.ReadFull(c.conn, c.first[:]); err != nil {
 		return false
 	}
-	c.start = socket.Now()
+	c.start, c.restEnds = socket.Now(), 0
 	c.in.Free()[0] = c.first[0]
 	c.in.Added(1)
 	return true

@@ -54,6 +54,7 @@ type Proxy struct {
 	clients  [clientShards]clientShard
 	admitted atomic.Int64   // clients within maxConnections, over all listeners
 	excess   atomic.Int64   // clients above it
+	parked   atomic.Int64   // clients parked since memory was last returned to the system
 	goers    sync.WaitGroup // accept loops and clients
 	sweeps   chan struct{}  // closed to end the sweeper
 	swept    chan struct{}  // closed when it has ended

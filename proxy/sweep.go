@@ -1,6 +1,9 @@
 package proxy
 
 import (
+	"runtime"
+	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"whsentry/proxy/socket"
@@ -12,6 +15,7 @@ func (p *Proxy) sweep() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var rounds rounds
+	memory := spareMemory{at: socket.Now() - int64(freePause)}
 	for {
 		select {
 		case <-p.sweeps:
@@ -26,8 +30,34 @@ func (p *Proxy) sweep() {
 		}
 		p.each(func(c *client) { c.sweep(at) })
 		p.pool.Sweep(at)
+		memory.give(&p.parked, at)
 		timer.Reset(time.Duration(interval))
 	}
+}
+
+// What clients at rest give back Go returns to the system hours later, if at all. After so many have, it is returned at
+// once, but not more often than this, for it takes a garbage collection.
+const (
+	parkedWorth = 1000
+	freePause   = time.Minute
+)
+
+// spareMemory returns memory to the system.
+type spareMemory struct {
+	at   socket.Tick // when it was done last
+	seen int64       // how many had been parked by the round before
+}
+
+// give does so where many clients have been parked, and none since the last round.
+func (m *spareMemory) give(parked *atomic.Int64, at socket.Tick) {
+	n := parked.Load()
+	if n == m.seen && n >= parkedWorth && at-m.at >= int64(freePause) {
+		parked.Add(-n)
+		m.at, n = at, 0
+		runtime.GC() // a sync.Pool lets go of what it holds with the second collection
+		debug.FreeOSMemory()
+	}
+	m.seen = n
 }
 
 // rounds tells when the sweeper comes round so late that the whole process cannot have run: its machine was suspended,

@@ -104,7 +104,7 @@ var plainActions = []action{
 var tlsActions = []action{
 	{"closes", "1011", true, func(s side) { s.leave(); s.tcp.Close() }},
 	{"says good-bye", "1011", true, func(s side) { s.leave(); stall(s) }},
-	{"closes without a good-bye", "1011", false, func(s side) { s.tcp.CloseWrite(); stall(s) }},
+	{"closes without a good-bye", "1011", true, func(s side) { s.tcp.CloseWrite(); stall(s) }},
 	{"closes within a record", "1011", false, func(s side) { s.tcp.Write([]byte("\x17\x03\x03\x01\x00half")); s.tcp.CloseWrite(); stall(s) }},
 	{"resets", "1011", false, reset},
 	{"stalls", "1004", false, stall},
@@ -354,7 +354,9 @@ func TestTLSEveryPhaseOfTheHandshake(t *testing.T) {
 						if cut.at <= 0 {
 							want = 2 // not a byte of an answer: once more, without ML-KEM
 						}
-						if n := o.connections(); n != want {
+						// A reset may be there before it is known that the connection has come about: then it never has.
+						early := cut.at < 0 && do.name == "resets"
+						if n := o.connections(); n != want && !(early && n == 1) {
 							t.Errorf("got %d connections; want %d", n, want)
 						}
 					})
