@@ -11,9 +11,11 @@
 //	client.go       a client's connection: reading and writing under time limits, lingering, vanishing
 //	handler.go      one exchange: read the head, route it, read the body, forward it, finish: answer, count, log
 //	exchange.go     the memory that an exchange needs
+//	sender.go       whose request it is, what its client may, and as whom its destination sees it (terms.go: on which terms)
+//	breaking.go     whether its destination could be reached, of late (deadline.go: the caller's own deadline)
 //	request.go      a request's head, scanned strictly (fields.go: a field's name, value and kind)
 //	destination.go  the request's target and Host; the only reader of either
-//	body.go         a request's body, read in full within the limits (chunked.go: the chunked coding)
+//	body.go         a request's body, read in full within the limits (skip.go: read and dropped, of one that is refused)
 //	connect.go      get a connection to the destination: one at rest, or a new one, through the guard
 //	forward.go      send the request, read the answer's head
 //	headers.go      what is dropped, replaced and rewritten, both ways
@@ -21,7 +23,7 @@
 //	relay.go        pass the answer's body on within the limits, or cut it so that the client can tell
 //	upstream/       connections to destinations: reuse, lifetime, idleness, the limit per destination; a request over one
 //	socket/         what lies under a connection: system calls made at once, and the waits for them
-//	tunnel.go       CONNECT as a tunnel (intercept.go: CONNECT under mitm)
+//	tunnel.go       CONNECT as a tunnel (intercept.go: CONNECT under mitm; rights.go: tunnels whose right is gone)
 //	record.go       count and log an exchange that has ended
 //	sweep.go        the goroutine that enforces limits in time, and looks after clients at rest
 //	config.go       Config, its defaults, its validation
@@ -69,6 +71,5 @@
 //
 // # What it does not do
 //
-// HTTP/2 and HTTP/3, caching, upgrades such as WebSocket, authentication of clients other than by their certificate,
-// and requests in origin form: it is no reverse proxy.
+// HTTP/2 and HTTP/3, caching, upgrades such as WebSocket, and requests in origin form: it is no reverse proxy.
 package proxy
