@@ -77,7 +77,7 @@ func TestOwnListeners(t *testing.T) {
 	t.Parallel()
 	s := start(t, func(_ *proxy.Config, g *guard.Config) { g.InsecureSkipDenyList = true })
 	for range 2 {
-		s.exchange("GET http://" + s.addr + "/ HTTP/1.1\r\nHost: x\r\n\r\n").check(t, "403 Forbidden", "1000")
+		s.exchange("GET http://"+s.addr+"/ HTTP/1.1\r\nHost: x\r\n\r\n").check(t, "403 Forbidden", "1000")
 		s.exchange("GET "+s.metrics+"/ HTTP/1.1\r\nHost: x\r\n\r\n").check(t, "403 Forbidden", "1000")
 		s.mustReload(nil)
 	}

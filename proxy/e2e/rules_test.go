@@ -148,6 +148,10 @@ func TestClientOrderOfRefusals(t *testing.T) {
 		{"1019 before the address", with(get(o, "/"), bearer(billingToken)), "1019"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			if tt.reason == "1020" { // whose rate has room again after a second
+				eventually(t, "1020", func() bool { return s.exchangeFor(t, tt.request).reason() == "1020" })
+				return
+			}
 			if r := s.exchangeFor(t, tt.request); r.reason() != tt.reason {
 				t.Errorf("got %s %s (%s); want %s", r.status, r.reason(), r.header.Get("X-Whsentry-Reason"), tt.reason)
 			}
@@ -211,7 +215,7 @@ func TestClientUnknownRestsShortly(t *testing.T) {
 	t.Parallel()
 	o := answering(t, okResponse)
 	s := startRuled(t, clientsOf(client("billing", billingToken, nil)), nil, func(cfg *proxy.Config, _ *guard.Config) {
-		cfg.ClientTimeout = 200 * time.Millisecond
+		cfg.ClientTimeout = time.Second
 	})
 	silent, refused, known := s.dial(), s.dial(), s.dial()
 	known.send(with(get(o, "/"), bearer(billingToken)))
@@ -301,7 +305,7 @@ func TestBreaker(t *testing.T) {
 	t.Parallel()
 	_, refusing := boundSocket(t)
 	o := answering(t, okResponse)
-	rules := policy.Config{Breaker: policy.BreakerConfig{Failures: 2, OpenFor: 100 * time.Millisecond}}
+	rules := policy.Config{Breaker: policy.BreakerConfig{Failures: 2, OpenFor: 2 * time.Second}}
 	s := startRuled(t, rules, nil, nil)
 	request := "GET http://" + refusing + "/ HTTP/1.1\r\nHost: x\r\n\r\n"
 	for range 2 {
@@ -309,8 +313,8 @@ func TestBreaker(t *testing.T) {
 	}
 	r := s.exchange(request)
 	r.check(t, "503 Service Unavailable", "1018")
-	if r.header.Get("Retry-After") != "1" {
-		t.Errorf("got Retry-After %q; want 1", r.header.Get("Retry-After"))
+	if wait := r.header.Get("Retry-After"); wait != "1" && wait != "2" {
+		t.Errorf("got Retry-After %q; want 1 or 2", wait)
 	}
 	s.waitMetric("whsentry_breakers_open", "1")
 	s.exchange(get(o, "/")).check(t, "200 OK", "")
