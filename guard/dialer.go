@@ -87,6 +87,31 @@ func (d *Dialer) Judge(ctx context.Context, host string, port uint16) error {
 	return err
 }
 
+// Judged is an address of a name, with what becomes of it.
+type Judged struct {
+	Addr netip.Addr
+	Verdict
+}
+
+// JudgeEach is Judge, and says what becomes of each address of host, in the order in which they would be tried: of the
+// same answer to one look-up. There are none where the port is refused or host does not resolve.
+func (d *Dialer) JudgeEach(ctx context.Context, host string, port uint16) ([]Judged, error) {
+	if err := d.guard.CheckPort(port); err != nil {
+		return nil, err
+	}
+	var t Timing
+	addrs, err := d.resolve(ctx, host, &t)
+	if err != nil {
+		return nil, err
+	}
+	judged := make([]Judged, len(addrs))
+	for i, a := range addrs {
+		judged[i] = Judged{a, d.guard.Verdict(netip.AddrPortFrom(a, port), d.exceptions)}
+	}
+	_, err = d.choose(addrs, port)
+	return judged, err
+}
+
 // Resolve returns the addresses of host, refused ones too, in the order in which they would be tried. A
 // literal is its own address. The error is a *ResolveError.
 func (d *Dialer) Resolve(ctx context.Context, host string) ([]netip.Addr, error) {
@@ -118,6 +143,11 @@ func (d *Dialer) allowed(ctx context.Context, host string, port uint16, t *Timin
 	if err != nil {
 		return nil, err
 	}
+	return d.choose(addrs, port)
+}
+
+// choose judges all of addrs, and returns those that are to be tried, at least one.
+func (d *Dialer) choose(addrs []netip.Addr, port uint16) ([]netip.Addr, error) {
 	addrs, noWay := d.within(addrs)
 	var first *BlockedError
 	allowed := make([]netip.Addr, 0, min(len(addrs), maxTried))

@@ -24,7 +24,7 @@ var mayImport = map[string][]string{
 	"proxy/reason":    {"guard", "ca", "policy", "proxy/http1"},
 	"proxy/metrics":   {"guard", "ca", "policy", "proxy/reason"},
 	"proxy/accesslog": {"proxy/reason", "proxy/metrics"},
-	"proxy/admin":     {"guard", "ca", "policy", "proxy/reason", "proxy/metrics"},
+	"proxy/admin":     {"guard", "ca", "policy", "proxy/http1", "proxy/reason", "proxy/metrics"},
 	"proxy/listen":    {"ca", "proxy/socket", "proxy/metrics"},
 	"proxy/upstream":  {"guard", "ca", "proxy/http1", "proxy/socket", "proxy/reason", "proxy/metrics"},
 	"proxy":           slices.Concat(judges, rooms),

@@ -174,3 +174,40 @@ func BenchmarkPost(b *testing.B) {
 		})
 	}
 }
+
+// TestAllocInspected is TestAllocPost inside a CONNECT.
+func TestAllocInspected(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector empties every sync.Pool")
+	}
+	p := startForBench(t, nil)
+	const answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+	forwarded := 0
+	origin := fixedOrigin(t, func() int { return forwarded }, []byte(answer))
+	request := "POST /hook HTTP/1.1\r\nHost: " + origin + "\r\nContent-Length: 4\r\nUser-Agent: Webhook Sentry/0.1\r\n\r\nbody"
+	forwarded = len(request)
+	conn, err := net.Dial("tcp", p.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	buf := make([]byte, 512)
+	send := func(raw []byte, want string) {
+		if _, err := conn.Write(raw); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(conn, buf[:len(want)]); err != nil || string(buf[:len(want)]) != want {
+			t.Fatalf("got %q, %v; want %q", buf[:len(want)], err, want)
+		}
+	}
+	send([]byte("CONNECT "+origin+" HTTP/1.1\r\nHost: "+origin+"\r\n\r\n"), connectionEstablished)
+	raw := []byte(request)
+	for range 200 {
+		send(raw, answer)
+	}
+	runtime.GC()
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	if perRound := testing.AllocsPerRun(2000, func() { send(raw, answer) }); perRound != 0 {
+		t.Errorf("got %v allocations per request; want 0", perRound)
+	}
+}

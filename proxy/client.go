@@ -26,7 +26,7 @@ type client struct {
 	addr     string // as it is logged
 	overload bool   // one more than maxConnections: it is told so, and closed
 
-	within *interception // set once a CONNECT of this client is intercepted
+	within *interception // set once what is inside a CONNECT of this client are requests
 
 	deadline socket.Deadline
 	state    atomic.Uint32 // a clientState

@@ -48,6 +48,9 @@ type Config struct {
 	MaxConnectionsPerDestination int
 	// ConnectMode (connect.mode) is what CONNECT does: one of ConnectTunnel, ConnectMITM and ConnectDeny.
 	ConnectMode string
+	// ConnectPlain (connect.plain) is what becomes of a tunnel whose client begins with an HTTP request: PlainInspect or
+	// PlainOpaque.
+	ConnectPlain string
 	// ConnectPorts (connect.ports) are the ports that CONNECT may reach; empty: any that the guard allows.
 	ConnectPorts []uint16
 	// ClientCertHeader (clientCertHeader) says whether X-WhSentry-ClientCert is obeyed, or dropped without effect.
@@ -80,6 +83,11 @@ const (
 	IncompleteError, IncompletePass = "error", "pass"
 )
 
+// The values of Config.ConnectPlain.
+const (
+	PlainInspect, PlainOpaque = "inspect", "opaque"
+)
+
 const (
 	kiB = 1 << 10
 	miB = 1 << 20
@@ -106,6 +114,7 @@ func DefaultConfig() Config {
 		ConnectMode:                  ConnectTunnel,
 		ClientCertHeader:             true,
 		IncompleteResponses:          IncompleteError,
+		ConnectPlain:                 PlainInspect,
 		UserAgent:                    "Webhook Sentry/0.1",
 		RequestIDHeader:              "Request-ID",
 		AccessLog:                    accesslog.Config{Type: accesslog.Text, URL: accesslog.URLFull},
@@ -220,6 +229,9 @@ func (c *Config) validateSizes() error {
 func (c *Config) validateConnect() error {
 	if slices.Contains(c.ConnectPorts, 0) {
 		return invalid("connect.ports", "0", "not a port", "1 to 65535")
+	}
+	if err := oneOf("connect.plain", c.ConnectPlain, PlainInspect, PlainOpaque); err != nil {
+		return err
 	}
 	return oneOf("connect.mode", c.ConnectMode, ConnectTunnel, ConnectMITM, ConnectDeny)
 }

@@ -21,6 +21,11 @@ import (
 func (ex *exchange) acquire(d *upstream.Destination, fresh bool) *reason.Failure {
 	p := ex.client.proxy
 	ex.reused, ex.remote, ex.tlsVersion = false, netip.AddrPort{}, ""
+	r := upstream.Route{TLS: ex.tls, Alias: ex.alias, Entry: ex.terms.id, Allow: ex.sender.AllowListID}
+	if u := ex.takeOpened(r); u != nil {
+		ex.hold(u, false)
+		return nil
+	}
 	if f := ex.askBreaker(); f != nil {
 		return f
 	}
@@ -31,7 +36,6 @@ func (ex *exchange) acquire(d *upstream.Destination, fresh bool) *reason.Failure
 		return reason.Newf(reason.TooMany, "too many connections to %s: %d are in use", ex.address.String(), ex.terms.maxConnections).
 			Over(ex.terms.keys.maxConnections)
 	}
-	r := upstream.Route{TLS: ex.tls, Alias: ex.alias, Entry: ex.terms.id, Allow: ex.sender.AllowListID}
 	if !fresh {
 		if u := p.pool.Get(d, r, ex.at, (*judge)(ex)); u != nil {
 			ex.hold(u, true)

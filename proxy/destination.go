@@ -62,6 +62,12 @@ func (a *address) copy(from *address) {
 	a.hostLen, a.port = from.hostLen, from.port
 }
 
+// setPort changes the port.
+func (a *address) setPort(port uint16) {
+	a.port = port
+	a.key = strconv.AppendUint(append(a.key[:a.hostLen], ':'), uint64(port), 10)
+}
+
 func defaultPort(tls bool) uint16 {
 	if tls {
 		return 443

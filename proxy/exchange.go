@@ -113,6 +113,7 @@ func (ex *exchange) clear() {
 	ex.client, ex.run = nil, nil
 	ex.call.End()
 	ex.lendOut()
+	ex.logged.Forget()
 	ex.url = keepBuffer(ex.url)
 	ex.dropBody()
 	ex.stash = keepBuffer(ex.stash)

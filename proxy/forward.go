@@ -107,6 +107,9 @@ func (ex *exchange) receiveHead() *reason.Failure {
 			return reason.LargeResponseHeadf("response head larger than %d bytes", limit)
 		}
 		if n > 0 {
+			if ex.run.cfg.Answers.Envoy() { // they say whose fault an answer is: the proxy's own to give
+				ex.resp.Drop(reason.EnvoyFlags, reason.EnvoyDetails)
+			}
 			if !ex.resp.Interim() {
 				in.Skip(n)
 				ex.bodyStart = in.Mark()

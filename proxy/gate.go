@@ -247,7 +247,7 @@ func (c *client) readFailure(err error) error {
 
 // settleInput gives the buffer's memory back once all that it holds has been used.
 func (c *client) settleInput() {
-	if c.in.Len() == 0 {
+	if c.in.Len() == 0 && c.head == nil {
 		c.in.Release()
 	}
 }

@@ -42,11 +42,14 @@ func (ex *exchange) carryOut(m message) (goesOn bool) {
 	if f == nil {
 		f = ex.identify()
 	}
-	if f == nil {
+	if f == nil && !ex.isCheck() {
 		f = ex.route()
 	}
 	if c.overload && (f == nil || !f.Fatal) {
 		f = c.overloaded()
+	}
+	if ex.isCheck() {
+		return ex.finish(ex.check(f))
 	}
 	if ex.connect && f == nil {
 		ex.beginDeadline()
@@ -124,23 +127,35 @@ func (ex *exchange) route() *reason.Failure {
 		return ex.routeConnect()
 	}
 	t, err := http1.ParseTarget(h.Target)
+	ex.tls = t.HTTPS || h.TLS
 	f := reason.OfMessage(err)
 	if f == nil || f.Code == reason.Scheme {
 		if reject := h.CheckHost(); reject != nil {
 			f = reason.OfMessage(reject)
+		} else if reject := ex.checkAsks(); reject != nil {
+			f = reject
 		}
 	}
 	if f != nil {
 		return f
 	}
+	return ex.aim(&t)
+}
+
+// aim makes t what the request is for, where it may be.
+func (ex *exchange) aim(t *http1.Target) *reason.Failure {
 	ex.authority, ex.path = t.Authority.Raw, t.Path
-	ex.tls = t.HTTPS || h.TLS
+	ex.tls = t.HTTPS || ex.head.TLS
 	ex.address.set(&t.Authority, ex.tls)
 	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
 		return reason.OfConnect(err, "", 0)
 	}
 	return ex.obeyRules()
 }
+
+// methodsServed are the methods that requests mostly have, for the answer to a CONNECT that is not allowed; others are
+// forwarded too.
+const methodsServed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 // routeConnect is route for CONNECT.
 func (ex *exchange) routeConnect() *reason.Failure {
@@ -153,19 +168,33 @@ func (ex *exchange) routeConnect() *reason.Failure {
 	}
 	ex.authority = a.Raw
 	ex.address.set(&a, false)
+	if f := ex.checkAsks(); f != nil {
+		return f
+	}
 	cfg := ex.run.cfg
 	if cfg.ConnectMode == ConnectDeny {
-		return reason.Newf(reason.Connect, "CONNECT is not allowed")
+		f := reason.Newf(reason.Connect, "CONNECT is not allowed")
+		f.Allow = methodsServed
+		return f
 	}
-	if len(cfg.ConnectPorts) > 0 && !slices.Contains(cfg.ConnectPorts, ex.address.port) {
-		f := reason.Newf(reason.Connect, "CONNECT to port %d is not allowed", ex.address.port)
-		f.Status = 403
+	if f := ex.checkConnectPort(); f != nil {
 		return f
 	}
 	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
 		return reason.OfConnect(err, "", 0)
 	}
 	return ex.obeyRules()
+}
+
+// checkConnectPort refuses a port that CONNECT may not reach.
+func (ex *exchange) checkConnectPort() *reason.Failure {
+	port, allowed := ex.address.port, ex.run.cfg.ConnectPorts
+	if len(allowed) > 0 && !slices.Contains(allowed, port) {
+		f := reason.Newf(reason.Connect, "CONNECT to port %d is not allowed", port)
+		f.Status = 403
+		return f
+	}
+	return nil
 }
 
 // overloaded is what the clients above maxConnections are told.
@@ -264,13 +293,16 @@ func (ex *exchange) finish(f *reason.Failure) bool {
 	ex.endDeadline()
 	ex.dismiss()
 	ex.tellBreaker(policy.Neutral)
+	if !ex.connect {
+		c.restOpened()
+	}
 	if ex.status != 0 {
 		ex.record()
 		c.proxy.noteRefusal(ex, f)
 	}
-	goesOn := ex.keep && !c.proxy.closing.Load()
+	goesOn := ex.keep && (!c.proxy.closing.Load() || c.head != nil)
 	c.settleInput()
-	c.lingers = !goesOn && ex.lingers(f)
+	c.lingers = !goesOn && (c.lingers || ex.lingers(f))
 	return goesOn
 }
 
@@ -292,7 +324,7 @@ func (ex *exchange) fail(f *reason.Failure) {
 	if f.Status == reason.StatusClientGone && !ex.begun && ex.head.Method == nil && ex.client.in.Len() == 0 {
 		return // it sent nothing
 	}
-	f.Happened(ex.written, ex.receivedStatus())
+	f.Happened(ex.written, ex.resp.Received)
 	ex.failed, ex.reason = f, f.Code
 	if ex.connect && ex.client.in.Len() > 0 {
 		f.Fatal = true // what has come was meant for the tunnel, and must not be taken for a request
@@ -308,14 +340,8 @@ func (ex *exchange) fail(f *reason.Failure) {
 	if f.Status == reason.StatusClientGone {
 		return
 	}
-	connection := ""
-	if !ex.keep {
-		connection = "close"
-	} else if ex.head.HTTP10 {
-		connection = "keep-alive"
-	}
 	ex.dismiss()
-	answer, body := ex.run.cfg.Answers.AppendAnswer(ex.borrowOut(), f, time.Now(), string(ex.method()), connection)
+	answer, body := ex.run.cfg.Answers.AppendAnswer(ex.borrowOut(), f, time.Now(), string(ex.method()), ex.connectionOption())
 	ex.out = answer
 	if c.write(answer) != nil {
 		ex.keep = false
@@ -323,4 +349,15 @@ func (ex *exchange) fail(f *reason.Failure) {
 		return
 	}
 	ex.responseBytes = int64(body)
+}
+
+// connectionOption is the value of the Connection field of an answer of the proxy's own; "": it needs none.
+func (ex *exchange) connectionOption() string {
+	if !ex.keep {
+		return "close"
+	}
+	if ex.head.HTTP10 {
+		return "keep-alive"
+	}
+	return ""
 }

@@ -15,7 +15,7 @@ import (
 	"whsentry/proxy/upstream"
 )
 
-// interception is what a CONNECT that is intercepted has fixed for the requests inside.
+// interception is what a CONNECT that is intercepted, or inspected, has fixed for the requests inside.
 type interception struct {
 	authority []byte // host:port as the client wrote it
 	address   address
@@ -23,6 +23,8 @@ type interception struct {
 	identity  policy.Identity // whose the CONNECT was
 	begun     bool            // there has been a request inside: the first counts as one with the CONNECT
 	issuer    uint32          // of its certificate: as Proxy.issuers counts
+	plain     bool            // the client does not speak TLS
+	opened    opened          // the connection made at CONNECT, until it is used
 }
 
 // intercept answers a CONNECT by speaking TLS with the client in the destination's place. From here on the client's
@@ -45,10 +47,11 @@ func (ex *exchange) intercept(refused *reason.Failure) *reason.Failure {
 		return reason.ClientGone()
 	}
 	within := &interception{authority: bytes.Clone(ex.authority), alias: ex.named, identity: ex.identity(), issuer: issuer}
-	host, _ := http1.ParseAuthority(within.authority)
-	within.address.set(&host, true)
-	early := c.takeEarly()
-	if c.startTLS(cfg, early) != nil {
+	within.address.copy(&ex.address)
+	if within.plain, err = ex.interceptsPlain(); err == nil && !within.plain {
+		err = c.startTLS(cfg, c.takeEarly())
+	}
+	if err != nil {
 		ex.keep = false
 		return nil
 	}
@@ -120,14 +123,16 @@ func (p *prefixed) Read(b []byte) (int, error) {
 	return p.Conn.Read(b)
 }
 
-// routeWithin is route for a request inside an intercepted tunnel, which is for the CONNECT's host and port and for
-// no other: a different one in Host or in an absolute URI would be a way around what was judged and certified.
+// routeWithin is route for a request inside an intercepted or inspected tunnel, which is for the CONNECT's host and port
+// and for no other: a different one in Host or in an absolute URI would be a way around what was judged and certified.
 func (ex *exchange) routeWithin(within *interception) *reason.Failure {
 	h := &ex.head
 	if string(ex.method()) == "CONNECT" {
-		return reason.Newf(reason.Connect, "CONNECT is not allowed inside a tunnel")
+		f := reason.Newf(reason.Connect, "CONNECT is not allowed inside a tunnel")
+		f.Allow = methodsServed
+		return f
 	}
-	ex.tls = true
+	ex.tls = !within.plain || h.TLS
 	ex.authority = within.authority
 	raw := h.Target
 	switch {
@@ -141,7 +146,7 @@ func (ex *exchange) routeWithin(within *interception) *reason.Failure {
 		if err != nil {
 			return reason.OfMessage(err)
 		}
-		if !t.HTTPS || !within.matches(&t.Authority) {
+		if t.HTTPS == within.plain || !within.matches(&t.Authority) {
 			return reason.Newf(reason.Malformed, "malformed request: its URI is not for %s", within.authority)
 		}
 		ex.authority, ex.path = t.Authority.Raw, t.Path
@@ -156,15 +161,26 @@ func (ex *exchange) routeWithin(within *interception) *reason.Failure {
 		}
 		ex.authority = host
 	}
+	if f := ex.checkAsks(); f != nil {
+		return f
+	}
 	ex.address.copy(&within.address)
+	if within.plain {
+		if f := ex.routePlain(); f != nil {
+			return f
+		}
+	}
 	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
 		return reason.OfConnect(err, "", 0)
 	}
 	return ex.obeyRules()
 }
 
-// matches reports whether a is the CONNECT's host and port, whose default is that of https.
+// matches reports whether a is the CONNECT's host and port, whose default is that of https; without TLS, the CONNECT's.
 func (w *interception) matches(a *http1.Authority) bool {
+	if w.plain {
+		return w.matchesPlain(a)
+	}
 	var other address
 	other.set(a, true)
 	return bytes.Equal(other.key, w.address.key)

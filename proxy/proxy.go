@@ -33,7 +33,9 @@ type Dependencies struct {
 	Policy *policy.Policy
 	// Settings lists the configuration of which cfg is the proxy's part, for the status page; nil: it shows none.
 	Settings func(cfg Config) []admin.Setting
-	Sockets  *listen.Sockets // to listen on instead of opening new ones; nil: none. New takes them over, also where it fails
+	// SettingsFile is what cfg was read from, for the status page; "": no file.
+	SettingsFile string
+	Sockets      *listen.Sockets // to listen on instead of opening new ones; nil: none. New takes them over, also where it fails
 }
 
 // Proxy is a running, or a runnable, proxy.
@@ -64,13 +66,14 @@ type Proxy struct {
 
 // run is what requests are served by; a reload replaces it whole, and a request keeps the one that it began with.
 type run struct {
-	cfg      *Config
-	guard    *guard.Guard
-	dialer   *guard.Dialer
-	ca       *ca.Store
-	log      zerolog.Logger
-	settings func(Config) []admin.Setting
-	idHeader string // lower-cased
+	cfg          *Config
+	guard        *guard.Guard
+	dialer       *guard.Dialer
+	ca           *ca.Store
+	log          zerolog.Logger
+	settings     func(Config) []admin.Setting
+	settingsFile string
+	idHeader     string // lower-cased
 
 	policy  *policy.Policy
 	global  terms
@@ -211,7 +214,7 @@ func (p *Proxy) source() admin.Source {
 
 func (p *Proxy) state() admin.State {
 	run := p.run.Load()
-	s := admin.State{MaxConnections: run.cfg.MaxConnections, MaxBufferedBytes: run.cfg.MaxBufferedBytes, Guard: run.guard, CA: run.ca}
+	s := admin.State{Hosts: run.cfg.Metrics.Hosts, SettingsFile: run.settingsFile, MaxConnections: run.cfg.MaxConnections, MaxBufferedBytes: run.cfg.MaxBufferedBytes, Guard: run.guard, CA: run.ca}
 	for i, l := range p.listeners {
 		s.Listeners = append(s.Listeners, admin.Listener{Name: run.cfg.Listeners[i].Type + " " + l.Addr().String(), Counts: l.metrics})
 	}
@@ -369,6 +372,7 @@ func (p *Proxy) leave(c *client) {
 	defer p.goers.Done()
 	c.tcp.Close()
 	c.in.Release()
+	c.dropOpened()
 	s := c.shard()
 	s.mu.Lock()
 	delete(s.clients, c)

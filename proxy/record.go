@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
+	"net/netip"
 	"time"
 
 	"whsentry/proxy/accesslog"
@@ -40,7 +41,6 @@ func (ex *exchange) record() {
 	m.ResponseBytes.AddInt64(ex.responseBytes)
 	ex.fillRecord(at, took)
 	ex.client.proxy.access.Load().Log(&ex.logged)
-	ex.logged.Forget()
 }
 
 // fillRecord makes the record of the exchange, whose parts are those of the exchange's own buffers.
@@ -56,18 +56,23 @@ func (ex *exchange) fillRecord(at time.Time, took time.Duration) {
 		r.Tried = f.Tried
 		r.Text, r.Source, r.Delivered, r.Received, r.Gone = f.Text, f.Source, f.Delivered, f.Received, ex.reason == reason.None
 	}
+	r.Untidy = ex.tidied()
 	if ex.run.cfg.AccessLog.Type == accesslog.JSON {
 		r.TraceID = ex.traceID()
 	}
 	r.RequestBytes, r.ResponseBytes, r.Phases = ex.requestBytes, ex.responseBytes, ex.phases
 }
 
-// receivedStatus is the final status that the destination's status line had; 0: none was read.
-func (ex *exchange) receivedStatus() int {
-	if ex.resp.Interim() {
-		return 0
+// tidied names what was untidy about the destination's response, where that was passed on, and counts it.
+func (ex *exchange) tidied() (names []string) {
+	if ex.resp.Untidy == 0 || ex.failed != nil && !ex.begun {
+		return nil
 	}
-	return ex.resp.Status
+	for what := range ex.resp.Untidy.Names {
+		ex.client.proxy.metrics.CountUntidy(what)
+		names = append(names, what)
+	}
+	return names
 }
 
 // traceID is that of the request's traceparent, where it has one and that is well-formed; nil otherwise.
@@ -93,13 +98,33 @@ func (p *Proxy) noteRefusal(ex *exchange, f *reason.Failure) {
 	// A path or a query may be a secret, as those of many webhooks are, and more people see this page than the log.
 	ex.url = ex.appendURL(ex.url[:0], accesslog.URLHost)
 	p.admin.NoteRefusal(&admin.Refused{
-		Client: ex.client.addr, Method: ex.method(), URL: ex.url, Status: ex.status, Code: ex.reason, Text: f.Text, Rule: f.Rule,
+		ID: ex.logged.ID, Client: ex.client.addr, ClientName: ex.logged.Client, Method: ex.method(), URL: ex.url, Status: ex.status,
+		Code: ex.reason, Source: f.Source, Text: f.Text, Rule: f.Rule, Upstream: ex.triedUpstream(f), Destination: ex.destination(),
 	})
+}
+
+// triedUpstream is what was connected to, or was to be; not valid: nothing was.
+func (ex *exchange) triedUpstream(f *reason.Failure) netip.AddrPort {
+	if ex.remote.IsValid() {
+		return ex.remote
+	}
+	return f.Tried
+}
+
+// destination is the host and port asked for; "": not known.
+func (ex *exchange) destination() string {
+	if ex.authority == nil {
+		return ""
+	}
+	return ex.address.String()
 }
 
 // appendURL appends as much of the request's URL as mode, a value of accessLog.url, lets through. User information is a
 // password, so it is left out of what was refused for having it.
 func (ex *exchange) appendURL(dst []byte, mode string) []byte {
+	if ex.isCheck() {
+		return append(dst, checkPath...)
+	}
 	authority, path, https := ex.authority, ex.path, ex.tls
 	if authority == nil {
 		raw := ex.head.Target

@@ -36,12 +36,15 @@ func (ex *exchange) passBody() *reason.Failure {
 		return ex.passBodiless(isHead)
 	}
 	body := responseBody{ex: ex, left: r.ContentLength, chunked: r.Chunked}
+	ex.chunks.Reset(ex.run.cfg.MaxHeaderSize, true)
 	limit := ex.terms.maxResponseBodySize
+	if ex.run.cfg.IncompleteResponses == IncompletePass {
+		return ex.passWhatCame(&body, limit)
+	}
 	if body.left > limit {
 		ex.drop(upstream.CloseError)
 		return ex.largeResponse()
 	}
-	ex.chunks.Reset(ex.run.cfg.MaxHeaderSize, true)
 	if body.left <= wholeLimit {
 		first, f := ex.takeWhole(&body)
 		if f != nil {
@@ -90,9 +93,19 @@ func (ex *exchange) settle(clean bool) {
 
 // answer writes a response whose body is there in full.
 func (ex *exchange) answer(how http1.Framing, length int64, body []byte) *reason.Failure {
-	ex.keep = ex.keep && !ex.client.proxy.stopping.Load()
+	ex.beginAnswer(how, length)
+	return ex.endAnswer(body)
+}
+
+// beginAnswer puts the head of a response in out.
+func (ex *exchange) beginAnswer(how http1.Framing, length int64) {
+	ex.keep = ex.keep && how != http1.ByClose && !ex.client.proxy.stopping.Load()
 	ex.status = ex.resp.Status
 	ex.out = ex.appendResponseHead(ex.borrowOut(), &ex.resp, how, length)
+}
+
+// endAnswer sends the head, and the body with it.
+func (ex *exchange) endAnswer(body []byte) *reason.Failure {
 	if err := ex.client.writeBuffers(ex, ex.out, body); err != nil {
 		ex.begun = true
 		return reason.ClientGone()
@@ -125,9 +138,7 @@ func (ex *exchange) takeWhole(body *responseBody) (whole []byte, f *reason.Failu
 // stream passes a body on as it comes, after what has been read of it already.
 func (ex *exchange) stream(body *responseBody, first []byte) *reason.Failure {
 	how := ex.chooseFraming(body)
-	ex.keep = ex.keep && how != http1.ByClose && !ex.client.proxy.stopping.Load()
-	ex.status = ex.resp.Status
-	ex.out = ex.appendResponseHead(ex.borrowOut(), &ex.resp, how, ex.resp.ContentLength)
+	ex.beginAnswer(how, ex.resp.ContentLength)
 	ex.begun = true
 	f := ex.sendPiece(how, first, ex.out)
 	for f == nil && !body.ended {

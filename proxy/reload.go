@@ -52,7 +52,8 @@ func (p *Proxy) Reload(cfg Config, deps Dependencies) error {
 func newRun(cfg Config, deps Dependencies) (*run, error) {
 	r := &run{
 		cfg: &cfg, guard: deps.Guard, dialer: deps.Dialer, ca: deps.CA, log: deps.Log, settings: deps.Settings, policy: deps.Policy,
-		idHeader: strings.ToLower(cfg.RequestIDHeader),
+		settingsFile: deps.SettingsFile,
+		idHeader:     strings.ToLower(cfg.RequestIDHeader),
 	}
 	if r.policy == nil {
 		var err error

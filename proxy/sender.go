@@ -41,8 +41,11 @@ func (ex *exchange) identify() *reason.Failure {
 
 // turnDown gives a refusal of who the client is the status that asks for a credential where there are any.
 func (ex *exchange) turnDown(f *reason.Failure) *reason.Failure {
-	if !ex.run.policy.HasTokens() {
+	switch {
+	case !ex.run.policy.HasTokens():
 		f.Status = 403
+	case ex.isCheck():
+		f.Status = 401
 	}
 	if ex.connect {
 		if a, err := http1.ParseConnectTarget(ex.head.Target); err == nil {
@@ -54,7 +57,17 @@ func (ex *exchange) turnDown(f *reason.Failure) *reason.Failure {
 
 func (ex *exchange) credential() policy.Credential {
 	h := &ex.head
-	return policy.Credential{Value: h.Authorization.Of(h.Raw), Fields: h.Authorizations}
+	shown := policy.Credential{Value: h.Authorization.Of(h.Raw), Fields: h.Authorizations}
+	if shown.Fields > 0 || !ex.isCheck() {
+		return shown
+	}
+	for _, f := range h.Fields { // of a check, the proxy is the origin
+		if http1.EqualFold(f.Name.Of(h.Raw), "authorization") {
+			shown.Value = f.Value.Of(h.Raw)
+			shown.Fields++
+		}
+	}
+	return shown
 }
 
 // admit counts the request for its client. rated says that its rate counts it too.

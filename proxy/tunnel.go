@@ -34,8 +34,11 @@ func (ex *exchange) tunnel(refused *reason.Failure) *reason.Failure {
 	t := ex.held.Join(c.conn, c.tcp, func(bug any) {
 		p.log().Error().Str("panic", fmt.Sprint(bug)).Msg("a bug ended a tunnel")
 	})
-	t.Carry(c.takeEarly())
+	opaque := ex.carry(t)
 	c.attach(nil, nil)
+	if !opaque {
+		return nil
+	}
 	ex.requestBytes, ex.responseBytes = t.Bytes()
 	ex.written = ex.requestBytes > 0
 	f := ex.tunnelEnd(t)

@@ -27,7 +27,7 @@ type options struct {
 
 func main() {
 	subcommands := map[string]func(context.Context, options) *report{
-		"clients": clients, "crowd": crowd, "far": far, "isolation": isolation, "near": near, "load": load, "resources": resources, "scaling": scaling, "signals": signals, "soak": soak, "tls": tlsChecks,
+		"clients": clients, "crowd": crowd, "deliveries": deliveries, "far": far, "isolation": isolation, "near": near, "load": load, "resources": resources, "scaling": scaling, "signals": signals, "soak": soak, "tls": tlsChecks,
 		"upgrade": upgrade,
 	}
 	name := ""
@@ -36,7 +36,7 @@ func main() {
 	}
 	run, known := subcommands[name]
 	if !known {
-		fmt.Fprintf(os.Stderr, "accept: %q is no subcommand; want clients, crowd, far, isolation, near, load, resources, scaling, signals, soak, tls or upgrade\n", name)
+		fmt.Fprintf(os.Stderr, "accept: %q is no subcommand; want clients, crowd, deliveries, far, isolation, near, load, resources, scaling, signals, soak, tls or upgrade\n", name)
 		os.Exit(2)
 	}
 	var o options

@@ -124,7 +124,7 @@ func (s *service) dependencies(cfg *settings.Settings, log zerolog.Logger) (prox
 		return proxy.Dependencies{}, err
 	}
 	return proxy.Dependencies{
-		Guard: g, Dialer: guard.NewDialer(g), CA: store, Policy: rules, Log: log, Metrics: s.metrics, Settings: cfg.InForce,
+		Guard: g, Dialer: guard.NewDialer(g), CA: store, Policy: rules, Log: log, Metrics: s.metrics, Settings: cfg.InForce, SettingsFile: cfg.File,
 	}, nil
 }
 

@@ -30,6 +30,9 @@ func TestFileWithoutSettings(t *testing.T) {
 			continue
 		}
 		s.origin, want.origin = nil, nil
+		if want.File = s.File; s.File == "" {
+			t.Errorf("%q: the settings do not say which file they are from", text)
+		}
 		if len(s.CA.ClientCerts) == 0 {
 			s.CA.ClientCerts = nil
 		}

@@ -98,6 +98,7 @@ func (src Sources) loadFile(s *Settings) error {
 	data, err := readConfigFile(name)
 	switch {
 	case err == nil:
+		s.File = name
 		return s.loadYAML(name, data)
 	case named:
 		return fmt.Errorf("%s: %s: %w; want a YAML file that can be read", origin, Quote(name), err)

@@ -29,10 +29,8 @@ type Settings struct {
 	// Policy is who may send where (clients, destinations, breaker); what it has of other keys is filled in too.
 	Policy policy.Config
 
-	// ConnectPlain (connect.plain) is what becomes of a tunnel whose client begins with an HTTP request: "inspect" or
-	// "opaque".
-	ConnectPlain string
-
+	// File is the file that it was read from; "": there was none.
+	File string
 	// Memory is what the process may use, in bytes, as Sources has it; 0: not known.
 	Memory uint64
 
@@ -319,7 +317,7 @@ var table = []Setting{
 		"how long they are refused at first, at most 10m; then one is let through"),
 	one("connect.mode", texts("tunnel|mitm|deny", "tunnel, mitm or deny"), func(s *Settings) *string { return &s.Proxy.ConnectMode },
 		"what CONNECT does; mitm where mitmIssuerCertFile is set"),
-	one("connect.plain", choices("inspect", "opaque"), func(s *Settings) *string { return &s.ConnectPlain },
+	one("connect.plain", choices(proxy.PlainInspect, proxy.PlainOpaque), func(s *Settings) *string { return &s.Proxy.ConnectPlain },
 		"a tunnel whose client begins with an HTTP request: served like any request (inspect), or as bytes (opaque)"),
 	many("connect.ports", ports, func(s *Settings) *[]uint16 { return &s.Proxy.ConnectPorts },
 		"ports that CONNECT may reach; empty: any that the guard allows"),
@@ -374,7 +372,6 @@ func Default() *Settings {
 		listener: listen.DefaultConfig(),
 		origin:   make(map[string]string),
 
-		Policy:       policy.Config{Breaker: policy.BreakerConfig{OpenFor: 30 * time.Second}},
-		ConnectPlain: "inspect",
+		Policy: policy.Config{Breaker: policy.BreakerConfig{OpenFor: 30 * time.Second}},
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"whsentry/proxy/reason"
 )
 
 // Server serves metrics, health and the status page, on an address of its own.
@@ -23,6 +25,7 @@ func New(src Source) *Server {
 	a := &Server{status: newStatusPage(src), stop: make(chan struct{}), done: make(chan struct{})}
 	a.server = &fasthttp.Server{
 		Handler:      a.handle,
+		ErrorHandler: a.handleRefused,
 		Name:         "whsentry",
 		ReadTimeout:  10 * time.Second,
 		WriteTimeout: 30 * time.Second,
@@ -62,7 +65,13 @@ func (a *Server) Shutdown() {
 }
 
 // NoteRefusal shows a request that the proxy has answered itself on the status page, until newer ones are.
-func (a *Server) NoteRefusal(r *Refused) { a.status.refusals.add(r) }
+func (a *Server) NoteRefusal(r *Refused) {
+	at := time.Now()
+	a.status.refusals.add(r, at)
+	if r.Source == reason.SourceDestination && r.Destination != "" {
+		a.status.failing.add(showRaw([]byte(r.Destination), maxShown), at)
+	}
+}
 
 func (a *Server) handle(ctx *fasthttp.RequestCtx) {
 	ctx.SetContentType("text/plain; charset=utf-8")
@@ -74,6 +83,11 @@ func (a *Server) handle(ctx *fasthttp.RequestCtx) {
 	}
 	switch string(ctx.Path()) {
 	case "/":
+		if !isOurs(ctx.Request.Header.Host(), a.status.source.State().Hosts) {
+			ctx.SetStatusCode(fasthttp.StatusMisdirectedRequest)
+			ctx.SetBodyString("this page does not answer to that host; metrics.hosts says to which it does\n")
+			return
+		}
 		a.status.serve(ctx)
 	case "/metrics":
 		ctx.SetContentType("text/plain; version=0.0.4; charset=utf-8")

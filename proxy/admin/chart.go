@@ -18,6 +18,7 @@ const (
 type chart struct {
 	Title string
 	Top   string // the value at the upper edge
+	Base  string // that at the lower one
 	Lines []chartLine
 }
 
@@ -44,38 +45,66 @@ type curve struct {
 type unit struct {
 	print   func(float64) string
 	roundUp func(float64) float64 // to what is a good upper edge
+	log     bool                  // the scale is logarithmic, from the power of ten below the least value
 }
 
 var (
-	numberUnit = unit{showNumber, roundUp}
-	secondUnit = unit{showSeconds, roundUp}
-	byteUnit   = unit{showBytes, roundUpBytes}
+	numberUnit = unit{showNumber, roundUp, false}
+	secondUnit = unit{showSeconds, roundUp, true}
+	byteUnit   = unit{showBytes, roundUpBytes, false}
 )
 
 // drawChart draws curves of the time up to end, all by the same scale.
 func drawChart(title string, end time.Time, u unit, curves ...curve) chart {
-	top := 0.0
-	for _, c := range curves {
-		for _, m := range c.measures {
-			if m.value > top { // which NaN is not
-				top = m.value
-			}
-		}
-	}
-	top = u.roundUp(top)
-	drawn := chart{Title: title, Top: u.print(top)}
+	e := u.edges(curves)
+	drawn := chart{Title: title, Top: u.print(e.top), Base: u.print(e.base)}
 	for _, c := range curves {
 		now := "–"
 		if n := len(c.measures); n > 0 && !math.IsNaN(c.measures[n-1].value) {
 			now = u.print(c.measures[n-1].value)
 		}
-		drawn.Lines = append(drawn.Lines, chartLine{Name: c.name, Now: now, Path: c.path(end, top)})
+		drawn.Lines = append(drawn.Lines, chartLine{Name: c.name, Now: now, Path: c.path(end, e)})
 	}
 	return drawn
 }
 
+// edges are the values at a chart's upper and lower edge.
+type edges struct {
+	top, base float64
+	log       bool
+}
+
+// edges are those around all of curves.
+func (u *unit) edges(curves []curve) edges {
+	e := edges{log: u.log}
+	least := math.Inf(1)
+	for _, c := range curves {
+		for _, m := range c.measures {
+			if m.value > e.top { // which NaN is not
+				e.top = m.value
+			}
+			if m.value > 0 && m.value < least {
+				least = m.value
+			}
+		}
+	}
+	e.top = u.roundUp(e.top)
+	if e.log {
+		e.base = math.Pow(10, math.Ceil(math.Log10(min(least, e.top)))-1)
+	}
+	return e
+}
+
+// height is where v is between the edges, from 0 to 1.
+func (e *edges) height(v float64) float64 {
+	if !e.log {
+		return v / e.top
+	}
+	return max(math.Log(v/e.base)/math.Log(e.top/e.base), 0)
+}
+
 // path draws c, with a gap where there is no value. A value between two gaps is a dot.
-func (c *curve) path(end time.Time, top float64) string {
+func (c *curve) path(end time.Time, e edges) string {
 	var b strings.Builder
 	pen := false
 	for _, m := range c.measures {
@@ -84,7 +113,7 @@ func (c *curve) path(end time.Time, top float64) string {
 			pen = false
 			continue
 		}
-		y := chartHeight - m.value*chartHeight/top
+		y := chartHeight - e.height(m.value)*chartHeight
 		if pen {
 			fmt.Fprintf(&b, "L%.1f %.1f", x, y)
 		} else {
@@ -95,13 +124,13 @@ func (c *curve) path(end time.Time, top float64) string {
 	return b.String()
 }
 
-// roundUp returns the least of 1, 2 and 5 times a power of ten that is not below v; 1 where v is not above 0.
+// roundUp returns the least of 1, 2, 3, 4, 5, 6 and 8 times a power of ten that is not below v; 1 where v is not above 0.
 func roundUp(v float64) float64 {
 	if v <= 0 {
 		return 1
 	}
 	power := math.Pow(10, math.Floor(math.Log10(v)))
-	for _, factor := range []float64{1, 2, 5} {
+	for _, factor := range []float64{1, 2, 3, 4, 5, 6, 8} {
 		if v <= factor*power {
 			return factor * power
 		}

@@ -42,7 +42,7 @@ func (src *Source) read(at time.Time) reading {
 	for _, l := range src.State().Listeners {
 		r.clients += l.Counts.Open.Load()
 	}
-	m.EachRequest(func(status int, why reason.Code, n uint64) {
+	m.EachRequest(func(status int, why reason.Code, _ reason.Source, n uint64) {
 		switch {
 		case why != reason.None:
 			r.own += n

@@ -3,15 +3,14 @@ package admin
 import (
 	"whsentry/ca"
 	"whsentry/guard"
+	"whsentry/policy"
 	"whsentry/proxy/metrics"
 )
 
 // Config is where metrics, health and the status page are served.
 type Config struct {
-	Address string // (metrics.address) host:port; "" is nowhere
-	// Hosts (metrics.hosts) are names that the status page is shown to beside those that no stranger can own; in lower
-	// case, without a final dot.
-	Hosts []string
+	Address string   // (metrics.address) host:port; "" is nowhere
+	Hosts   []string // (metrics.hosts) that the status page answers to beside those that no stranger can own; lower-cased, without a final dot
 }
 
 // Source is what there is to show. Its functions may be called at any time, by many at once.
@@ -24,12 +23,16 @@ type Source struct {
 
 // State is what the status page shows beside the metrics.
 type State struct {
+	Hosts            []string // Config.Hosts
 	MaxConnections   int
 	MaxBufferedBytes int64
 	Listeners        []Listener
 	Guard            *guard.Guard
 	CA               *ca.Store
 	Settings         func() []Setting // the configuration in force; nil: it is not shown
+	SettingsFile     string           // that it was read from; "": none was
+	// Breakers returns up to n destinations whose breaker is open, those with the most failures first; nil: there are none.
+	Breakers func(n int) []policy.OpenDestination
 }
 
 // Listener is one endpoint that clients connect to.

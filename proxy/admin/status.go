@@ -2,14 +2,13 @@ package admin
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/sha256"
 	_ "embed" // the page's parts
 	"encoding/base64"
 	"fmt"
 	"html/template"
-	"math"
 	"net/url"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -18,9 +17,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"whsentry/ca"
-	"whsentry/guard"
 	"whsentry/proxy/metrics"
-	"whsentry/proxy/reason"
 )
 
 // Setting is one key of the configuration in force, as the status page shows it.
@@ -36,12 +33,14 @@ type statusPage struct {
 	source   Source
 	started  time.Time
 	history  history
+	marks    marks
 	refusals refusals
+	failing  failing
 }
 
 func newStatusPage(src Source) *statusPage {
 	s := &statusPage{source: src, started: time.Now()}
-	s.history.add(s.read())
+	s.take()
 	return s
 }
 
@@ -54,10 +53,19 @@ func (s *statusPage) keepHistory(stop <-chan struct{}) {
 		case <-stop:
 			return
 		case <-ticker.C:
-			s.history.add(s.read())
+			s.take()
 		}
 	}
 }
+
+// take takes a reading.
+func (s *statusPage) take() {
+	r := s.read()
+	s.history.add(r)
+	s.marks.add(r.at, s.count)
+}
+
+func (s *statusPage) count() counts { return s.source.count(s.source.State()) }
 
 func (s *statusPage) read() reading { return s.source.read(time.Now()) }
 
@@ -107,21 +115,28 @@ func (s *statusPage) serve(ctx *fasthttp.RequestCtx) {
 type statusView struct {
 	Now                        string
 	Version, Commit, GoVersion string
-	Uptime                     string
+	Instance                   []string // which of many it is
+	Since, Uptime              string
+	SettingsFile               string
 	Stopping                   bool
 	Tiles                      []fact
 	Charts                     []chart
 	Minutes                    int // that the charts show
 	Width, Height              int
+	Sources                    []portion
 	Answers                    []portion // by the class of their status
 	Reasons                    []portion
 	Rules                      []portion
+	Clients                    []clientPortion
+	Failing                    []portion // destinations
+	Breakers                   []fact
 	Latest, Earlier            []refusal
 	Listeners                  []fact
 	Pool                       []fact
 	Trust                      []fact
 	Rest                       []fact
 	Changed, Defaults          []Setting
+	Legend                     []portion // every reason
 }
 
 // fact is a value with its name, and what is to be known of it.
@@ -133,22 +148,33 @@ type fact struct {
 // portion is a part of a whole.
 type portion struct {
 	Name, Note string
-	Count      uint64
+	Class      string  // of its colour; "" is the usual one
+	Count      uint64  // since the start
+	Recent     uint64  // in the last ten minutes
 	Percent    float64 // of the largest of its like
+}
+
+// clientPortion is a client's part of all requests.
+type clientPortion struct {
+	Name                     string
+	Requests, RecentRequests uint64
+	Own, RecentOwn           uint64 // refused or failed
 }
 
 func (s *statusPage) view() statusView {
 	now, state, m := s.read(), s.source.State(), s.source.Metrics
-	readings := s.history.all()
+	readings, t := s.history.all(), tally{s.count(), s.marks.oldest()}
 	v := statusView{
 		Now: now.at.Format("2006-01-02 15:04:05 MST"), Version: m.Version, Commit: m.Commit, GoVersion: runtime.Version(),
-		Uptime: showAge(now.at.Sub(s.started)), Stopping: s.source.Stopping(),
-		Tiles: s.tiles(since(append(readings, now), recently), now, state), Charts: charts(readings, now.at),
+		Instance: instance(os.Hostname, os.Getenv), SettingsFile: state.SettingsFile,
+		Since: s.started.Format("2006-01-02 15:04:05 MST"), Uptime: showAge(now.at.Sub(s.started)), Stopping: s.source.Stopping(),
+		Tiles: s.tiles(since(append(readings, now), recently), now, state, t), Charts: charts(readings, now.at),
 		Minutes: int((sampleInterval * sampleCount).Minutes()), Width: chartWidth, Height: chartHeight,
-		Rules: rules(m, state.Guard), Latest: s.refusals.latest(),
-		Listeners: listenerFacts(state.Listeners), Pool: poolFacts(m, now), Trust: trustFacts(m, state.CA, now.at), Rest: restFacts(m),
+		Sources: sources(t), Answers: answers(t), Reasons: reasons(t), Rules: rules(t), Clients: clients(t),
+		Failing: s.failing.top(now.at), Breakers: breakerFacts(state.Breakers, now.at), Latest: s.refusals.latest(),
+		Listeners: listenerFacts(t, state.Listeners), Pool: poolFacts(t, now), Trust: trustFacts(t, m, state.CA, now.at), Rest: restFacts(t),
+		Legend: legend(),
 	}
-	v.Answers, v.Reasons = outcomes(m)
 	if n := min(len(v.Latest), refusalsUnfolded); n < len(v.Latest) {
 		v.Latest, v.Earlier = v.Latest[:n], v.Latest[n:]
 	}
@@ -164,8 +190,20 @@ func (s *statusPage) view() statusView {
 	return v
 }
 
+// instance names the process among many: by its host, and where that has another name, by its pod.
+func instance(hostname func() (string, error), getenv func(string) string) []string {
+	var names []string
+	if name, err := hostname(); err == nil {
+		names = append(names, "host "+name)
+	}
+	if pod := getenv("HOSTNAME"); pod != "" && !slices.Contains(names, "host "+pod) {
+		names = append(names, "pod "+pod)
+	}
+	return names
+}
+
 // tiles are the figures at the top: what has happened from one reading to the other, and what there is now.
-func (s *statusPage) tiles(from, now reading, state State) []fact {
+func (s *statusPage) tiles(from, now reading, state State, t tally) []fact {
 	all := func(r *reading) uint64 { return r.delivered + r.own + r.gone }
 	own := "0%"
 	if n := all(&now) - all(&from); n > 0 {
@@ -178,12 +216,12 @@ func (s *statusPage) tiles(from, now reading, state State) []fact {
 		return "–"
 	}
 	return []fact{
-		{Name: "requests a second", Value: showNumber(perSecond(from, now, all)), Note: showCount(all(&now)) + " since the start"},
-		{Name: "refused or failed", Value: own, Note: showCount(now.own) + " since the start"},
+		{Name: "requests a second", Value: showNumber(perSecond(from, now, all)), Note: sinceStart(t.sum(byAnswer, byReason))},
+		{Name: "refused or failed", Value: own, Note: sinceStart(t.sum(byReason))},
 		{Name: "median time", Value: latency(.5), Note: "99% below " + latency(.99)},
 		{Name: "client connections", Value: showCount(now.clients), Note: "of " + showCount(state.MaxConnections) + " at most"},
 		{Name: "request bodies in memory", Value: showBytes(float64(now.bufferedBytes)), Note: "of " + showBytes(float64(state.MaxBufferedBytes)) + " at most"},
-		{Name: "tunnels", Value: showCount(now.tunnels), Note: showCount(s.source.Metrics.TunnelsTotal.Get()) + " since the start"},
+		{Name: "tunnels", Value: showCount(now.tunnels), Note: sinceStart(t.of(byMiscellany, countTunnels))},
 	}
 }
 
@@ -192,7 +230,7 @@ func charts(readings []reading, end time.Time) []chart {
 		drawChart("Requests a second", end, numberUnit,
 			rates("answered by destinations", readings, func(r *reading) uint64 { return r.delivered }),
 			rates("refused or failed", readings, func(r *reading) uint64 { return r.own })),
-		drawChart("Request time", end, secondUnit, quantiles("median", readings, .5), quantiles("99th percentile", readings, .99)),
+		drawChart("Request time, logarithmic", end, secondUnit, quantiles("median", readings, .5), quantiles("99th percentile", readings, .99)),
 		drawChart("Connections", end, numberUnit,
 			levels("clients", readings, func(r *reading) int64 { return r.clients }),
 			levels("destinations, in use", readings, func(r *reading) int64 { return r.busy }),
@@ -203,110 +241,38 @@ func charts(readings []reading, end time.Time) []chart {
 	}
 }
 
-// outcomes are the requests since the start: those that destinations answered, and those that the proxy did.
-func outcomes(m *metrics.Metrics) (answers, own []portion) {
-	var classes [6]uint64
-	var byReason [reason.Last - reason.First + 1]uint64
-	gone := uint64(0)
-	m.EachRequest(func(status int, why reason.Code, n uint64) {
-		switch {
-		case why != reason.None:
-			byReason[why-reason.First] += n
-		case status == reason.StatusClientGone:
-			gone += n
-		default:
-			classes[status/100] += n
-		}
-	})
-	for class, n := range classes {
-		if n > 0 && class != metrics.OtherStatus {
-			answers = append(answers, portion{Name: fmt.Sprintf("%dxx", class), Count: n})
-		}
-	}
-	if n := classes[metrics.OtherStatus]; n > 0 {
-		answers = append(answers, portion{Name: "600 to 999", Count: n})
-	}
-	if gone > 0 {
-		answers = append(answers, portion{Name: "499", Note: "the client went away", Count: gone})
-	}
-	for i, n := range byReason {
-		if n > 0 {
-			own = append(own, portion{Name: fmt.Sprint(int(reason.First) + i), Note: (reason.First + reason.Code(i)).Summary(), Count: n})
-		}
-	}
-	return scale(answers), scale(own)
-}
-
-// rules are the rules that have refused addresses, by how often they did.
-func rules(m *metrics.Metrics, g *guard.Guard) []portion {
-	var list []portion
-	counted := make(map[string]bool)
-	for _, r := range g.Rules() {
-		if counted[r.Name] {
-			continue
-		}
-		counted[r.Name] = true
-		if n := m.RefusedBy(r).Get(); n > 0 {
-			list = append(list, portion{Name: r.Name, Count: n})
-		}
-	}
-	slices.SortStableFunc(list, func(a, b portion) int { return cmp.Compare(b.Count, a.Count) })
-	return scale(list)
-}
-
-// scale fills in the percentages.
-func scale(list []portion) []portion {
-	most := uint64(1)
-	for _, s := range list {
-		most = max(most, s.Count)
-	}
-	for i := range list {
-		list[i].Percent = math.Round(1000*float64(list[i].Count)/float64(most)) / 10
-	}
-	return list
-}
-
-func listenerFacts(listeners []Listener) []fact {
+func listenerFacts(t tally, listeners []Listener) []fact {
 	var list []fact
 	for _, l := range listeners {
 		list = append(list, fact{
-			Name: l.Name, Value: showCount(l.Counts.Open.Load()), Note: showCount(l.Counts.Total.Get()) + " since the start",
+			Name: l.Name, Value: showCount(l.Counts.Open.Load()), Note: sinceStart(t.of(byListener, l.Name)),
 		})
 	}
 	return list
 }
 
-func poolFacts(m *metrics.Metrics, now reading) []fact {
-	opened, reused := m.UpstreamsOpened.Get(), m.UpstreamsReused.Get()
-	list := []fact{
-		{Name: "in use", Value: showCount(now.busy)},
-		{Name: "idle", Value: showCount(now.idle)},
-		{Name: "opened", Value: showCount(opened)},
-		{Name: "reused", Value: showCount(reused)},
+func poolFacts(t tally, now reading) []fact {
+	opened, reused := t.fact(countOpened), t.fact(countReused)
+	list := []fact{{Name: "in use", Value: showCount(now.busy)}, {Name: "idle", Value: showCount(now.idle)}, opened, reused}
+	for _, p := range t.portions(byClosing) {
+		list = append(list, fact{Name: "closed: " + p.Name, Value: showCount(p.Count), Note: lately(p.Recent)})
 	}
-	if opened+reused > 0 {
-		list[3].Note = fmt.Sprintf("%s%% of all requests for one", showNumber(100*float64(reused)/float64(opened+reused)))
-	}
-	m.EachClosed(func(why string, n uint64) {
-		if n > 0 {
-			list = append(list, fact{Name: "closed: " + why, Value: showCount(n)})
-		}
-	})
 	return list
 }
 
 // staleBundle is when a bundle of roots is so old that it should be asked why. Mozilla's changes every other month.
 const staleBundle = 180 * 24 * time.Hour
 
-func trustFacts(m *metrics.Metrics, store *ca.Store, now time.Time) []fact {
+func trustFacts(t tally, m *metrics.Metrics, store *ca.Store, now time.Time) []fact {
 	age := now.Sub(store.Timestamp())
-	updated, unchanged, failed := m.Refreshes(ca.RefreshUpdated), m.Refreshes(ca.RefreshUnchanged), m.Refreshes(ca.RefreshFailed)
+	fresh, stale := t.fact(countFresh), t.fact(countStale)
+	fresh.Note += ", " + showCount(m.Refreshes(ca.RefreshUpdated)) + " found"
+	stale.Alarm = m.Refreshes(ca.RefreshFailed) > 0
 	return []fact{
 		{Name: "roots trusted", Value: showCount(store.Roots())},
 		{Name: "bundle of", Value: store.Timestamp().UTC().Format(time.DateOnly), Note: showAge(age) + " old", Alarm: age > staleBundle},
 		{Name: "bundle from", Value: RedactURL(store.Origin())},
-		{Name: "looked for a newer one", Value: showCount(updated + unchanged), Note: showCount(updated) + " found"},
-		{Name: "could not look", Value: showCount(failed), Alarm: failed > 0},
+		fresh, stale,
 	}
 }
 
@@ -331,14 +297,12 @@ func RedactURL(text string) string {
 
 const redacted = "xxxxx"
 
-func restFacts(m *metrics.Metrics) []fact {
-	failed, lost := m.ReloadsFailed.Get(), m.LogErrors.Get()
-	return []fact{
-		{Name: "names looked up", Value: showCount(m.Lookups(guard.LookupOK))},
-		{Name: "names found in the cache", Value: showCount(m.Lookups(guard.LookupCached))},
-		{Name: "names that did not resolve", Value: showCount(m.Lookups(guard.LookupFailed))},
-		{Name: "settings reloaded", Value: showCount(m.ReloadsOK.Get())},
-		{Name: "reloads that failed", Value: showCount(failed), Alarm: failed > 0},
-		{Name: "errors in writing logs", Value: showCount(lost), Alarm: lost > 0},
+func restFacts(t tally) []fact {
+	list := []fact{t.fact(countLookedUp), t.fact(countCached), t.fact(countUnresolved), t.fact(countReloads)}
+	for _, name := range []string{countReloadsFailed, countLogErrors} {
+		f := t.fact(name)
+		f.Alarm = t.now[countKey{byMiscellany, name}] > 0
+		list = append(list, f)
 	}
+	return list
 }

@@ -140,10 +140,25 @@ func TestDrawChart(t *testing.T) {
 		curve{"up", []measure{{ago(2 * sampleCount), 9000}, {ago(sampleCount), 0}, {ago(sampleCount / 2), 10}, {ago(0), 20}}},
 		curve{"with a gap", []measure{{ago(2), 15}, {ago(1), math.NaN()}, {ago(0), math.NaN()}}},
 		curve{"empty", nil})
-	want := chart{Title: "Title", Top: "10,000", Lines: []chartLine{
+	want := chart{Title: "Title", Top: "10,000", Base: "0", Lines: []chartLine{
 		{"up", "20", "M0.0 100.0h0L300.0 99.9L600.0 99.8"}, {"with a gap", "–", "M590.0 99.8h0"}, {"empty", "–", ""}}}
 	if fmt.Sprint(c) != fmt.Sprint(want) {
 		t.Errorf("got  %v\nwant %v", c, want)
+	}
+}
+
+// On a logarithmic scale ten times as much is as far up wherever it is.
+func TestDrawLogarithmic(t *testing.T) {
+	end := time.Now()
+	c := drawChart("Time", end, secondUnit, curve{"some", []measure{{end.Add(-sampleInterval), .002}, {end, .02}, {end, .2}, {end, 1}}}, curve{"none", nil})
+	want := chart{Title: "Time", Top: "1 s", Base: "1 ms", Lines: []chartLine{{"some", "1 s", "M595.0 90.0h0L600.0 56.6L600.0 23.3L600.0 0.0"}, {"none", "–", ""}}}
+	if fmt.Sprint(c) != fmt.Sprint(want) {
+		t.Errorf("got  %v\nwant %v", c, want)
+	}
+	for _, values := range [][]measure{nil, {{end, 0}}, {{end, 1}}, {{end, math.NaN()}}} {
+		if c := drawChart("Time", end, secondUnit, curve{"some", values}); strings.Contains(fmt.Sprint(c), "NaN") || strings.Contains(fmt.Sprint(c), "Inf") {
+			t.Errorf("%v: got %v", values, c)
+		}
 	}
 }
 
@@ -155,8 +170,8 @@ func TestShow(t *testing.T) {
 		{showBytes(0), "0 B"}, {showBytes(1023), "1,023 B"}, {showBytes(1536), "1.5 KiB"}, {showBytes(5 << 40), "5,120 GiB"},
 		{showAge(-time.Second), "0s"}, {showAge(59 * time.Second), "59s"}, {showAge(61 * time.Second), "1m 1s"},
 		{showAge(25*time.Hour + time.Minute), "1d 1h"}, {showAge(119 * time.Minute), "1h 59m"},
-		{showNumber(roundUp(0)), "1"}, {showNumber(roundUp(1)), "1"}, {showNumber(roundUp(1.1)), "2"}, {showNumber(roundUp(.034)), "0.05"},
-		{showNumber(roundUp(501)), "1,000"}, {showBytes(roundUpBytes(700)), "1,000 B"}, {showBytes(roundUpBytes(1010)), "1 KiB"}, {showBytes(roundUpBytes(97 * 1024)), "100 KiB"},
+		{showNumber(roundUp(0)), "1"}, {showNumber(roundUp(1)), "1"}, {showNumber(roundUp(1.1)), "2"}, {showNumber(roundUp(.034)), "0.04"},
+		{showNumber(roundUp(501)), "600"}, {showBytes(roundUpBytes(700)), "1,000 B"}, {showBytes(roundUpBytes(1010)), "1 KiB"}, {showBytes(roundUpBytes(97 * 1024)), "100 KiB"},
 		{showBytes(roundUpBytes(0)), "1 B"},
 	} {
 		if tt.got != tt.want {
@@ -212,7 +227,9 @@ func TestStatusPolicy(t *testing.T) {
 		Version: hostile, Stopping: true, Tiles: []fact{{Name: hostile, Value: hostile, Note: hostile, Alarm: true}},
 		Charts:  []chart{{Title: hostile, Top: hostile, Lines: []chartLine{{hostile, hostile, hostile}}}},
 		Answers: []portion{{Name: hostile, Note: hostile}}, Latest: []refusal{{Client: hostile, Method: hostile, URL: hostile, Text: hostile, Rule: hostile}},
-		Earlier: []refusal{{URL: hostile}}, Trust: []fact{{Name: hostile}}, Changed: []Setting{{hostile, hostile, hostile}}, Defaults: []Setting{{}},
+		Instance: []string{hostile}, SettingsFile: hostile, Clients: []clientPortion{{Name: hostile}}, Failing: []portion{{Name: hostile}},
+		Breakers: []fact{{Name: hostile}}, Sources: []portion{{Name: hostile, Class: hostile}},
+		Earlier: []refusal{{URL: hostile, ID: hostile, Upstream: hostile, Times: 2}}, Trust: []fact{{Name: hostile}}, Changed: []Setting{{hostile, hostile, hostile}}, Defaults: []Setting{{}},
 	}
 	if err := statusTemplate.Execute(&page, v); err != nil {
 		t.Fatal(err)

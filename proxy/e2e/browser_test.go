@@ -197,8 +197,8 @@ func TestStatusPageInBrowser(t *testing.T) {
 		t.Helper()
 		s.exchange(method+" http://"+host+"/secret HTTP/1.1\r\nHost: x\r\n\r\n").check(t, "403 Forbidden", "1000")
 	}
-	for range 12 {
-		refuse(strings.Repeat("LONG", 200), "10.1.2.3")
+	for i := range 12 {
+		refuse(strings.Repeat("LONG", 200), fmt.Sprintf("10.1.3.%d", i))
 	}
 	s.exchange("GET http://<img/src=x/onerror=window.pwned=1><script>window.pwned=1</script> HTTP/1.1\r\nHost: x\r\n\r\n").
 		check(t, "400 Bad Request", "1002")
@@ -213,7 +213,7 @@ func TestStatusPageInBrowser(t *testing.T) {
 		width  int
 		scheme string
 		ground string
-	}{{1200, "light", "rgb(255, 255, 255)"}, {1200, "dark", "rgb(20, 23, 27)"}, {400, "light", "rgb(255, 255, 255)"}, {320, "dark", "rgb(20, 23, 27)"}} {
+	}{{1200, "light", "rgb(255, 255, 255)"}, {1200, "dark", "rgb(20, 23, 27)"}, {390, "light", "rgb(255, 255, 255)"}, {320, "dark", "rgb(20, 23, 27)"}} {
 		b.view(tt.width, tt.scheme)
 		b.await("innerWidth", fmt.Sprint(tt.width))
 		b.await("getComputedStyle(document.body).backgroundColor", tt.ground)

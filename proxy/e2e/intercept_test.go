@@ -331,7 +331,8 @@ func TestInterceptConnect(t *testing.T) {
 		in.receive("POST").check(t, "200 OK", "")
 	})
 	t.Run("plain HTTP inside", func(t *testing.T) {
-		c := s.dialFor(t)
+		opaque := startMITM(t, root, issuer, func(cfg *proxy.Config, _ *guard.Config) { cfg.ConnectPlain = proxy.PlainOpaque })
+		c := opaque.dialFor(t)
 		c.open(at)
 		c.send(inOrigin(at, "/plain", "x"))
 		c.waitEnd()

@@ -76,14 +76,14 @@ func TestClientCertificateRefused(t *testing.T) {
 		{"unknown", overTLS(o.to(hooksHost), "/", "x", alias("initech")), "1010"},
 		{"other letters", overTLS(o.to(hooksHost), "/", "x", alias("ACME")), "1010"},
 		{"empty", overTLS(o.to(hooksHost), "/", "x", alias("")), "1010"},
-		{"two", overTLS(o.to(hooksHost), "/", "x", alias("acme"), alias("globex")), "1010"},
-		{"the same twice", overTLS(o.to(hooksHost), "/", "x", alias("acme"), alias("acme")), "1010"},
+		{"two", overTLS(o.to(hooksHost), "/", "x", alias("acme"), alias("globex")), "1002"},
+		{"the same twice", overTLS(o.to(hooksHost), "/", "x", alias("acme"), alias("acme")), "1002"},
 		{"before the name is looked up", overTLS("no.such.name:"+o.port, "/", "x", alias("initech")), "1010"},
 		{"before the address is judged", overTLS("10.0.0.1:"+o.port, "/", "x", alias("initech")), "1010"},
 		{"after the port", overTLS(hooksHost+":25", "/", "x", alias("initech")), "1013"},
 		{"after the scheme", strings.Replace(overTLS(hooksHost, "/", "x", alias("initech")), "http:", "ftp:", 1), "1003"},
 		{"after the syntax", overTLS("user@"+hooksHost, "/", "x", alias("initech")), "1002"},
-		{"without TLS", strings.Replace(post(plain, "/", "x"), "\r\n", "\r\n"+alias("initech"), 1), ""},
+		{"without TLS", strings.Replace(post(plain, "/", "x"), "\r\n", "\r\n"+alias("initech"), 1), "1002"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := s.dialFor(t)

@@ -51,14 +51,14 @@ func connect(addr, fields string) string {
 	return "CONNECT " + addr + " HTTP/1.1\r\nHost: " + addr + "\r\n" + fields + "\r\n"
 }
 
-func jsonLog(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.Type = accesslog.JSON }
+func withJSONLog(cfg *proxy.Config, _ *guard.Config) { cfg.AccessLog.Type = accesslog.JSON }
 
 // TestClientIsKnown tells clients by their tokens and addresses, and refuses whoever is none.
 func TestClientIsKnown(t *testing.T) {
 	t.Parallel()
 	o := answering(t, okResponse)
 	rules := clientsOf(client("billing", billingToken, nil), client("crm", crmToken, nil))
-	s := startRuled(t, rules, nil, jsonLog)
+	s := startRuled(t, rules, nil, withJSONLog)
 	for _, tt := range []struct{ name, fields, status, reason, client string }{
 		{"bearer", bearer(billingToken), "200 OK", "", "billing"},
 		{"basic", basic("crm", crmToken), "200 OK", "", "crm"},
@@ -165,7 +165,7 @@ func TestClientReport(t *testing.T) {
 	o := answering(t, okResponse)
 	s := startRuled(t, clientsOf(client("trial", billingToken, func(c *policy.ClientConfig) {
 		c.Mode, c.DenyHosts = "report", []string{"127.0.0.1"}
-	})), nil, jsonLog)
+	})), nil, withJSONLog)
 	s.exchange(with(get(o, "/"), bearer(billingToken))).check(t, "200 OK", "")
 	if line := s.jsonLines(1)[0]; line["would_deny"] != 1019.0 {
 		t.Errorf("got would_deny %v; want 1019", line["would_deny"])

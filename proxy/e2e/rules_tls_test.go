@@ -17,7 +17,7 @@ import (
 func TestClientInsideInterception(t *testing.T) {
 	t.Parallel()
 	root, issuer := catest.Root(t, "Root"), catest.Root(t, "Issuer")
-	s := startMITM(t, root, issuer, jsonLog)
+	s := startMITM(t, root, issuer, withJSONLog)
 	o := answeringTLS(t, serving(root.Leaf(t, hooksHost)), okResponse)
 	one := 1
 	s.policy = clientsOf(

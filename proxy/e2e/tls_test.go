@@ -80,7 +80,6 @@ func TestTLSIsChosen(t *testing.T) {
 		{"HTTPS", "HTTPS", "", true},
 		{"https and true", "https", "X-WhSentry-TLS: true\r\n", true},
 		{"https and false", "https", "X-WhSentry-TLS: false\r\n", true},
-		{"twice, one says false", "http", "X-WhSentry-TLS: false\r\nX-WhSentry-TLS: true\r\n", true},
 		{"named by Connection", "http", "Connection: X-WhSentry-TLS\r\nX-WhSentry-TLS: true\r\n", true},
 	}
 	for i, test := range tests {

@@ -303,6 +303,18 @@ func (r *Response) scanKeepAlive(value []byte) {
 	}
 }
 
+// Drop has the fields with these names, which are in lower case, not passed on.
+func (r *Response) Drop(names ...string) {
+	for i := range r.Fields {
+		f := &r.Fields[i]
+		for _, name := range names {
+			if f.Kind == KindOther && EqualFold(f.Name.Of(r.Raw), name) {
+				f.Kind = KindHopByHop
+			}
+		}
+	}
+}
+
 // Interim reports whether another response follows on this one (RFC 9110 section 15.2).
 func (r *Response) Interim() bool { return r.Status < 200 }
 

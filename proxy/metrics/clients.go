@@ -58,6 +58,24 @@ func (m *Metrics) Client(name string) *Client {
 	return byName[""]
 }
 
+// EachClient calls f for every client, with how many requests it has made and how many of them the proxy answered itself.
+func (m *Metrics) EachClient(f func(name string, requests, own uint64)) {
+	for name, c := range *m.clients.byName.Load() {
+		requests, own := uint64(0), uint64(0)
+		for i := range c.requests {
+			counter := c.requests[i].Load()
+			if counter == nil {
+				continue
+			}
+			requests += counter.Get()
+			if i > 0 {
+				own += counter.Get()
+			}
+		}
+		f(name, requests, own)
+	}
+}
+
 // Count counts a request that ended with that code.
 func (c *Client) Count(code reason.Code) { c.counter(code).Inc() }
 

@@ -51,7 +51,7 @@ func TestCountRequest(t *testing.T) {
 		}
 	}
 	all := uint64(0)
-	m.EachRequest(func(_ int, _ reason.Code, n uint64) { all += n })
+	m.EachRequest(func(_ int, _ reason.Code, _ reason.Source, n uint64) { all += n })
 	if want := uint64(4 * len(statuses) * (int(reason.Last-reason.First) + 2)); all != want {
 		t.Errorf("got %d requests; want %d", all, want)
 	}

@@ -84,16 +84,16 @@ func (r *requests) make(s series) *metrics.Counter {
 		`",source="` + s.source.String() + `"}`)
 }
 
-// EachRequest calls f for every status and reason that there were requests with, in their order. A status beyond those
-// that are counted is OtherStatus.
-func (m *Metrics) EachRequest(f func(status int, code reason.Code, n uint64)) {
+// EachRequest calls f for every status, reason and source that there were requests with, in their order. A status beyond
+// those that are counted is OtherStatus.
+func (m *Metrics) EachRequest(f func(status int, code reason.Code, source reason.Source, n uint64)) {
 	for i := range m.requests.answered {
 		status := firstStatus + i
 		if i == statuses {
 			status = OtherStatus
 		}
 		if c := m.requests.answered[i].Load(); c != nil {
-			f(status, reason.None, c.Get())
+			f(status, reason.None, reason.SourceNone, c.Get())
 		}
 	}
 	counts := make(map[series]uint64)
@@ -105,6 +105,6 @@ func (m *Metrics) EachRequest(f func(status int, code reason.Code, n uint64)) {
 	for _, s := range slices.SortedFunc(maps.Keys(counts), func(a, b series) int {
 		return cmp.Or(cmp.Compare(a.code, b.code), cmp.Compare(a.status, b.status), cmp.Compare(a.source, b.source))
 	}) {
-		f(s.status, s.code, counts[s])
+		f(s.status, s.code, s.source, counts[s])
 	}
 }

@@ -25,6 +25,12 @@ const (
 	HeadersWhsentry, HeadersProxyStatus, HeadersEnvoy = "whsentry", "proxy-status", "envoy"
 )
 
+// The fields of HeadersEnvoy, in lower case.
+const EnvoyFlags, EnvoyDetails = "x-envoy-response-flags", "x-envoy-response-code-details"
+
+// Envoy reports whether the proxy's own answers carry the fields of HeadersEnvoy, which no destination may then forge.
+func (c *Config) Envoy() bool { return slices.Contains(c.ErrorHeaders, HeadersEnvoy) }
+
 // DefaultConfig returns the defaults of every key.
 func DefaultConfig() Config {
 	return Config{Text: TextFull, ErrorHeaders: []string{HeadersWhsentry, HeadersProxyStatus}}
@@ -116,10 +122,10 @@ func (c *Config) appendOutcome(dst []byte, f *Failure, text string) []byte {
 		dst = appendField(dst, "X-Whsentry-Delivered", f.Delivered.String())
 		dst = appendField(dst, "X-Whsentry-Retry", f.Retry().String())
 	}
-	if slices.Contains(c.ErrorHeaders, HeadersEnvoy) {
+	if c.Envoy() {
 		flags, details := f.envoy()
-		dst = appendField(dst, "x-envoy-response-flags", flags)
-		dst = appendField(dst, "x-envoy-response-code-details", details)
+		dst = appendField(dst, EnvoyFlags, flags)
+		dst = appendField(dst, EnvoyDetails, details)
 	}
 	return dst
 }

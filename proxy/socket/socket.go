@@ -95,6 +95,9 @@ func (c *Conn) ReadNow(p []byte) (n int, err error) {
 // Interrupt ends a write that waits, and lets the next one fail, until Resume is called.
 func (c *Conn) Interrupt() { c.SetWriteDeadline(aLongTimeAgo) }
 
+// InterruptRead ends a wait for input, and lets the next one fail, until SetReadDeadline takes that back.
+func (c *Conn) InterruptRead() { c.SetReadDeadline(aLongTimeAgo) }
+
 func (t *transfer) run(wait func(func(fd uintptr) bool) error, p []byte) (int, error) {
 	t.buf, t.n, t.err, t.late = p, 0, nil, false
 	err := wait(t.step)

@@ -78,6 +78,15 @@ func (c *Conn) UseTLS(conn *tls.Conn) {
 	c.conn, c.tlsVersion = conn, conn.ConnectionState().Version
 }
 
+// Route returns what the connection was made for.
+func (c *Conn) Route() Route { return c.route }
+
+// IsFit reports whether the connection, which has not been at rest, can carry its first request: it is young, nothing has
+// closed it, and nothing has come on it.
+func (c *Conn) IsFit(at socket.Tick) bool {
+	return c.Killed() == CloseNone && !c.isOld(at) && c.quiet()
+}
+
 // Remote returns the address that the connection goes to.
 func (c *Conn) Remote() netip.AddrPort { return c.remote }
 

@@ -1,8 +1,10 @@
 package upstream
 
 import (
+	"errors"
 	"io"
 	"net"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +29,10 @@ type Tunnel struct {
 	moved atomic.Int64
 	// toUp and toClient count the bytes of either direction, each by its own goroutine.
 	toUp, toClient int64
+	// downward is closed once nothing more is carried to the client, which Leave may be the reason of.
+	downward chan struct{}
+	leaving  atomic.Bool
+	left     bool
 }
 
 // side is whose bytes move.
@@ -42,22 +48,62 @@ const (
 func (c *Conn) Join(client net.Conn, peer *socket.Conn, bug func(any)) *Tunnel {
 	c.watch()
 	t := &Tunnel{conn: c, peer: peer, prober: peer.NewProber(), client: client, bug: bug}
-	c.tunnel.Store(t)
-	if c.Killed() != CloseNone { // before it knew of the client's side
-		t.abort(nil)
-	}
+	t.watch()
 	return t
 }
 
-// Carry carries early, which the client has sent already, and then both directions, until both have ended or one has
-// failed. The half-close of one side is passed on, and a reset too.
-func (t *Tunnel) Carry(early []byte) {
-	t.conn.Expect(socket.Now())
-	ended := make(chan struct{})
-	go t.upward(early, ended) // awaited below; it ends with the sockets, which abort closes
-	t.pump(t.client, t.conn.conn, &t.toClient, destinations)
-	<-ended
+// watch has the sweeper, and Kill, know of the tunnel.
+func (t *Tunnel) watch() {
+	t.conn.tunnel.Store(t)
+	if t.conn.Killed() != CloseNone { // before it knew of the client's side
+		t.abort(nil)
+	}
 }
+
+// Begin has what the destination sends carried from here on, for it may be the one who speaks first. Carry, Leave or End
+// is to follow.
+func (t *Tunnel) Begin() {
+	t.conn.Expect(socket.Now())
+	t.downward = make(chan struct{})
+	go t.carryDown() // awaited by whatever follows; it ends with the sockets, which abort closes
+}
+
+// Carry carries early, which the client has sent already, and then what it sends, until both directions have ended or one
+// has failed. The half-close of one side is passed on, and a reset too. end is the error that reading the client has come
+// to behind early; nil: none, it is read on.
+func (t *Tunnel) Carry(early []byte, end error) {
+	t.carryUp(early, end)
+	<-t.downward
+}
+
+// Leave ends what Begin began and leaves both sides open: from here on the connection is no tunnel's, until Resume. It
+// reports false where one of the sides has ended meanwhile.
+func (t *Tunnel) Leave() bool {
+	t.leaving.Store(true)
+	t.conn.tcp.InterruptRead()
+	<-t.downward
+	t.conn.tcp.SetReadDeadline(time.Time{})
+	t.conn.tunnel.Store(nil)
+	t.conn.Pause()
+	return t.left
+}
+
+// Resume begins anew after Leave.
+func (t *Tunnel) Resume() {
+	t.left = false
+	t.leaving.Store(false)
+	t.watch()
+	t.Begin()
+}
+
+// End closes both sides.
+func (t *Tunnel) End() {
+	t.abort(nil)
+	<-t.downward
+}
+
+// Heard notes that something has come from the client, which is yet to be carried.
+func (t *Tunnel) Heard() { t.note(clients) }
 
 // Bytes returns how many bytes either direction has carried, once Carry has returned.
 func (t *Tunnel) Bytes() (toDestination, toClient int64) { return t.toUp, t.toClient }
@@ -65,9 +111,15 @@ func (t *Tunnel) Bytes() (toDestination, toClient int64) { return t.toUp, t.toCl
 // Answered reports whether the last bytes to move were the destination's: then no answer is owed.
 func (t *Tunnel) Answered() bool { return t.moved.Load()&1 == destinations }
 
-// upward carries what the client sends.
-func (t *Tunnel) upward(early []byte, ended chan<- struct{}) {
-	defer close(ended)
+// carryDown carries what the destination sends.
+func (t *Tunnel) carryDown() {
+	defer close(t.downward)
+	defer t.recoverBug()
+	t.pump(t.client, t.conn.conn, &t.toClient, destinations)
+}
+
+// carryUp carries what the client sends.
+func (t *Tunnel) carryUp(early []byte, end error) {
 	defer t.recoverBug()
 	if len(early) > 0 {
 		t.note(clients)
@@ -77,6 +129,10 @@ func (t *Tunnel) upward(early []byte, ended chan<- struct{}) {
 			t.abort(err)
 			return
 		}
+	}
+	if end != nil {
+		t.ended(t.conn.conn, end)
+		return
 	}
 	t.pump(t.conn.conn, t.client, &t.toUp, clients)
 }
@@ -114,16 +170,23 @@ func (t *Tunnel) pump(dst io.Writer, src io.Reader, count *int64, whose side) {
 			}
 		}
 		r.Release()
-		switch {
-		case err == io.EOF:
-			if closeWrite(dst) != nil {
-				t.abort(nil)
-			}
-			return
-		case err != nil:
-			t.abort(err)
+		if whose == destinations && t.leaving.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
+			t.left = true
 			return
 		}
+		if err != nil {
+			t.ended(dst, err)
+			return
+		}
+	}
+}
+
+// ended is the end of one direction: a half-close is passed on, and anything else ends the tunnel.
+func (t *Tunnel) ended(dst io.Writer, err error) {
+	if err != io.EOF {
+		t.abort(err)
+	} else if closeWrite(dst) != nil {
+		t.abort(nil)
 	}
 }
 

@@ -108,7 +108,8 @@ func TestTunnelCarries(t *testing.T) {
 	carried := make(chan struct{})
 	go func() { // awaited below
 		defer close(carried)
-		tunnel.Carry([]byte("early "))
+		tunnel.Begin()
+		tunnel.Carry([]byte("early "), nil)
 	}()
 	expect := func(from *net.TCPConn, want string, answered bool) {
 		t.Helper()
