@@ -93,6 +93,9 @@ func (p *Policy) Clients() []string {
 	return names
 }
 
+// Destinations returns the entries of destinations, in their order; nil where there are none. They must not be changed.
+func (p *Policy) Destinations() []*Destination { return p.destinations }
+
 // Anybody returns a Client without rules or limits, to judge as if there were no clients.
 func Anybody() *Client {
 	return &Client{mode: open, checks: rate.NewLimiter(checksPerSecond, checksPerSecond)}

@@ -17,12 +17,19 @@ import (
 
 	"whsentry/ca"
 	"whsentry/guard"
+	"whsentry/policy"
 	"whsentry/proxy/accesslog"
 	"whsentry/proxy/metrics"
 )
 
 // startForBench starts a proxy on the loopback interface, with everything on that the defaults have on.
 func startForBench(t testing.TB, change func(*Config)) *Proxy {
+	t.Helper()
+	return startRuledForBench(t, policy.Config{}, change)
+}
+
+// startRuledForBench is startForBench with rules about who may send where.
+func startRuledForBench(t testing.TB, rules policy.Config, change func(*Config)) *Proxy {
 	t.Helper()
 	cfg := DefaultConfig()
 	cfg.Listeners[0].Address, cfg.Metrics.Address = "127.0.0.1:0", "127.0.0.1:0"
@@ -40,11 +47,16 @@ func startForBench(t testing.TB, change func(*Config)) *Proxy {
 	}
 	caConfig := ca.DefaultConfig()
 	caConfig.Bundle.URL, caConfig.Bundle.File = "", ""
+	caConfig.Destinations = make([]ca.RulesConfig, len(rules.Destinations))
 	store, err := ca.New(caConfig, ca.Hooks{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := New(cfg, Dependencies{Guard: g, Dialer: guard.NewDialer(g), CA: store, Log: zerolog.Nop(), Metrics: m})
+	judged, err := policy.New(rules, nil, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := New(cfg, Dependencies{Guard: g, Dialer: guard.NewDialer(g), CA: store, Policy: judged, Log: zerolog.Nop(), Metrics: m})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,13 +106,19 @@ func fixedOrigin(t testing.TB, requestLen func() int, answer []byte) string {
 // postLoop returns a function that posts a body of bodyLen bytes through p, on one connection, and reads the answer.
 func postLoop(t testing.TB, p *Proxy, bodyLen, responseLen int) func() {
 	t.Helper()
+	return postLoopWith(t, p, "", bodyLen, responseLen)
+}
+
+// postLoopWith is postLoop with fields that are for the proxy alone.
+func postLoopWith(t testing.TB, p *Proxy, forProxy string, bodyLen, responseLen int) func() {
+	t.Helper()
 	answer := []byte(fmt.Sprintf("HTTP/1.1 200 OK\r\nDate: Mon, 23 Nov 2026 09:30:00 GMT\r\nServer: fixed\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s",
 		responseLen, bytes.Repeat([]byte("a"), responseLen)))
 	forwarded := 0
 	origin := fixedOrigin(t, func() int { return forwarded }, answer)
 	fields := "Content-Type: application/json\r\nX-Signature: sha256=2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b\r\nAccept: */*\r\n"
 	body := bytes.Repeat([]byte("b"), bodyLen)
-	request := fmt.Appendf(nil, "POST http://%s/hooks/4711 HTTP/1.1\r\nHost: %s\r\n%sContent-Length: %d\r\n\r\n%s", origin, origin, fields, bodyLen, body)
+	request := fmt.Appendf(nil, "POST http://%s/hooks/4711 HTTP/1.1\r\nHost: %s\r\n%s%sContent-Length: %d\r\n\r\n%s", origin, origin, forProxy, fields, bodyLen, body)
 	forwarded = len(fmt.Sprintf("POST /hooks/4711 HTTP/1.1\r\nHost: %s\r\n%sContent-Length: %d\r\nUser-Agent: Webhook Sentry/0.1\r\n\r\n%s", origin, fields, bodyLen, body))
 	conn, err := net.Dial("tcp", p.Addrs()[0].String())
 	if err != nil {

@@ -128,8 +128,12 @@ func (ex *exchange) takeChunked() *reason.Failure {
 			if err != nil {
 				return ex.chunkFailure(err)
 			}
-			if int64(len(ex.body)+len(data))+ex.chunks.Left() > ex.run.cfg.MaxRequestBodySize {
+			if ex.requestBytes+int64(len(data))+ex.chunks.Left() > ex.run.cfg.MaxRequestBodySize {
 				return ex.largeBody()
+			}
+			if ex.skipping {
+				ex.requestBytes += int64(len(data))
+				continue
 			}
 			if f := ex.keepBody(data); f != nil {
 				return f
@@ -140,7 +144,7 @@ func (ex *exchange) takeChunked() *reason.Failure {
 		}
 		c.in.Clear()
 		c.in.Grow(min(max(len(ex.body), socket.BufferSize), socket.BufferKept))
-		c.limitFrom(ex.at, ex.run.cfg.ClientTimeout)
+		c.limitFrom(ex.bodyPause(), ex.run.cfg.ClientTimeout)
 		err := c.fill()
 		ex.at = socket.Now()
 		if err != nil {

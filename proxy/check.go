@@ -109,7 +109,7 @@ func (ex *exchange) readCheck() (checkQuestion, *reason.Failure) {
 }
 
 // takeCheck counts one check more of the client's, or returns false where it has had its share.
-func (ex *exchange) takeCheck(now time.Time) bool { return ex.client.proxy.anybody.TakeCheck(now) }
+func (ex *exchange) takeCheck(now time.Time) bool { return ex.sender.TakeCheck(now) }
 
 // parseCheck reads a query. It decodes once, and a plus is a plus: form encoding would make http://a/?b+c another URL.
 func parseCheck(query string) (q checkQuestion, f *reason.Failure) {
@@ -162,6 +162,7 @@ func (ex *exchange) try(q *checkQuestion) ([]guard.Judged, *reason.Failure) {
 	if f != nil || !q.connect {
 		return addresses, f
 	}
+	ex.breaking.asked = true // it neither counts for the breaker nor is refused by it
 	if f = ex.acquire(nil, true); f == nil {
 		ex.drop(upstream.CloseClient)
 	}
@@ -170,15 +171,14 @@ func (ex *exchange) try(q *checkQuestion) ([]guard.Judged, *reason.Failure) {
 
 // judgeEach is judge, with the addresses.
 func (ex *exchange) judgeEach() ([]guard.Judged, *reason.Failure) {
-	limit := ex.run.cfg.ConnectTimeout
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	ctx, cancel := context.WithTimeout(context.Background(), ex.terms.connectTimeout)
 	defer cancel()
 	ex.beginWait(nil, cancel)
 	defer ex.endWait()
-	addresses, err := ex.run.dialer.JudgeEach(ctx, ex.address.name(), ex.address.port)
+	addresses, err := ex.dialer().JudgeEach(ctx, ex.address.name(), ex.address.port)
 	ex.at = socket.Now()
 	if err != nil {
-		return addresses, reason.OfConnect(err, ex.address.name(), limit)
+		return addresses, ex.connectFailure(err)
 	}
 	return addresses, nil
 }
@@ -218,6 +218,9 @@ func verdictOf(f *reason.Failure) string {
 // answerCheck tells the client the verdict.
 func (ex *exchange) answerCheck(q *checkQuestion, addresses []guard.Judged, f *reason.Failure) *reason.Failure {
 	v := checkVerdict{URL: q.url, Verdict: verdictOf(f)}
+	if ex.wouldDeny {
+		v.WouldDeny = reason.NotAllowed
+	}
 	tellAll := ex.run.cfg.Answers.Text == reason.TextFull && ex.mayKnowAddresses()
 	if f != nil {
 		v.Code, v.Source, v.Retry, v.Reason = f.Code, f.Source.String(), f.Retry().String(), f.Code.Generic()
@@ -235,7 +238,9 @@ func (ex *exchange) answerCheck(q *checkQuestion, addresses []guard.Judged, f *r
 }
 
 // mayKnowAddresses reports whether the client may be told addresses, where reasonText lets anybody be.
-func (ex *exchange) mayKnowAddresses() bool { return true }
+func (ex *exchange) mayKnowAddresses() bool {
+	return !ex.run.policy.HasClients() || ex.sender.CheckAddresses
+}
 
 func showJudged(a guard.Judged) checkAddress {
 	shown := checkAddress{Address: a.Addr.String(), Verdict: checkRefused, Rule: a.Rule.String()}

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"whsentry/policy"
 	"whsentry/proxy/socket"
 	"whsentry/proxy/upstream"
 )
@@ -48,10 +50,17 @@ type client struct {
 	lingers   bool                  // there is input that will not be read
 	isReset   bool                  // the connection is to be broken off
 
-	mu     sync.Mutex     // guards the following
-	up     *upstream.Conn // the connection that serves this client now
-	cancel context.CancelFunc
-	gone   bool // the client went away while its request was being served
+	peer     policy.Peer // what it shows of who it is
+	known    bool        // its last request was one of a client's of the settings
+	verified *tls.Config // that its certificate has been verified by; nil: it is plain
+
+	mu      sync.Mutex     // guards the following
+	up      *upstream.Conn // the connection that serves this client now
+	cancel  context.CancelFunc
+	gone    bool    // the client went away while its request was being served
+	overdue bool    // the deadline that the client gave its request has passed
+	request int     // counts the requests with such a deadline
+	rights  *rights // what its opaque tunnel rests on; nil: there is none
 }
 
 // clientState says what a client's goroutine is doing, for the sweeper and for a stopping proxy.
@@ -70,6 +79,7 @@ func newClient(p *Proxy, l *listener, tcp *net.TCPConn) (*client, error) {
 		return nil, err
 	}
 	c := &client{proxy: p, listener: l, conn: s, tcp: s, prober: s.NewProber(), addr: tcp.RemoteAddr().String()}
+	c.peer.Addr = tcp.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
 	c.ready = c.takeReady
 	c.deadline.Set(socket.Never, s)
 	return c, nil
@@ -162,12 +172,13 @@ func (c *client) writeBuffers(ex *exchange, head, body []byte) error {
 	}
 }
 
-// attach notes what the client's going away would end. It reports false if the client has gone.
+// attach notes what the client's going away, or its deadline, would end. It reports false where that is the case already:
+// then it is to be ended at once, by end.
 func (c *client) attach(up *upstream.Conn, cancel context.CancelFunc) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.up, c.cancel = up, cancel
-	return !c.gone
+	return !c.gone && !c.overdue
 }
 
 // vanished ends what is being done for a client that went away, or that a stopping proxy does not wait for.
@@ -175,8 +186,23 @@ func (c *client) vanished() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.gone = true
+	c.endLocked()
+}
+
+// end ends what is being done for a client, which attach has refused.
+func (c *client) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.endLocked()
+}
+
+func (c *client) endLocked() {
+	why := upstream.CloseClient
+	if c.overdue && !c.gone {
+		why = upstream.CloseDeadline
+	}
 	if c.up != nil {
-		c.up.Kill(upstream.CloseClient)
+		c.up.Kill(why)
 	}
 	if c.cancel != nil {
 		c.cancel()

@@ -9,6 +9,7 @@ import (
 
 	"whsentry/ca"
 	"whsentry/guard"
+	"whsentry/policy"
 	"whsentry/proxy/metrics"
 	"whsentry/proxy/reason"
 	"whsentry/proxy/socket"
@@ -18,19 +19,22 @@ import (
 // acquire gets a connection to the destination: one at rest, unless fresh says otherwise, or a new one. It takes the
 // place among the connections in use that is given, or one that is free.
 func (ex *exchange) acquire(d *upstream.Destination, fresh bool) *reason.Failure {
-	p, run := ex.client.proxy, ex.run
+	p := ex.client.proxy
 	ex.reused, ex.remote, ex.tlsVersion = false, netip.AddrPort{}, ""
-	r := upstream.Route{TLS: ex.tls, Alias: ex.alias}
+	r := upstream.Route{TLS: ex.tls, Alias: ex.alias, Entry: ex.terms.id, Allow: ex.sender.AllowListID}
 	if u := ex.takeOpened(r); u != nil {
 		ex.hold(u, false)
 		return nil
 	}
-	if d == nil {
-		d = p.pool.Reserve(ex.address.key, run.cfg.MaxConnectionsPerDestination)
+	if f := ex.askBreaker(); f != nil {
+		return f
 	}
 	if d == nil {
-		return reason.Newf(reason.TooMany, "too many connections to %s: %d are in use", ex.address.String(), run.cfg.MaxConnectionsPerDestination).
-			Over(reason.LimitMaxConnectionsPerDestination)
+		d = p.pool.Reserve(ex.address.key, ex.terms.maxConnections)
+	}
+	if d == nil {
+		return reason.Newf(reason.TooMany, "too many connections to %s: %d are in use", ex.address.String(), ex.terms.maxConnections).
+			Over(ex.terms.keys.maxConnections)
 	}
 	if !fresh {
 		if u := p.pool.Get(d, r, ex.at, (*judge)(ex)); u != nil {
@@ -45,8 +49,12 @@ func (ex *exchange) acquire(d *upstream.Destination, fresh bool) *reason.Failure
 	}()
 	u, f := ex.openApart(r)
 	if f != nil {
+		if f.Unreached() {
+			ex.tellBreaker(policy.Failed)
+		}
 		return f
 	}
+	ex.tellBreaker(policy.Reached)
 	ex.at = socket.Now()
 	p.pool.Add(d, u)
 	ex.hold(u, false)
@@ -56,7 +64,9 @@ func (ex *exchange) acquire(d *upstream.Destination, fresh bool) *reason.Failure
 // judge is an exchange that judges the address of a kept connection again.
 type judge exchange
 
-func (j *judge) Check(to netip.AddrPort) error { return j.run.guard.CheckAddr(to, guard.Exceptions{}) }
+func (j *judge) Check(to netip.AddrPort) error {
+	return j.run.guard.CheckAddr(to, (*exchange)(j).exceptions())
+}
 
 func (ex *exchange) hold(u *upstream.Conn, reused bool) {
 	ex.held, ex.reused, ex.remote, ex.tlsVersion = u, reused, u.Remote(), tlsVersionName(u.TLSVersion())
@@ -94,8 +104,8 @@ func (ex *exchange) openApart(r upstream.Route) (u *upstream.Conn, f *reason.Fai
 // open makes a new connection, through the guard. It is the only way to one: every byte that leaves for a client's
 // sake, plain, over TLS, in a tunnel or from an intercepted one, leaves over what it returns.
 func (ex *exchange) open(r upstream.Route) (*upstream.Conn, *reason.Failure) {
-	p, limit := ex.client.proxy, ex.run.cfg.ConnectTimeout
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	p := ex.client.proxy
+	ctx, cancel := context.WithTimeout(context.Background(), ex.terms.connectTimeout)
 	defer cancel()
 	ex.beginWait(nil, cancel)
 	defer ex.endWait()
@@ -103,20 +113,41 @@ func (ex *exchange) open(r upstream.Route) (*upstream.Conn, *reason.Failure) {
 	if p.run.Load() != ex.run {
 		generation-- // judged by a deny list and verified by a store that are no longer in use: not for the next request
 	}
-	conn, timing, err := ex.run.dialer.Dial(ctx, ex.address.name(), ex.address.port)
+	conn, timing, err := ex.dialer().Dial(ctx, ex.address.name(), ex.address.port)
 	ex.noteTiming(timing)
 	if err != nil {
-		return nil, reason.OfConnect(err, ex.address.name(), limit)
+		return nil, ex.connectFailure(err)
 	}
-	u, err := upstream.NewConn(conn, r, ex.run.limits, generation)
+	u, err := upstream.NewConn(conn, r, ex.terms.limits, generation)
 	if err != nil {
 		conn.Close()
-		return nil, reason.OfConnect(err, ex.address.name(), limit)
+		return nil, ex.connectFailure(err)
 	}
 	if r.TLS {
 		return ex.startTLS(u, r, generation)
 	}
 	return u, nil
+}
+
+// connectFailure is what the client is told of an error on the way to a connection.
+func (ex *exchange) connectFailure(err error) *reason.Failure {
+	return ex.timeFailure(reason.OfConnect(err, ex.address.name(), ex.terms.connectTimeout))
+}
+
+// handshakeFailure is what the client is told of an error of the TLS handshake.
+func (ex *exchange) handshakeFailure(err error) *reason.Failure {
+	return ex.timeFailure(reason.OfHandshake(err, ex.address.name(), ex.terms.connectTimeout))
+}
+
+// timeFailure is f with the key of the limit that applies, or the caller's deadline where that was what ended it.
+func (ex *exchange) timeFailure(f *reason.Failure) *reason.Failure {
+	if ex.isOverdue() {
+		return reason.CallerDeadline(ex.timeout)
+	}
+	if f.Limit == reason.LimitConnectTimeout {
+		f.Limit = ex.terms.keys.connectTimeout
+	}
+	return f
 }
 
 func (ex *exchange) noteTiming(t guard.Timing) {
@@ -131,7 +162,7 @@ func (ex *exchange) noteTiming(t guard.Timing) {
 // startTLS makes the TLS handshake, which has connectTimeout for itself, on u or on a connection that takes its place.
 // Where it fails it has closed them.
 func (ex *exchange) startTLS(u *upstream.Conn, r upstream.Route, generation uint32) (*upstream.Conn, *reason.Failure) {
-	host, port, limit := ex.address.name(), ex.address.port, ex.run.cfg.ConnectTimeout
+	host, port, limit := ex.address.name(), ex.address.port, ex.terms.connectTimeout
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	ex.beginWait(u, cancel)
@@ -140,29 +171,29 @@ func (ex *exchange) startTLS(u *upstream.Conn, r upstream.Route, generation uint
 	began := socket.Now()
 	again := func() (net.Conn, error) {
 		u.Close()
-		conn, _, err := ex.run.dialer.Dial(ctx, host, port)
+		conn, _, err := ex.dialer().Dial(ctx, host, port)
 		if err != nil {
 			return nil, err
 		}
-		next, err := upstream.NewConn(conn, r, ex.run.limits, generation)
+		next, err := upstream.NewConn(conn, r, ex.terms.limits, generation)
 		if err != nil {
 			conn.Close()
 			return nil, err
 		}
 		u, ex.remote = next, next.Remote()
 		if !ex.client.attach(u, cancel) {
-			ex.client.vanished()
+			ex.client.end()
 		}
 		return u.Wire(), nil
 	}
-	conn, err := ex.run.ca.Handshake(ctx, u.Wire(), ca.Destination{Host: host, Port: port, Alias: r.Alias}, again)
+	conn, err := ex.run.ca.Handshake(ctx, u.Wire(), ca.Destination{Host: host, Port: port, Alias: r.Alias, Rules: ex.terms.rules}, again)
 	ex.phases[metrics.TLS] = time.Duration(socket.Now() - began)
 	if err != nil {
 		u.Close()
 		if u.Killed() == upstream.CloseClient {
 			return nil, reason.ClientGone()
 		}
-		return nil, reason.OfHandshake(err, host, limit)
+		return nil, ex.handshakeFailure(err)
 	}
 	u.UseTLS(conn)
 	return u, nil
@@ -179,9 +210,4 @@ func tlsVersionName(version uint16) string {
 		return "TLSv1.3"
 	}
 	return tls.VersionName(version)
-}
-
-// Check judges an address anew before a kept connection to it is used. It makes the exchange an upstream.Judge.
-func (ex *exchange) Check(to netip.AddrPort) error {
-	return ex.run.guard.CheckAddr(to, guard.Exceptions{})
 }

@@ -33,15 +33,17 @@
 //	greeting.go     what comes before a client's first request: PROXY protocol, TLS
 //	handler.go      one exchange: the strict pass, route, readBody, forward, finish: the single exit
 //	exchange.go     the memory that an exchange needs
+//	sender.go       whose request it is, what its client may, and as whom its destination sees it (terms.go: on which terms)
+//	breaking.go     whether its destination could be reached, of late (deadline.go: the caller's own deadline)
 //	destination.go  the host and port that a request is for, as the pool, the guard and the log want them
 //	ask.go          what a request asks of the proxy itself, in its own fields
-//	body.go         a request's body, read in full within the limits
+//	body.go         a request's body, read in full within the limits (skip.go: read and dropped, of one that is refused)
 //	connect.go      get a connection to the destination: one at rest, or a new one, through the guard
 //	forward.go      send the request, read the answer's head
 //	headers.go      what is dropped, replaced and rewritten, both ways
 //	relay.go        pass the answer's body on within the limits, or cut it so that the client can tell
 //	incomplete.go   the same where an answer that is cut is passed on all the same (incompleteResponses: pass)
-//	tunnel.go       CONNECT as a tunnel (intercept.go: CONNECT under mitm)
+//	tunnel.go       CONNECT as a tunnel (intercept.go: CONNECT under mitm; rights.go: tunnels whose right is gone)
 //	inspect.go      a tunnel whose client begins with HTTP is left for requests (opening.go: whether it does)
 //	check.go        /check: what would become of a request to a URL
 //	record.go       count and log an exchange that has ended
@@ -133,5 +135,9 @@
 //
 // # What it does not do
 //
+<<<<<<< HEAD
 // HTTP/2 and HTTP/3, caching, retries, upgrades such as WebSocket, and requests in origin form: it is no reverse proxy.
+=======
+// HTTP/2 and HTTP/3, caching, upgrades such as WebSocket, and requests in origin form: it is no reverse proxy.
+>>>>>>> refs/heads/w1
 package proxy

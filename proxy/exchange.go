@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"whsentry/policy"
 	"whsentry/proxy/accesslog"
 	"whsentry/proxy/http1"
 	"whsentry/proxy/metrics"
@@ -35,13 +36,24 @@ type exchange struct {
 	address   address
 	tls       bool
 	connect   bool
-	alias     string
+	alias     string // of the client certificate that is presented
+	named     string // the alias that the request, or the CONNECT that it came by, names
+
+	sender    *policy.Client // whose request it is; nil: nobody's
+	admitted  bool           // it is counted for its client
+	wouldDeny bool           // its client's rules are against it, and not enforced
+	terms     *terms         // on which the destination is connected to; nil: not known yet
+	breaking  breaking
+	timeout   time.Duration // the caller's own deadline; 0: none
+	timer     *time.Timer   // of it, while it runs
 
 	body     []byte // the request's, in full: a part of memory
 	memory   *bodyMemory
 	reserved int64 // of maxBufferedBytes
 	chunks   http1.Chunks
-	stash    []byte // a response's body while it is read whole
+	skipping bool        // the request is refused: none of its body is kept
+	skipFrom socket.Tick // when that began
+	stash    []byte      // a response's body while it is read whole
 
 	written   bool        // a byte of the request has left, on whichever connection
 	interims  int         // bytes of interim responses
@@ -109,7 +121,10 @@ func (ex *exchange) clear() {
 	ex.head.Reset()
 	ex.resp.Reset()
 	ex.authority, ex.path = nil, nil
-	ex.tls, ex.connect, ex.alias = false, false, ""
+	ex.tls, ex.connect, ex.alias, ex.named = false, false, "", ""
+	ex.sender, ex.wouldDeny, ex.terms, ex.timeout = nil, false, nil, 0
+	ex.breaking = breaking{key: ex.breaking.key[:0]}
+	ex.skipping = false
 	ex.written, ex.interims, ex.bodyStart = false, 0, 0
 	ex.keep, ex.begun = false, false
 	ex.status, ex.reason, ex.failed = 0, reason.None, nil

@@ -167,7 +167,7 @@ func (ex *exchange) passInterim(n int) *reason.Failure {
 // 4.4.2.4).
 func (ex *exchange) noAnswer(err error) *reason.Failure {
 	if ex.held.TLSVersion() != 0 && !ex.reused && ex.call.In.Len() == 0 && ca.IsAlert(err) {
-		return reason.OfHandshake(err, ex.address.name(), ex.run.cfg.ConnectTimeout)
+		return ex.handshakeFailure(err)
 	}
 	return ex.closedUnanswered()
 }
@@ -182,9 +182,11 @@ func (ex *exchange) upstreamFailure(f *reason.Failure) *reason.Failure {
 	limits := ex.held.Limits()
 	switch ex.held.Killed() {
 	case upstream.CloseIdle:
-		return reason.Newf(reason.Timeout, "timed out: %s was idle for %s", ex.held.Remote(), limits.Idle).Over(reason.LimitReadTimeout)
+		return reason.Newf(reason.Timeout, "timed out: %s was idle for %s", ex.held.Remote(), limits.Idle).Over(ex.terms.keys.readTimeout)
 	case upstream.CloseLifetime:
-		return reason.Newf(reason.Timeout, "timed out: the connection to %s reached its lifetime of %s", ex.held.Remote(), limits.Lifetime).Over(reason.LimitConnectionLifetime)
+		return reason.Newf(reason.Timeout, "timed out: the connection to %s reached its lifetime of %s", ex.held.Remote(), limits.Lifetime).Over(ex.terms.keys.lifetime)
+	case upstream.CloseDeadline:
+		return reason.CallerDeadline(ex.timeout)
 	case upstream.CloseClient:
 		return reason.ClientGone()
 	case upstream.CloseShutdown:

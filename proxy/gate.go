@@ -161,7 +161,7 @@ func (c *client) awaitRequest() bool {
 	}
 	at := socket.Now()
 	if c.restEnds == 0 {
-		c.restEnds = at + int64(c.proxy.run.Load().cfg.ClientIdleTimeout)
+		c.restEnds = at + int64(c.restLimit())
 	}
 	due, plain := c.restEnds, c.conn == net.Conn(c.tcp)
 	if plain && !c.parked {
@@ -189,6 +189,15 @@ func (c *client) awaitRequest() bool {
 	c.limit(c.proxy.run.Load().cfg.ClientTimeout)
 	c.tcp.Control(func(fd uintptr) { found = c.ready(fd) })
 	return found && c.readErr == nil
+}
+
+// restLimit is how long the client may rest: whoever is not known as one that may send is not given a place for long.
+func (c *client) restLimit() time.Duration {
+	run := c.proxy.run.Load()
+	if !c.known && run.policy.HasClients() {
+		return min(run.cfg.ClientTimeout, run.cfg.ClientIdleTimeout)
+	}
+	return run.cfg.ClientIdleTimeout
 }
 
 // takeReady reads what the socket holds. A buffer is taken only now that there is something, so that a thousand

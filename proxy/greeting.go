@@ -1,10 +1,12 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"errors"
 	"net/netip"
 	"os"
 
+	"whsentry/policy"
 	"whsentry/proxy/listen"
 	"whsentry/proxy/reason"
 	"whsentry/proxy/socket"
@@ -24,9 +26,13 @@ func (c *client) greet() bool {
 	if c.listener.tls == nil {
 		return true
 	}
-	if err := c.startTLS(c.listener.tls.Load(), c.takeEarly()); err != nil {
+	c.verified = c.listener.tls.Load()
+	if err := c.startTLS(c.verified, c.takeEarly()); err != nil {
 		c.refuseTLS(err)
 		return false
+	}
+	if shown := c.conn.(*tls.Conn).ConnectionState().VerifiedChains; len(shown) > 0 {
+		c.peer.Certificate = policy.NewCertificate(shown[0][0])
 	}
 	return true
 }
@@ -72,6 +78,7 @@ func (c *client) useProxyHeader(n int) *reason.Failure {
 	if reject != "" {
 		return reason.Malformedf("%s", reject)
 	}
+	c.peer.Addr = source.Addr().Unmap()
 	if source.IsValid() {
 		c.addr = source.String()
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"whsentry/policy"
 	"whsentry/proxy/http1"
 	"whsentry/proxy/reason"
 	"whsentry/proxy/socket"
@@ -38,6 +39,9 @@ func (ex *exchange) carryOut(m message) (goesOn bool) {
 		}
 	}()
 	f := ex.scan(m)
+	if f == nil {
+		f = ex.identify()
+	}
 	if f == nil && !ex.isCheck() {
 		f = ex.route()
 	}
@@ -47,6 +51,9 @@ func (ex *exchange) carryOut(m message) (goesOn bool) {
 	if ex.isCheck() {
 		return ex.finish(ex.check(f))
 	}
+	if ex.connect && f == nil {
+		ex.beginDeadline()
+	}
 	if ex.connect && ex.run.cfg.ConnectMode == ConnectMITM {
 		return ex.finish(ex.intercept(f))
 	}
@@ -55,6 +62,7 @@ func (ex *exchange) carryOut(m message) (goesOn bool) {
 	}
 	f = ex.readBody(f)
 	if f == nil {
+		ex.beginDeadline()
 		f = ex.forward()
 	}
 	return ex.finish(f)
@@ -70,11 +78,23 @@ type message struct {
 // scan makes the one strict pass over the fields. What fasthttp has made of them is not looked at.
 func (ex *exchange) scan(m message) *reason.Failure {
 	h := &ex.head
+	var err error
 	if m.refused != nil {
-		return reason.OfMessage(h.Scan(m.refused, ex.run.idHeader))
+		err = h.Scan(m.refused, ex.run.idHeader)
+	} else {
+		h.Method, h.Target, h.HTTP10 = m.method, m.target, string(m.version) == "HTTP/1.0"
+		err = h.ScanFields(m.fields, ex.run.idHeader)
 	}
-	h.Method, h.Target, h.HTTP10 = m.method, m.target, string(m.version) == "HTTP/1.0"
-	return reason.OfMessage(h.ScanFields(m.fields, ex.run.idHeader))
+	if err != nil {
+		return reason.OfMessage(err)
+	}
+	within := ex.client.within
+	ex.keep = h.KeepsAlive() && !ex.client.final && !ex.client.lacksCertificate() && (within == nil || within.isCurrent(ex.client.proxy))
+	ex.connect = within == nil && string(ex.method()) == "CONNECT"
+	if ex.connect && (h.Chunked || h.ContentLength > 0) {
+		return reason.Malformedf("it is a CONNECT with a body")
+	}
+	return nil
 }
 
 // refuse ends a connection that did not get as far as a whole head: it counts and logs what there is of one, and tells
@@ -94,15 +114,16 @@ func (c *client) refuse(f *reason.Failure, readable bool) {
 }
 
 // route finds where the request goes, and refuses what can be refused without a look at the name: 1002, 1003, 1015,
-// 1013 and 1010, in this order.
+// 1013, 1019 and 1010, in this order.
 func (ex *exchange) route() *reason.Failure {
 	h := &ex.head
-	ex.keep = h.KeepsAlive() && !ex.client.final
+	if f := ex.noteDeadline(); f != nil {
+		return f
+	}
 	if within := ex.client.within; within != nil {
 		return ex.routeWithin(within)
 	}
-	if string(ex.method()) == "CONNECT" {
-		ex.connect = true
+	if ex.connect {
 		return ex.routeConnect()
 	}
 	t, err := http1.ParseTarget(h.Target)
@@ -128,22 +149,7 @@ func (ex *exchange) aim(t *http1.Target) *reason.Failure {
 	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
 		return reason.OfConnect(err, "", 0)
 	}
-	return ex.chooseCertificate()
-}
-
-// chooseCertificate finds the client certificate that the request asks for, which is one over TLS, or a CONNECT that is
-// intercepted.
-func (ex *exchange) chooseCertificate() *reason.Failure {
-	h := &ex.head
-	if h.Aliases > 0 && ex.run.cfg.ClientCertHeader {
-		ex.alias = string(h.Alias.Of(h.Raw))
-	} else if ex.alias == "" {
-		return nil
-	}
-	if !ex.run.ca.HasAlias(ex.alias) {
-		return reason.Newf(reason.UnknownAlias, "no client certificate with the alias %q is configured", ex.alias)
-	}
-	return nil
+	return ex.obeyRules()
 }
 
 // methodsServed are the methods that requests mostly have, for the answer to a CONNECT that is not allowed; others are
@@ -152,13 +158,9 @@ const methodsServed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 // routeConnect is route for CONNECT.
 func (ex *exchange) routeConnect() *reason.Failure {
-	h := &ex.head
-	if h.Chunked || h.ContentLength > 0 {
-		return reason.Malformedf("it is a CONNECT with a body")
-	}
-	a, err := http1.ParseConnectTarget(h.Target)
+	a, err := http1.ParseConnectTarget(ex.head.Target)
 	if err == nil {
-		err = h.CheckHost()
+		err = ex.head.CheckHost()
 	}
 	if err != nil {
 		return reason.OfMessage(err)
@@ -180,10 +182,7 @@ func (ex *exchange) routeConnect() *reason.Failure {
 	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
 		return reason.OfConnect(err, "", 0)
 	}
-	if cfg.ConnectMode == ConnectMITM {
-		return ex.chooseCertificate()
-	}
-	return nil
+	return ex.obeyRules()
 }
 
 // checkConnectPort refuses a port that CONNECT may not reach.
@@ -224,7 +223,9 @@ func (ex *exchange) readBody(refused *reason.Failure) *reason.Failure {
 		refused.Fatal = true
 		return refused
 	}
-	if f == nil {
+	if f == nil && refused != nil {
+		f = ex.skipBody()
+	} else if f == nil {
 		f = ex.takeBody()
 	}
 	if f != nil && refused != nil && f.Status != reason.StatusClientGone && f.Code != reason.Malformed {
@@ -246,15 +247,15 @@ func (ex *exchange) awaitsContinue() bool {
 
 // judge looks the destination up and judges it, without contacting it.
 func (ex *exchange) judge() *reason.Failure {
-	limit := ex.run.cfg.ConnectTimeout
+	limit := ex.terms.connectTimeout
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	ex.beginWait(nil, cancel)
 	defer ex.endWait()
-	err := ex.run.dialer.Judge(ctx, ex.address.name(), ex.address.port)
+	err := ex.dialer().Judge(ctx, ex.address.name(), ex.address.port)
 	ex.at = socket.Now()
 	if err != nil {
-		return reason.OfConnect(err, ex.address.name(), limit)
+		return ex.connectFailure(err)
 	}
 	return nil
 }
@@ -265,7 +266,7 @@ func (ex *exchange) beginWait(up *upstream.Conn, cancel context.CancelFunc) {
 	c := ex.client
 	c.unlimited()
 	if !c.attach(up, cancel) {
-		c.vanished()
+		c.end()
 	}
 	c.enter(clientWaiting)
 }
@@ -288,6 +289,9 @@ func (ex *exchange) finish(f *reason.Failure) bool {
 		ex.held = nil
 	}
 	c.proxy.buffered.give(&ex.reserved)
+	ex.endDeadline()
+	ex.dismiss()
+	ex.tellBreaker(policy.Neutral)
 	if !ex.connect {
 		c.restOpened()
 	}
@@ -335,6 +339,7 @@ func (ex *exchange) fail(f *reason.Failure) {
 	if f.Status == reason.StatusClientGone {
 		return
 	}
+	ex.dismiss()
 	answer, body := ex.run.cfg.Answers.AppendAnswer(ex.borrowOut(), f, time.Now(), string(ex.method()), ex.connectionOption())
 	ex.out = answer
 	if c.write(answer) != nil {

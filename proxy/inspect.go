@@ -63,7 +63,8 @@ func (ex *exchange) inspect(t *upstream.Tunnel, isWhole bool) {
 	if !isWhole {
 		return
 	}
-	within := &interception{plain: true, authority: bytes.Clone(ex.authority), opened: opened{ex.held, ex.phases}}
+	within := &interception{plain: true, authority: bytes.Clone(ex.authority), opened: opened{ex.held, ex.phases},
+		identity: ex.identity(), issuer: ex.client.proxy.issuers.Load()}
 	within.address.copy(&ex.address)
 	ex.client.within, ex.held = within, nil
 }

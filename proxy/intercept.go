@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 
+	"whsentry/policy"
 	"whsentry/proxy/http1"
 	"whsentry/proxy/reason"
 	"whsentry/proxy/socket"
@@ -18,9 +19,12 @@ import (
 type interception struct {
 	authority []byte // host:port as the client wrote it
 	address   address
-	alias     string // X-WhSentry-ClientCert of the CONNECT: for the requests that name none
-	plain     bool   // the client does not speak TLS
-	opened    opened // the connection made at CONNECT, until it is used
+	alias     string          // X-WhSentry-ClientCert of the CONNECT: for the requests that name none
+	identity  policy.Identity // whose the CONNECT was
+	begun     bool            // there has been a request inside: the first counts as one with the CONNECT
+	issuer    uint32          // of its certificate: as Proxy.issuers counts
+	plain     bool            // the client does not speak TLS
+	opened    opened          // the connection made at CONNECT, until it is used
 }
 
 // intercept answers a CONNECT by speaking TLS with the client in the destination's place. From here on the client's
@@ -34,6 +38,7 @@ func (ex *exchange) intercept(refused *reason.Failure) *reason.Failure {
 		return refused
 	}
 	c := ex.client
+	issuer := c.proxy.issuers.Load()
 	cfg, err := ex.run.ca.IssuerConfig(ex.address.name())
 	if err != nil {
 		return reason.Newf(reason.Internal, "internal error: make a certificate for %s: %v", ex.address.name(), err)
@@ -41,7 +46,7 @@ func (ex *exchange) intercept(refused *reason.Failure) *reason.Failure {
 	if c.write([]byte(connectionEstablished)) != nil {
 		return reason.ClientGone()
 	}
-	within := &interception{authority: bytes.Clone(ex.authority), alias: ex.alias}
+	within := &interception{authority: bytes.Clone(ex.authority), alias: ex.named, identity: ex.identity(), issuer: issuer}
 	within.address.copy(&ex.address)
 	if within.plain, err = ex.interceptsPlain(); err == nil && !within.plain {
 		err = c.startTLS(cfg, c.takeEarly())
@@ -168,10 +173,7 @@ func (ex *exchange) routeWithin(within *interception) *reason.Failure {
 	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
 		return reason.OfConnect(err, "", 0)
 	}
-	if ex.tls {
-		ex.alias = within.alias
-	}
-	return ex.chooseCertificate()
+	return ex.obeyRules()
 }
 
 // matches reports whether a is the CONNECT's host and port, whose default is that of https; without TLS, the CONNECT's.

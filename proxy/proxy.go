@@ -29,6 +29,8 @@ type Dependencies struct {
 	CA      *ca.Store
 	Log     zerolog.Logger // the application log
 	Metrics *metrics.Metrics
+	// Policy is who may send where, made of the same settings as Guard and CA; nil: everybody may, without client certificates.
+	Policy *policy.Policy
 	// Settings lists the configuration of which cfg is the proxy's part, for the status page; nil: it shows none.
 	Settings func(cfg Config) []admin.Setting
 	// SettingsFile is what cfg was read from, for the status page; "": no file.
@@ -44,7 +46,6 @@ type Proxy struct {
 	pool     *upstream.Pool
 	engine   *engine
 	buffered budget
-	anybody  *policy.Client // by whom URL checks are counted
 
 	listeners []*listener
 	admin     *admin.Server // nil: there is none
@@ -60,21 +61,24 @@ type Proxy struct {
 	sweeps   chan struct{}  // closed to end the sweeper
 	swept    chan struct{}  // closed when it has ended
 	interval atomic.Int64   // the sweeper's
+	issuers  atomic.Uint32  // counts the CAs of interceptions
 }
 
 // run is what requests are served by; a reload replaces it whole, and a request keeps the one that it began with.
 type run struct {
-	cfg      *Config
-	guard    *guard.Guard
-	dialer   *guard.Dialer
-	ca       *ca.Store
-	log      zerolog.Logger
-	settings func(Config) []admin.Setting
-
+	cfg          *Config
+	guard        *guard.Guard
+	dialer       *guard.Dialer
+	ca           *ca.Store
+	log          zerolog.Logger
+	settings     func(Config) []admin.Setting
 	settingsFile string
+	idHeader     string // lower-cased
 
-	limits   upstream.Limits
-	idHeader string // lower-cased
+	policy  *policy.Policy
+	global  terms
+	entries []terms                             // of destinations, in their order
+	allows  map[*policy.Client]*guard.AllowList // of the clients that have one
 }
 
 // listener is one endpoint that clients connect to.
@@ -133,16 +137,21 @@ func New(cfg Config, deps Dependencies) (*Proxy, error) {
 		return nil, err
 	}
 	p := &Proxy{metrics: deps.Metrics, pool: upstream.NewPool(counters(deps.Metrics)), sweeps: make(chan struct{}), swept: make(chan struct{})}
-	p.engine, p.anybody = newEngine(p), policy.Anybody()
+	p.engine = newEngine(p)
 	p.buffered.used = &deps.Metrics.BufferedBytes
 	for i := range p.clients {
 		p.clients[i].clients = make(map[*client]struct{})
 	}
-	p.install(cfg, deps)
+	first, err := newRun(cfg, deps)
+	if err != nil {
+		return nil, err
+	}
+	p.install(first)
 	if err := p.openAll(cfg, deps); err != nil {
 		p.closeListeners()
 		return nil, err
 	}
+	p.protect(deps.Guard)
 	access, err := accesslog.Open(cfg.AccessLog, p.logFailed, p.logWorks)
 	if err != nil {
 		p.closeListeners()

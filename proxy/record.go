@@ -27,7 +27,15 @@ func (ex *exchange) record() {
 		m.CountLimit(ex.failed.Limit)
 	}
 	m.CountRequest(ex.status, ex.reason, source, took)
-	m.Client(ex.logged.Client).Count(ex.reason)
+	if ex.sender != nil {
+		ex.logged.Client = ex.sender.Name
+	}
+	counts := m.Client(ex.logged.Client)
+	counts.Count(ex.reason)
+	if ex.wouldDeny {
+		ex.logged.WouldDeny = reason.NotAllowed
+		counts.CountWouldDeny()
+	}
 	m.CountPhases(&ex.phases)
 	m.RequestBytes.AddInt64(ex.requestBytes)
 	m.ResponseBytes.AddInt64(ex.responseBytes)

@@ -37,7 +37,7 @@ func (ex *exchange) passBody() *reason.Failure {
 	}
 	body := responseBody{ex: ex, left: r.ContentLength, chunked: r.Chunked}
 	ex.chunks.Reset(ex.run.cfg.MaxHeaderSize, true)
-	limit := ex.run.cfg.MaxResponseBodySize
+	limit := ex.terms.maxResponseBodySize
 	if ex.run.cfg.IncompleteResponses == IncompletePass {
 		return ex.passWhatCame(&body, limit)
 	}
@@ -62,7 +62,7 @@ func (ex *exchange) passBody() *reason.Failure {
 }
 
 func (ex *exchange) largeResponse() *reason.Failure {
-	return reason.Newf(reason.LargeResponse, "response body larger than %d bytes", ex.run.cfg.MaxResponseBodySize)
+	return reason.Newf(reason.LargeResponse, "response body larger than %d bytes", ex.terms.maxResponseBodySize).Over(ex.terms.keys.maxResponseBodySize)
 }
 
 // passBodiless passes on what has no body: the answer to a HEAD, a 204, a 304. A 204 that announces one may be followed
@@ -83,6 +83,7 @@ func (ex *exchange) settle(clean bool) {
 	broken, _ := ex.call.Broken()
 	fit := clean && ex.resp.Reusable() && ex.call.In.Len() == 0 && !ex.call.Unsent() && !broken
 	ex.held = nil
+	ex.dismiss()
 	if fit {
 		ex.client.proxy.pool.Put(u, ex.at, ex.until)
 	} else {
@@ -231,7 +232,7 @@ func (b *responseBody) next() (data []byte, f *reason.Failure) {
 		if ex.call.In.Len() > 0 || b.left == 0 {
 			data, f = b.decode()
 			b.total += int64(len(data))
-			if f == nil && b.total > ex.run.cfg.MaxResponseBodySize {
+			if f == nil && b.total > ex.terms.maxResponseBodySize {
 				f = ex.largeResponse()
 			}
 			if f != nil || b.ended || len(data) > 0 {

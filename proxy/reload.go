@@ -3,13 +3,16 @@ package proxy
 import (
 	"crypto/tls"
 	"fmt"
+	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
 	"whsentry/ca"
+	"whsentry/guard"
+	"whsentry/policy"
 	"whsentry/proxy/listen"
-	"whsentry/proxy/upstream"
 )
 
 // Reload replaces the configuration, the guard and the certificates, and opens the access log anew. Requests in
@@ -25,6 +28,10 @@ func (p *Proxy) Reload(cfg Config, deps Dependencies) error {
 	if err != nil {
 		return err
 	}
+	next, err := newRun(cfg, deps)
+	if err != nil {
+		return err
+	}
 	if err := p.access.Load().Reopen(cfg.AccessLog.File); err != nil {
 		return err
 	}
@@ -33,23 +40,52 @@ func (p *Proxy) Reload(cfg Config, deps Dependencies) error {
 			p.listeners[i].tls.Store(c)
 		}
 	}
-	p.install(cfg, deps)
+	p.protect(deps.Guard)
+	p.install(next)
 	p.pool.Retire()
+	p.recheckTunnels()
 	p.metrics.ReloadsOK.Inc()
 	return nil
 }
 
-// install makes cfg and deps what the next requests are served by.
-func (p *Proxy) install(cfg Config, deps Dependencies) {
-	p.run.Store(&run{
-		cfg: &cfg, guard: deps.Guard, dialer: deps.Dialer, ca: deps.CA, log: deps.Log, settings: deps.Settings, settingsFile: deps.SettingsFile,
-		limits:   upstream.Limits{Lifetime: cfg.ConnectionLifetime, Idle: cfg.ReadTimeout},
-		idHeader: strings.ToLower(cfg.RequestIDHeader),
-	})
-	p.buffered.limit.Store(cfg.MaxBufferedBytes)
-	p.interval.Store(int64(sweepInterval(cfg.ClientTimeout, cfg.ClientIdleTimeout, cfg.ReadTimeout, cfg.ConnectionLifetime)))
-	p.metrics.CountRules(deps.Guard)
-	p.metrics.UseStore(deps.CA)
+// newRun makes of cfg and deps what requests are served by.
+func newRun(cfg Config, deps Dependencies) (*run, error) {
+	r := &run{
+		cfg: &cfg, guard: deps.Guard, dialer: deps.Dialer, ca: deps.CA, log: deps.Log, settings: deps.Settings, policy: deps.Policy,
+		settingsFile: deps.SettingsFile,
+		idHeader:     strings.ToLower(cfg.RequestIDHeader),
+	}
+	if r.policy == nil {
+		var err error
+		if r.policy, err = policy.New(policy.Config{}, nil, time.Now()); err != nil {
+			return nil, err
+		}
+	}
+	return r, r.useRules()
+}
+
+// install makes r what the next requests are served by.
+func (p *Proxy) install(r *run) {
+	p.run.Store(r)
+	p.buffered.limit.Store(r.cfg.MaxBufferedBytes)
+	p.interval.Store(int64(sweepInterval(r.intervalLimits()...)))
+	p.metrics.CountRules(r.guard)
+	p.metrics.UseStore(r.ca)
+	p.metrics.NameClients(r.policy.Clients())
+	p.metrics.UseBreakers(r.policy.Breaker().OpenCount)
+}
+
+// protect tells a guard where the proxy itself listens.
+func (p *Proxy) protect(g *guard.Guard) {
+	own := p.Addrs()
+	if a := p.MetricsAddr(); a != nil {
+		own = append(own, a)
+	}
+	var addrs []netip.AddrPort
+	for _, a := range own {
+		addrs = append(addrs, a.(*net.TCPAddr).AddrPort())
+	}
+	g.Protect(addrs)
 }
 
 // loadListeners loads the certificates of the https listeners; a plain one's place is nil.

@@ -19,6 +19,7 @@ func (ex *exchange) tunnel(refused *reason.Failure) *reason.Failure {
 	if f := ex.acquire(nil, true); f != nil {
 		return f
 	}
+	ex.endDeadline()
 	if c.write([]byte(connectionEstablished)) != nil {
 		ex.drop(upstream.CloseClient)
 		return reason.ClientGone()
@@ -28,6 +29,8 @@ func (ex *exchange) tunnel(refused *reason.Failure) *reason.Failure {
 	defer p.metrics.Tunnels.Add(-1)
 	ex.status, ex.begun = 200, true
 	c.attach(ex.held, nil)
+	ex.claim()
+	defer c.disclaim()
 	t := ex.held.Join(c.conn, c.tcp, func(bug any) {
 		p.log().Error().Str("panic", fmt.Sprint(bug)).Msg("a bug ended a tunnel")
 	})
@@ -56,7 +59,7 @@ func (ex *exchange) tunnelEnd(t *upstream.Tunnel) *reason.Failure {
 		ex.closed = why
 		return nil
 	case why == upstream.CloseIdle:
-		return reason.Newf(reason.Timeout, "timed out: the tunnel was idle for %s", limits.Idle).Over(reason.LimitReadTimeout)
+		return reason.Newf(reason.Timeout, "timed out: the tunnel was idle for %s", limits.Idle).Over(ex.terms.keys.readTimeout)
 	}
-	return reason.Newf(reason.Timeout, "timed out: the tunnel reached twice the lifetime of %s", limits.Lifetime).Over(reason.LimitConnectionLifetime)
+	return reason.Newf(reason.Timeout, "timed out: the tunnel reached twice the lifetime of %s", limits.Lifetime).Over(ex.terms.keys.lifetime)
 }

@@ -20,8 +20,8 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"whsentry/ca"
-	"whsentry/guard"
 	"whsentry/internal/settings"
+	"whsentry/policy"
 	"whsentry/proxy"
 )
 
@@ -120,9 +120,9 @@ func (a *app) caCheck(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	g, err := guard.New(s.Guard, guard.Hooks{})
+	j, err := newJudging(s)
 	if err != nil {
-		return s.Locate(err)
+		return err
 	}
 	accepting := s.CA.InsecureSkipVerify
 	s.CA.InsecureSkipVerify = false // to learn what the setting hides
@@ -134,17 +134,21 @@ func (a *app) caCheck(c *cli.Context) error {
 	if err != nil {
 		return a.conclude(err, exitFailed)
 	}
-	limit := s.Proxy.ConnectTimeout
+	to, err := a.applyEntry(j, store, dest)
+	if err != nil {
+		return err
+	}
+	limit := j.connectTimeout()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	conn, _, err := guard.NewDialer(g).Dial(ctx, dest.Host, dest.Port)
+	conn, _, err := j.dialer().Dial(ctx, dest.Host, dest.Port)
 	if err != nil {
 		return a.conclude(err, exitFailed)
 	}
 	defer func() { conn.Close() }()
-	h := shakeHands(conn, store, dest, limit, func(ctx context.Context) (net.Conn, error) {
+	h := shakeHands(conn, store, to, limit, func(ctx context.Context) (net.Conn, error) {
 		conn.Close()
-		next, _, err := guard.NewDialer(g).Dial(ctx, dest.Host, dest.Port)
+		next, _, err := j.dialer().Dial(ctx, dest.Host, dest.Port)
 		if err == nil {
 			conn = next
 		}
@@ -152,14 +156,39 @@ func (a *app) caCheck(c *cli.Context) error {
 	})
 	a.printChain(dest, conn.RemoteAddr(), h.chain)
 	a.printCompleted(h)
-	a.printClientCertificate(h)
+	a.printClientCertificate(h, to.Alias)
 	fmt.Fprintf(a.stdout, "trust store: %s\n", describeStore(store))
+	if h.err == nil && h.pinned {
+		fmt.Fprintf(a.stdout, "trusted: its key is one of the pins of %s\n", j.entryName())
+		return nil
+	}
 	verdict, trusted := h.judge(dest.Host, limit, accepting)
 	fmt.Fprintln(a.stdout, settings.Printable(verdict))
 	if !trusted {
 		return cli.Exit("", exitFailed)
 	}
 	return nil
+}
+
+// applyEntry says which entry of destinations applies, and returns with whom and as whom the handshake is made under it.
+func (a *app) applyEntry(j *judging, store *ca.Store, dest proxy.Destination) (ca.Destination, error) {
+	to := ca.Destination{Host: dest.Host, Port: dest.Port}
+	if err := j.apply(dest); err != nil {
+		return to, err
+	}
+	if j.entry != nil {
+		fmt.Fprintf(a.stdout, "%s applies\n", j.entryName())
+		to.Rules = store.Rules(j.entry.Index)
+	}
+	alias, verdict := j.policy.Alias(j.client, j.entry, ruleHost(dest), "")
+	if verdict == policy.AliasNotHere {
+		fmt.Fprintf(a.stdout, "refused: the client certificate of %s is not for this host (reason 1010, status 403)\n", j.entryName())
+		return to, cli.Exit("", exitRefused)
+	}
+	if to.Alias = alias; alias == "" {
+		to.Alias = ca.NoClientCert
+	}
+	return to, nil
 }
 
 // tlsDestination reads what ca check is given: an https URL, or what would stand between https:// and its end. The
@@ -186,19 +215,20 @@ type handshake struct {
 	given    bool                  // and one is configured
 	added    []ca.Added            // what it failed to send
 	fetchErr error                 // why that could not be fetched
+	pinned   bool                  // its key is one of the entry's pins
 	classic  bool                  // it answers only a ClientHello without ML-KEM
 	err      error
 }
 
 // shakeHands starts TLS on conn as the proxy does, or on what again connects, and reports what it saw.
-func shakeHands(conn net.Conn, store *ca.Store, dest proxy.Destination, limit time.Duration, again func(context.Context) (net.Conn, error)) handshake {
+func shakeHands(conn net.Conn, store *ca.Store, to ca.Destination, limit time.Duration, again func(context.Context) (net.Conn, error)) handshake {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	client, seen, err := store.Check(ctx, conn, ca.Destination{Host: dest.Host, Port: dest.Port}, func() (net.Conn, error) { return again(ctx) })
+	client, seen, err := store.Check(ctx, conn, to, func() (net.Conn, error) { return again(ctx) })
 	if err == nil {
 		client.Close()
 	}
-	return handshake{chain: seen.Chain, verified: seen.Verified, added: seen.Added, fetchErr: seen.FetchErr, asked: seen.Asked, given: seen.Presented, classic: seen.Classic, err: err}
+	return handshake{chain: seen.Chain, verified: seen.Verified, added: seen.Added, fetchErr: seen.FetchErr, asked: seen.Asked, given: seen.Presented, pinned: seen.Pinned, classic: seen.Classic, err: err}
 }
 
 // judge says whether and why a destination is trusted. accepting is insecureSkipCertVerification.
@@ -255,12 +285,15 @@ func (a *app) printCompleted(h handshake) {
 	}
 }
 
-func (a *app) printClientCertificate(h handshake) {
+func (a *app) printClientCertificate(h handshake, alias string) {
 	if !h.asked {
 		return
 	}
 	with := "none is configured (clientCertFile)"
-	if h.given {
+	switch {
+	case h.given && alias != ca.DefaultAlias:
+		with = "that of clientCerts." + alias + " is presented"
+	case h.given:
 		with = "that of clientCertFile is presented"
 	}
 	fmt.Fprintf(a.stdout, "client certificate: the server asks for one; %s\n", with)

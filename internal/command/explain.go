@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -23,38 +22,38 @@ func (a *app) explain(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	g, err := guard.New(s.Guard, guard.Hooks{})
+	j, err := newJudging(s)
 	if err != nil {
-		return s.Locate(err)
+		return err
 	}
-	rules, err := policy.New(s.Policy, nil, time.Now())
-	if err != nil {
-		return s.Locate(err)
-	}
-	client, err := a.explainedClient(rules)
-	if err != nil {
+	if j.client, err = a.explainedClient(j.policy); err != nil {
 		return err
 	}
 	dest, err := proxy.ParseURL(c.Args().First())
 	if err != nil {
 		return a.conclude(err, exitUnresolved)
 	}
-	if err := g.CheckPort(dest.Port); err != nil {
+	if err := j.guard.CheckPort(dest.Port); err != nil {
 		return a.conclude(err, exitUnresolved)
 	}
-	if err := a.explainRules(rules, client, dest); err != nil {
+	if err := a.explainRules(j, dest); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), s.Proxy.ConnectTimeout)
+	return a.explainAddresses(j, dest)
+}
+
+// explainAddresses resolves the destination and judges each of its addresses.
+func (a *app) explainAddresses(j *judging, dest proxy.Destination) error {
+	ctx, cancel := context.WithTimeout(context.Background(), j.connectTimeout())
 	defer cancel()
-	addrs, err := guard.NewDialer(g).Resolve(ctx, dest.Host)
+	addrs, err := j.dialer().Resolve(ctx, dest.Host)
 	if err != nil {
 		return a.conclude(err, exitUnresolved)
 	}
 	allowed := 0
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	for _, addr := range addrs {
-		verdict, word := g.Verdict(netip.AddrPortFrom(addr, dest.Port), guard.Exceptions{}), "refused"
+		verdict, word := j.guard.Verdict(netip.AddrPortFrom(addr, dest.Port), j.except), "refused"
 		if verdict.Allowed {
 			word = "allowed"
 			allowed++
@@ -93,23 +92,28 @@ func (a *app) explainedClient(rules *policy.Policy) (*policy.Client, error) {
 }
 
 // explainRules says which entry of destinations applies, and where the client may not send to the destination.
-func (a *app) explainRules(rules *policy.Policy, client *policy.Client, dest proxy.Destination) error {
-	literal, _ := netip.ParseAddr(dest.Host)
-	host := policy.NewHost(dest.Host, literal)
-	if entry := rules.Destination(host, dest.Port); entry != nil {
-		fmt.Fprintf(a.stdout, "destinations[%d] applies\n", entry.Index)
+func (a *app) explainRules(j *judging, dest proxy.Destination) error {
+	if err := j.apply(dest); err != nil {
+		return err
 	}
-	verdict := client.Judge(host, dest.Port)
-	if verdict == policy.Allowed {
-		return nil
+	if j.entry != nil {
+		fmt.Fprintf(a.stdout, "%s applies\n", j.entryName())
 	}
-	text := settings.Printable(fmt.Sprintf("client %s may not send to %s, port %d (reason 1019, status 403)", client.Name, dest.Host, dest.Port))
-	if verdict == policy.WouldDeny {
+	host := ruleHost(dest)
+	verdict := j.client.Judge(host, dest.Port)
+	text := settings.Printable(fmt.Sprintf("client %s may not send to %s, port %d (reason 1019, status 403)", j.client.Name, dest.Host, dest.Port))
+	switch verdict {
+	case policy.WouldDeny:
 		fmt.Fprintln(a.stdout, "would be refused but for mode: report: "+text)
-		return nil
+	case policy.Denied:
+		fmt.Fprintln(a.stdout, "refused: "+text)
+		return cli.Exit("", exitRefused)
 	}
-	fmt.Fprintln(a.stdout, "refused: "+text)
-	return cli.Exit("", exitRefused)
+	if _, verdict := j.policy.Alias(j.client, j.entry, host, ""); dest.TLS && verdict == policy.AliasNotHere {
+		fmt.Fprintf(a.stdout, "refused: the client certificate of %s is not for this host (reason 1010, status 403)\n", j.entryName())
+		return cli.Exit("", exitRefused)
+	}
+	return nil
 }
 
 // conclude prints why the proxy would have no connection to a destination, and returns the exit code: exitRefused,

@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 	"whsentry/ca"
 	"whsentry/guard"
 	"whsentry/internal/settings"
+	"whsentry/policy"
 	"whsentry/proxy"
 	"whsentry/proxy/accesslog"
 	"whsentry/proxy/listen"
@@ -34,6 +36,7 @@ type service struct {
 	log      zerolog.Logger
 	metrics  *metrics.Metrics
 	store    *ca.Store
+	policy   *policy.Policy
 	proxy    *proxy.Proxy
 	manager  manager
 }
@@ -91,13 +94,13 @@ func (s *service) start() (err error) {
 		deps.CA.Close()
 		return s.settings.Locate(err)
 	}
-	s.store, s.started = deps.CA, s.settings
+	s.store, s.policy, s.started = deps.CA, deps.Policy, s.settings
 	s.store.Start(context.Background()) // ends with close
 	s.announce()
 	return nil
 }
 
-// dependencies makes the guard and the certificates that settings describe.
+// dependencies makes the guard, the certificates and the policy that settings describe.
 func (s *service) dependencies(cfg *settings.Settings, log zerolog.Logger) (proxy.Dependencies, error) {
 	g, err := guard.New(cfg.Guard, s.metrics.GuardHooks())
 	if err != nil {
@@ -115,8 +118,13 @@ func (s *service) dependencies(cfg *settings.Settings, log zerolog.Logger) (prox
 	if err != nil {
 		return proxy.Dependencies{}, err
 	}
+	rules, err := policy.New(cfg.Policy, s.policy, time.Now())
+	if err != nil {
+		store.Close()
+		return proxy.Dependencies{}, err
+	}
 	return proxy.Dependencies{
-		Guard: g, Dialer: guard.NewDialer(g), CA: store, Log: log, Metrics: s.metrics, Settings: cfg.InForce, SettingsFile: cfg.File,
+		Guard: g, Dialer: guard.NewDialer(g), CA: store, Policy: rules, Log: log, Metrics: s.metrics, Settings: cfg.InForce, SettingsFile: cfg.File,
 	}, nil
 }
 
@@ -139,7 +147,10 @@ func dialStrangers(cfg guard.Config) (func(ctx context.Context, host string, por
 func (s *service) caHooks(log zerolog.Logger) ca.Hooks {
 	hooks := s.metrics.CAHooks()
 	hooks.Warn = func(err error) { log.Warn().Msg(settings.Printable(err.Error())) }
-	hooks.Changed = func() { s.proxy.Retire() } // called only once the store is started, after the proxy is there
+	// These are called only once the store is started, after the proxy is there.
+	hooks.Changed = func() { s.proxy.Retire() }
+	hooks.IssuerChanged = func() { s.proxy.RetireInterceptions() }
+	hooks.ListenerChanged = func(old, now *tls.Config) { s.proxy.ReplaceListener(old, now) }
 	count := hooks.Refreshed
 	hooks.Refreshed = func(result ca.RefreshResult, err error) {
 		count(result, err)
@@ -348,7 +359,7 @@ func (s *service) tryReload() error {
 	}
 	s.logFile.replace(opened)
 	s.store.Close()
-	s.store, s.settings, s.log = deps.CA, next, log
+	s.store, s.policy, s.settings, s.log = deps.CA, deps.Policy, next, log
 	s.store.Start(context.Background()) // ends with close, or the next reload
 	return nil
 }

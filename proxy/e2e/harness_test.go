@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -22,6 +23,7 @@ import (
 
 	"whsentry/ca"
 	"whsentry/guard"
+	"whsentry/policy"
 	"whsentry/proxy"
 	"whsentry/proxy/metrics"
 )
@@ -45,6 +47,7 @@ type sentry struct {
 	cfg     proxy.Config
 	guard   guard.Config
 	trust   func(cfg *ca.Config) // changes the defaults of what is trusted and presented; nil: nothing
+	policy  policy.Config        // who may send where
 	addr    string
 	metrics string
 	logFile string
@@ -60,7 +63,13 @@ func start(t *testing.T, change func(cfg *proxy.Config, g *guard.Config)) *sentr
 // startTrusting is start with other certificates than the defaults.
 func startTrusting(t *testing.T, trust func(cfg *ca.Config), change func(cfg *proxy.Config, g *guard.Config)) *sentry {
 	t.Helper()
-	s := &sentry{t: t, cfg: proxy.DefaultConfig(), guard: guard.DefaultConfig(), trust: trust, logFile: filepath.Join(t.TempDir(), "access.log")}
+	return startRuled(t, policy.Config{}, trust, change)
+}
+
+// startRuled is startTrusting with rules about who may send where.
+func startRuled(t *testing.T, rules policy.Config, trust func(cfg *ca.Config), change func(cfg *proxy.Config, g *guard.Config)) *sentry {
+	t.Helper()
+	s := &sentry{t: t, cfg: proxy.DefaultConfig(), guard: guard.DefaultConfig(), policy: rules, trust: trust, logFile: filepath.Join(t.TempDir(), "access.log")}
 	s.cfg.Listeners[0].Address = "127.0.0.1:0"
 	s.cfg.Metrics.Address = "127.0.0.1:0"
 	s.cfg.AccessLog.File = s.logFile
@@ -101,13 +110,32 @@ func (s *sentry) dependencies(m *metrics.Metrics) proxy.Dependencies {
 	if s.trust != nil {
 		s.trust(&caConfig)
 	}
+	for _, d := range s.policy.Destinations {
+		caConfig.Destinations = append(caConfig.Destinations, ca.RulesConfig{CAFile: d.CAFile, Pins: d.Pins,
+			MinVersion: d.TLS.MinVersion, LegacyCiphers: d.TLS.LegacyCiphers, Renegotiation: d.TLS.Renegotiation})
+	}
 	store, err := ca.New(caConfig, ca.Hooks{})
 	if err != nil {
 		s.t.Fatalf("make the trust store: %v", err)
 	}
 	s.t.Cleanup(store.Close)
+	rules := s.policy
+	rules.Aliases = maps.Clone(rules.Aliases)
+	if rules.Aliases == nil {
+		rules.Aliases = make(map[string][]string)
+	}
+	if caConfig.ClientCert.CertFile != "" {
+		rules.Aliases[policy.DefaultAlias] = nil
+	}
+	for alias := range caConfig.ClientCerts {
+		rules.Aliases[alias] = caConfig.ClientCertHosts[alias]
+	}
+	p, err := policy.New(rules, s.deps.Policy, time.Now())
+	if err != nil {
+		s.t.Fatalf("make the policy: %v", err)
+	}
 	log := zerolog.New(zerolog.TestWriter{T: s.t}).Level(zerolog.WarnLevel)
-	return proxy.Dependencies{Guard: g, Dialer: guard.NewDialer(g), CA: store, Log: log, Metrics: m}
+	return proxy.Dependencies{Guard: g, Dialer: guard.NewDialer(g), CA: store, Policy: p, Log: log, Metrics: m}
 }
 
 // stop stops the proxy, once, and lets what runs finish within d.

@@ -20,6 +20,7 @@ type Request struct {
 	Expect bool // 100-continue
 	ID     Span // the value of the field that carries an id
 	ConnectionOptions
+	Credential
 	SentryFields
 }
 
@@ -125,6 +126,8 @@ func (h *Request) scanField(start, stop int, idHeader string) error {
 		h.Expect = h.Expect || EqualFold(value, "100-continue")
 	case KindSentry:
 		h.SentryFields.scan(h.Raw, f)
+	case KindHopByHop:
+		h.Credential.scan(h.Raw, f)
 	}
 	if idHeader != "" && h.ID.Empty() && EqualFold(f.Name.Of(h.Raw), idHeader) {
 		h.ID = f.Value

@@ -17,9 +17,8 @@ import (
 type Route struct {
 	TLS   bool
 	Alias string // of the client certificate that is presented; "": none was asked for
-	// Entry is the entry of destinations that applies, and Allow the client's own allow list: pointers, which are compared
-	// by what they are, not by what they point to. nil: none.
-	Entry, Allow any
+	// Entry tells the entry of destinations that applies from others, and Allow the client's own allow list; 0: none.
+	Entry, Allow uint64
 }
 
 // Limits are those that a connection has in time. Both are above 0.
@@ -132,10 +131,11 @@ const (
 	CloseRetired                 // the deny list, a certificate or the trust store has changed
 	CloseShutdown                // the proxy is stopping
 	CloseTunnel                  // its tunnel has ended
+	CloseDeadline                // the caller's own deadline has passed
 	CloseReasons                 // how many there are
 )
 
-var closeReasonNames = [CloseReasons]string{"", "idle", "lifetime", "destination", "error", "client", "retired", "shutdown", "tunnel"}
+var closeReasonNames = [CloseReasons]string{"", "idle", "lifetime", "destination", "error", "client", "retired", "shutdown", "tunnel", "caller_deadline"}
 
 // String returns the value of the metric's label.
 func (r CloseReason) String() string { return closeReasonNames[r] }

@@ -168,8 +168,8 @@ func TestPoolKeepsRoutesApart(t *testing.T) {
 	}{
 		{"TLS", "h:80", Route{TLS: true}},
 		{"a certificate", "h:80", Route{TLS: true, Alias: "acme"}},
-		{"another entry of destinations", "h:80", Route{Entry: new(int)}},
-		{"an allow list of the client's own", "h:80", Route{Allow: new(int)}},
+		{"another entry of destinations", "h:80", Route{Entry: 1}},
+		{"an allow list of the client's own", "h:80", Route{Allow: 1}},
 		{"another port", "h:81", Route{}},
 		{"another host", "i:80", Route{}},
 	} {

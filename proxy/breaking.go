@@ -1,0 +1,65 @@
+package proxy
+
+import (
+	"strconv"
+	"time"
+
+	"whsentry/policy"
+	"whsentry/proxy/reason"
+)
+
+// breaking is what an exchange has to do with the breaker of its destination.
+type breaking struct {
+	key  []byte
+	pass policy.Pass
+	// asked says that the breaker has been asked, and owed that it has let the request through and is to be told, once,
+	// what came of it.
+	asked, owed bool
+}
+
+// askBreaker asks once an exchange whether the destination can be reached, of late: 1018.
+func (ex *exchange) askBreaker() *reason.Failure {
+	b := &ex.breaking
+	if b.asked {
+		return nil
+	}
+	b.asked = true
+	b.key = ex.appendBreakerKey(b.key[:0])
+	pass, retry, ok := ex.run.policy.Breaker().Allow(b.key, time.Now())
+	if !ok {
+		f := reason.Newf(reason.BreakerOpen, "%s could not be reached of late: no request is let through for now", ex.address.String())
+		f.RetryAfter = int((retry + time.Second - 1) / time.Second)
+		return f
+	}
+	b.pass, b.owed = pass, true
+	return nil
+}
+
+// appendBreakerKey appends what has a breaker of its own: scheme, host, port, client certificate and entry.
+func (ex *exchange) appendBreakerKey(dst []byte) []byte {
+	switch {
+	case ex.connect:
+		dst = append(dst, "connect://"...)
+	case ex.tls:
+		dst = append(dst, "https://"...)
+	default:
+		dst = append(dst, "http://"...)
+	}
+	dst = append(dst, ex.address.key...)
+	if ex.tls {
+		dst = append(append(dst, ' '), ex.alias...)
+	}
+	if ex.terms.id != 0 {
+		dst = strconv.AppendUint(append(dst, " entry "...), ex.terms.id, 36)
+	}
+	return dst
+}
+
+// tellBreaker tells what came of the request, where that is still owed.
+func (ex *exchange) tellBreaker(o policy.Outcome) {
+	b := &ex.breaking
+	if b.owed {
+		b.owed = false
+		ex.run.policy.Breaker().Done(b.key, b.pass, o, time.Now())
+	}
+}

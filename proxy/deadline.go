@@ -1,0 +1,68 @@
+package proxy
+
+import (
+	"time"
+
+	"whsentry/proxy/reason"
+)
+
+// noteDeadline reads X-WhSentry-Timeout, the deadline that the caller gives its request.
+func (ex *exchange) noteDeadline() *reason.Failure {
+	h := &ex.head
+	if h.Timeouts == 0 {
+		return nil
+	}
+	d, err := time.ParseDuration(string(h.Timeout.Of(h.Raw)))
+	if err != nil || d <= 0 {
+		return reason.Newf(reason.Malformed, "malformed request: its X-WhSentry-Timeout is not a duration over 0, such as 2500ms")
+	}
+	ex.timeout = d
+	return nil
+}
+
+// beginDeadline starts the caller's deadline, where there is one: the request has come to its end.
+func (ex *exchange) beginDeadline() {
+	if ex.timeout == 0 {
+		return
+	}
+	c := ex.client
+	c.mu.Lock()
+	c.request++
+	request := c.request
+	c.mu.Unlock()
+	ex.timer = time.AfterFunc(ex.timeout, func() { c.pass(request) }) // stopped by endDeadline
+}
+
+// endDeadline ends it: the answer has come to its end.
+func (ex *exchange) endDeadline() {
+	if ex.timer == nil {
+		return
+	}
+	ex.timer.Stop()
+	ex.timer = nil
+	c := ex.client
+	c.mu.Lock()
+	c.request++
+	c.overdue = false
+	c.mu.Unlock()
+}
+
+// pass ends what is being done for that request, unless it is over.
+func (c *client) pass(request int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.request == request {
+		c.overdue = true
+		c.endLocked()
+	}
+}
+
+// isOverdue reports whether the caller's deadline has ended what was being done.
+func (ex *exchange) isOverdue() bool {
+	if ex.timer == nil {
+		return false
+	}
+	ex.client.mu.Lock()
+	defer ex.client.mu.Unlock()
+	return ex.client.overdue && !ex.client.gone
+}

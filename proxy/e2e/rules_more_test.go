@@ -1,0 +1,84 @@
+package e2e
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"whsentry/ca/catest"
+	"whsentry/guard"
+	"whsentry/policy"
+	"whsentry/proxy"
+)
+
+// TestClientByAddress goes by the address of the PROXY header, and knows nobody where that has none.
+func TestClientByAddress(t *testing.T) {
+	t.Parallel()
+	o := answering(t, okResponse)
+	rules := clientsOf(client("near", "", func(c *policy.ClientConfig) { c.Addresses = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")} }))
+	s := startRuled(t, rules, nil, func(cfg *proxy.Config, _ *guard.Config) {
+		cfg.Listeners[0].ProxyProtocol, cfg.Listeners[0].ProxyProtocolFrom = true, []netip.Prefix{loopback}
+	})
+	for _, tt := range []struct{ header, status, reason string }{
+		{"PROXY TCP4 10.1.2.3 127.0.0.1 1000 2000\r\n", "200 OK", ""},
+		{"PROXY TCP6 ::ffff:10.1.2.3 ::1 1000 2000\r\n", "200 OK", ""},
+		{"PROXY TCP4 10.2.2.3 127.0.0.1 1000 2000\r\n", "403 Forbidden", "1016"},
+		{"PROXY UNKNOWN\r\n", "403 Forbidden", "1016"},
+	} {
+		s.exchangeFor(t, tt.header+get(o, "/")).check(t, tt.status, tt.reason)
+	}
+}
+
+// TestDestinationsTLS trusts further roots, or keys, for the hosts of an entry alone, and no more once that is gone.
+func TestDestinationsTLS(t *testing.T) {
+	t.Parallel()
+	root, corporate := catest.Root(t, "Root"), catest.Root(t, "Corporate")
+	s := startTLS(t, root, nil, nil)
+	o := answeringTLS(t, serving(corporate.Leaf(t, "", catest.Names(hooksHost, "other.test"))), okResponse)
+	c := s.dial()
+	ask := func(host, status, reason string) {
+		t.Helper()
+		c.send(overTLS(o.to(host), "/", "x"))
+		c.receive("POST").check(t, status, reason)
+	}
+	ask(hooksHost, "502 Bad Gateway", "1007")
+	s.policy.Destinations = []policy.DestinationConfig{{Hosts: []string{hooksHost}, CAFile: catest.File(t, "corp.pem", corporate.PEM())}}
+	s.mustReload(nil)
+	ask(hooksHost, "200 OK", "")
+	ask(hooksHost, "200 OK", "")
+	ask("other.test", "502 Bad Gateway", "1007")
+	s.policy.Destinations = nil
+	s.mustReload(nil)
+	ask(hooksHost, "502 Bad Gateway", "1007") // neither a kept connection nor a session
+}
+
+// TestDestinationsTimes takes an entry's times in place of the global ones, longer ones too.
+func TestDestinationsTimes(t *testing.T) {
+	t.Parallel()
+	slow := responding(t, func(c *originConn, _ string) bool {
+		time.Sleep(400 * time.Millisecond) // longer than readTimeout, shorter than the entry's
+		_, err := c.Write([]byte(okResponse))
+		return err == nil
+	})
+	long, short := patience, 100*time.Millisecond
+	entry := func(d *time.Duration) policy.Config {
+		return policy.Config{Destinations: []policy.DestinationConfig{{Hosts: []string{"127.0.0.1"}, ReadTimeout: d}}}
+	}
+	s := startRuled(t, entry(&long), nil, func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = 100 * time.Millisecond })
+	s.exchange(get(slow, "/")).check(t, "200 OK", "")
+	s.policy = entry(&short)
+	s.mustReload(func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = patience })
+	s.exchange(get(slow, "/")).check(t, "502 Bad Gateway", "1004")
+	s.waitMetric(`whsentry_limit_reached_total{limit="destinations.readTimeout"}`, "1")
+}
+
+// TestOwnListeners are never a destination, whatever a list says.
+func TestOwnListeners(t *testing.T) {
+	t.Parallel()
+	s := start(t, func(_ *proxy.Config, g *guard.Config) { g.InsecureSkipDenyList = true })
+	for range 2 {
+		s.exchange("GET http://"+s.addr+"/ HTTP/1.1\r\nHost: x\r\n\r\n").check(t, "403 Forbidden", "1000")
+		s.exchange("GET "+s.metrics+"/ HTTP/1.1\r\nHost: x\r\n\r\n").check(t, "403 Forbidden", "1000")
+		s.mustReload(nil)
+	}
+}

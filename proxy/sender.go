@@ -1,0 +1,196 @@
+package proxy
+
+import (
+	"net/netip"
+	"time"
+	"unsafe"
+
+	"whsentry/ca"
+	"whsentry/guard"
+	"whsentry/policy"
+	"whsentry/proxy/http1"
+	"whsentry/proxy/reason"
+)
+
+// identify finds whose request it is, and whether its client may have one more now: 1016 and 1020. Inside a tunnel it
+// is whose the CONNECT was, as long as that may still be somebody.
+func (ex *exchange) identify() *reason.Failure {
+	c, rules := ex.client, ex.run.policy
+	rated := true
+	switch {
+	case !c.isVerified():
+		c.known = false
+		f := reason.Newf(reason.Unauthorized, "the CA that the client's certificate was verified by is no longer in use")
+		f.Fatal = true
+		return ex.turnDown(f)
+	case c.within != nil:
+		ex.sender = rules.Recheck(&c.within.identity)
+		rated = c.within.begun
+		c.within.begun = true
+	default:
+		ex.sender = rules.Identify(&c.peer, ex.credential())
+	}
+	c.known = ex.sender != nil
+	if ex.sender == nil {
+		f := reason.Newf(reason.Unauthorized, "the client is not known, or its credential is wrong")
+		f.Fatal = c.within != nil
+		return ex.turnDown(f)
+	}
+	return ex.admit(rated)
+}
+
+// turnDown gives a refusal of who the client is the status that asks for a credential where there are any.
+func (ex *exchange) turnDown(f *reason.Failure) *reason.Failure {
+	switch {
+	case !ex.run.policy.HasTokens():
+		f.Status = 403
+	case ex.isCheck():
+		f.Status = 401
+	}
+	if ex.connect {
+		if a, err := http1.ParseConnectTarget(ex.head.Target); err == nil {
+			ex.authority = a.Raw // for the log
+		}
+	}
+	return f
+}
+
+func (ex *exchange) credential() policy.Credential {
+	h := &ex.head
+	shown := policy.Credential{Value: h.Authorization.Of(h.Raw), Fields: h.Authorizations}
+	if shown.Fields > 0 || !ex.isCheck() {
+		return shown
+	}
+	for _, f := range h.Fields { // of a check, the proxy is the origin
+		if http1.EqualFold(f.Name.Of(h.Raw), "authorization") {
+			shown.Value = f.Value.Of(h.Raw)
+			shown.Fields++
+		}
+	}
+	return shown
+}
+
+// admit counts the request for its client. rated says that its rate counts it too.
+func (ex *exchange) admit(rated bool) *reason.Failure {
+	if ex.sender.Name == "" {
+		return nil // everybody has no limits
+	}
+	if rated && !ex.sender.TakeRequest(time.Now()) {
+		return reason.Newf(reason.OverLimit, "the client has sent too many requests a second").Over(reason.LimitClientsRequestsPerSecond)
+	}
+	if !ex.sender.Acquire() {
+		return reason.Newf(reason.OverLimit, "the client has too many requests in flight").Over(reason.LimitClientsMaxConnections)
+	}
+	ex.admitted = true
+	return nil
+}
+
+// dismiss ends what admit has counted. It comes before the last byte of the answer, on which the next request may follow.
+func (ex *exchange) dismiss() {
+	if ex.admitted {
+		ex.admitted = false
+		ex.sender.Release()
+	}
+}
+
+// isVerified reports whether the CA that the client's certificate was verified by still is the listener's.
+func (c *client) isVerified() bool {
+	if c.verified == nil || c.verified.ClientCAs == nil {
+		return true
+	}
+	now := c.listener.tls.Load()
+	return now == c.verified || now.ClientCAs.Equal(c.verified.ClientCAs)
+}
+
+// lacksCertificate reports whether the listener has come to demand a certificate since the client, which has shown none,
+// connected. Its next request is its last.
+func (c *client) lacksCertificate() bool {
+	return c.verified != nil && c.verified.ClientCAs == nil && c.listener.tls.Load().ClientCAs != nil
+}
+
+// obeyRules holds the request against its client's rules, and finds the terms on which its destination is connected to,
+// and as whom: 1019 and 1010.
+func (ex *exchange) obeyRules() *reason.Failure {
+	host := ex.address.host()
+	switch ex.sender.Judge(host, ex.address.port) {
+	case policy.Denied:
+		return reason.Newf(reason.NotAllowed, "this client may not send to %s", ex.address.String())
+	case policy.WouldDeny:
+		ex.wouldDeny = true
+	}
+	ex.terms = ex.run.terms(host, ex.address.port)
+	if !ex.tls && !(ex.connect && ex.run.cfg.ConnectMode == ConnectMITM) {
+		return nil
+	}
+	return ex.chooseCertificate(host)
+}
+
+// chooseCertificate finds the client certificate that is presented: the one that the request names, or the CONNECT that
+// it came by; that of the destination's entry; or the default.
+func (ex *exchange) chooseCertificate(host policy.Host) *reason.Failure {
+	h := &ex.head
+	named := ""
+	if ex.client.within != nil {
+		named = ex.client.within.alias
+	}
+	if ex.run.cfg.ClientCertHeader && h.Aliases > 0 {
+		named = string(h.Alias.Of(h.Raw))
+		if h.Aliases > 1 {
+			return reason.Newf(reason.UnknownAlias, "more than one X-WhSentry-ClientCert")
+		}
+		if named == "" {
+			return reason.Newf(reason.UnknownAlias, "no client certificate has an empty alias")
+		}
+	}
+	alias, verdict := ex.run.policy.Alias(ex.sender, ex.terms.entry, host, named)
+	switch verdict {
+	case policy.AliasUnknown:
+		return reason.Newf(reason.UnknownAlias, "no client certificate with the alias %q is configured", named)
+	case policy.AliasNotHere:
+		return reason.Newf(reason.UnknownAlias, "the client certificate is not for %s", ex.address.name()).With(403, reason.SourcePolicy)
+	}
+	ex.alias, ex.named = alias, named
+	if alias == "" {
+		ex.alias = ca.NoClientCert
+	}
+	return nil
+}
+
+// exceptions are what the guard lets through for this request beside what it does for all.
+func (ex *exchange) exceptions() guard.Exceptions { return ex.run.exceptions(ex.sender, ex.terms) }
+
+// dialer connects for this request.
+func (ex *exchange) dialer() *guard.Dialer {
+	e := ex.exceptions()
+	if e == (guard.Exceptions{}) {
+		return ex.run.dialer
+	}
+	return ex.run.dialer.With(e)
+}
+
+// host returns the address as rules are held against it. It is valid as long as the address does not change.
+func (a *address) host() policy.Host {
+	if a.hostLen == 0 {
+		return policy.Host{}
+	}
+	name := unsafe.String(&a.key[0], a.hostLen) // a copy would be the only allocation of a request
+	var literal netip.Addr
+	if looksLiteral(name) {
+		literal, _ = netip.ParseAddr(name)
+	}
+	return policy.NewHost(name, literal)
+}
+
+// looksLiteral reports whether name may be an IP literal: a DNS name has no colon, and does not end in a number.
+func looksLiteral(name string) bool {
+	last := name[len(name)-1]
+	if '0' <= last && last <= '9' && '0' <= name[0] && name[0] <= '9' {
+		return true
+	}
+	for i := range len(name) {
+		if name[i] == ':' {
+			return true
+		}
+	}
+	return false
+}
