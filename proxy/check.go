@@ -151,6 +151,10 @@ func (ex *exchange) try(q *checkQuestion) ([]guard.Judged, *reason.Failure) {
 	if err != nil {
 		return nil, reason.OfMessage(err)
 	}
+	ex.tls = t.HTTPS || ex.head.TLS
+	if f := ex.checkAsks(); f != nil {
+		return nil, f
+	}
 	if f := ex.aim(&t); f != nil {
 		return nil, f
 	}

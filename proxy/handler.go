@@ -145,7 +145,6 @@ func (ex *exchange) route() *reason.Failure {
 // aim makes t what the request is for, where it may be.
 func (ex *exchange) aim(t *http1.Target) *reason.Failure {
 	ex.authority, ex.path = t.Authority.Raw, t.Path
-	ex.tls = t.HTTPS || ex.head.TLS
 	ex.address.set(&t.Authority, ex.tls)
 	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
 		return reason.OfConnect(err, "", 0)

@@ -64,6 +64,9 @@ func tunnelled(l *loadTest, id int) string {
 // private is 10.0.0.1 as a name (see answerQuery).
 const private = "all.0a000001.rID.test"
 
+// untidy names the kind whose answers are passed on tidied.
+const untidy = "untidy answer"
+
 // kinds are the outcomes that the load mixes; what is left of 1000 are more posts.
 var kinds = []kind{
 	{name: "post 1 KB", weight: 0, want: "200/0", build: via("POST", "", 1024)},
@@ -102,7 +105,8 @@ var kinds = []kind{
 	{name: "chunks cut late", weight: 5, want: "200/1011", cut: true, build: via("POST", "cut-chunked 200000", 64)},
 	{name: "no answer", weight: 5, want: "502/1011", build: via("POST", "vanish", 64)},
 	{name: "malformed status", weight: 5, want: "502/1011", build: via("POST", "garbage", 64)},
-	{name: "malformed framing", weight: 5, want: "502/1011", build: via("POST", "both", 64)},
+	{name: "malformed framing", weight: 5, want: "502/1011", build: via("POST", "lengths", 64)},
+	{name: untidy, weight: 5, want: "200/0", build: via("POST", "untidy", 64)},
 	{name: "response too large", weight: 5, want: "502/1008", build: via("POST", "size 1048577", 64)},
 	{name: "response grows too large", weight: 3, want: "200/1008", cut: true, build: via("POST", "chunked 1200000", 64)},
 	{name: "request too large", weight: 5, want: "413/1012", build: via("POST", "", 300_000)},
@@ -131,6 +135,11 @@ func (l *loadTest) perform(conn net.Conn, br *bufio.Reader, k *kind, id int) (ou
 	}
 	if method == "CONNECT" && answer.status() == 200 {
 		return answer.verdict(), false, l.insideTunnel(conn, br, id)
+	}
+	if k.name == untidy {
+		if err := tidied(answer); err != nil {
+			return answer.verdict(), true, err
+		}
 	}
 	if plain := strings.HasPrefix(string(answer.Body), "received "); plain {
 		_, body, _ := strings.Cut(request, "\r\n\r\n")

@@ -70,6 +70,7 @@ func load(ctx context.Context, o options) *report {
 	counted, err := l.counted(ctx)
 	r.check("load/metrics are there", err)
 	r.check("load/every promised metric is there", l.promised())
+	r.check("load/untidy answers are counted", l.untidyCounted())
 	r.check("load/nothing is left open", l.settled(ctx))
 	if samples, err := l.s.scrape(); err == nil {
 		fmt.Printf("whsentry used %.0f us of CPU a request, and holds %.0f MiB\n",
@@ -198,6 +199,14 @@ func rightBody(answer *message, sent string) error {
 	return want("the destination says", string(answer.Body), expected)
 }
 
+// tidied holds what came of an untidy answer to a whole message with one framing.
+func tidied(answer *message) error {
+	if length := answer.get("Content-Length"); answer.Chunked && length != "" {
+		return fmt.Errorf("Content-Length %s beside chunks: %q", length, answer.Fields)
+	}
+	return want("body", string(answer.Body), "untidy")
+}
+
 // asMeant lists the first of what was unexpected.
 func (l *loadTest) asMeant() error {
 	all := l.unexpected.all()
@@ -285,6 +294,23 @@ func (l *loadTest) promised() error {
 	return nil
 }
 
+// untidyCounted holds the metric of untidy answers to those that were sent.
+func (l *loadTest) untidyCounted() error {
+	samples, err := l.s.scrape()
+	if err != nil {
+		return err
+	}
+	sent := 0
+	for _, k := range l.jobs {
+		if kinds[k].name == untidy {
+			sent++
+		}
+	}
+	metric := func(what string) int { return int(samples[`whsentry_untidy_responses_total{what="`+what+`"}`]) }
+	return errors.Join(want("bare_lf", metric("bare_lf"), sent), want("length_beside_chunked", metric("length_beside_chunked"), sent),
+		want("untidy in all", int(sum(samples, "whsentry_untidy_responses_total")), 2*sent))
+}
+
 // settled waits for the gauges of what is open to be back at 0.
 func (l *loadTest) settled(ctx context.Context) error {
 	return eventually(ctx, 5*time.Second, func() error {
@@ -328,15 +354,16 @@ func (l *loadTest) logged(file string) (map[string]int, error) {
 			outcome = fmt.Sprintf("%d/%v", entry.Code, entry.Reason)
 		}
 		logged[outcome]++
-		if problem := keysOf(raw, entry.Code); problem != "" {
+		number, ours := strings.CutPrefix(entry.ID, "load-")
+		id, err := strconv.Atoi(number)
+		ours = ours && err == nil && id < len(times)
+		if problem := keysOf(raw, entry.Code, ours && kinds[l.jobs[id]].name == untidy); problem != "" {
 			wrong.add(problem)
 		}
 		if entry.Time.IsZero() || entry.Client == "" {
 			wrong.add(fmt.Sprintf("a line without time or client_addr: %q", raw))
 		}
-		number, ours := strings.CutPrefix(entry.ID, "load-")
-		id, err := strconv.Atoi(number)
-		if !ours || err != nil || id >= len(times) {
+		if !ours {
 			continue
 		}
 		times[id]++

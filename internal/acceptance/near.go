@@ -190,8 +190,8 @@ func (n *inside) refused(address string) error {
 			if answer.verdict() != "403/1000" || string(answer.Body) != text+"\n" || answer.get("X-WhSentry-Reason") != text {
 				return fmt.Errorf("%s: %s %q; want 403/1000 %q", line, answer.verdict(), answer.Body, text)
 			}
-			if strings.HasPrefix(line, "CONNECT") && answer.Start != "HTTP/1.1 403 "+text {
-				return fmt.Errorf("%s: status line %q; want the reason in it", line, answer.Start)
+			if strings.HasPrefix(line, "CONNECT") && answer.Start != "HTTP/1.1 403 "+text+" (1000)" {
+				return fmt.Errorf("%s: status line %q; want the reason and its code in it", line, answer.Start)
 			}
 		}
 	}

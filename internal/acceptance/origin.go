@@ -191,8 +191,10 @@ func (o *origin) respond(conn net.Conn, m *message) bool {
 		return true
 	case "garbage":
 		text("HTTP/1.1 abc\r\n\r\n")
-	case "both":
-		text("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n")
+	case "lengths": // two that differ
+		text("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nnot")
+	case "untidy": // a length beside chunks, and a line that ends in LF alone
+		return text("HTTP/1.1 200 OK\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nuntidy\r\n0\r\n\r\n")
 	case "close": // the plain answer, on a connection that ends with it
 		text(strings.Replace(plainAnswer(conn, m), "\r\n", "\r\nConnection: close\r\n", 1))
 	case "redirect": // URL

@@ -21,33 +21,51 @@ var promisedMetrics = []string{
 	`whsentry_dns_lookups_total{result="ok"}`, `whsentry_dns_lookups_total{result="cached"}`,
 	`whsentry_dns_lookups_total{result="failed"}`, "whsentry_trust_store_roots", "whsentry_trust_store_timestamp_seconds",
 	"whsentry_trust_store_refreshes_total", "whsentry_config_reloads_total", "whsentry_log_errors_total",
-	"whsentry_build_info", "go_goroutines", "process_resident_memory_bytes",
+	`whsentry_requests_total{status="502",reason="1001",source="proxy"}`, "whsentry_client_requests_total",
+	"whsentry_limit_reached_total", "whsentry_breakers_open", "whsentry_untidy_responses_total", "whsentry_requests_in_flight",
+	"whsentry_memory_limit_bytes", "whsentry_build_info", "go_goroutines", "process_resident_memory_bytes",
 }
 
 // promisedKeys are those of a JSON access-log line, always and where they apply.
 var promisedKeys = []string{
-	"time", "rq_id", "client_addr", "method", "url", "response_code", "response_time_ms", "reason_code", "reason", "upstream_addr",
-	"conn_reused", "tls_version", "request_bytes", "response_bytes", "dns_ms", "connect_ms", "tls_ms", "first_byte_ms",
+	"time", "rq_id", "client_addr", "client", "method", "url", "response_code", "response_time_ms", "reason_code", "reason",
+	"source", "delivered", "received_status", "untidy", "closed", "would_deny", "upstream_addr", "conn_reused", "tls_version",
+	"trace_id", "request_bytes", "response_bytes", "dns_ms", "connect_ms", "tls_ms", "first_byte_ms",
 }
 
-// keysOf says what is wrong with the keys of a log line; "" if nothing is.
-func keysOf(raw []byte, status int) string {
+// outcomeKeys are those that only a line with a reason has, but for `delivered` of a client that went away.
+var outcomeKeys = []string{"reason", "source", "delivered", "received_status"}
+
+// keysOf says what is wrong with the keys of a log line; "" if nothing is. untidy is whether the destination's answer was.
+func keysOf(raw []byte, status int, untidy bool) string {
 	var entry map[string]any
 	if json.Unmarshal(raw, &entry) != nil {
 		return "a line that is no JSON object"
 	}
-	for key := range entry {
-		if !slices.Contains(promisedKeys, key) {
-			return "a line with the key " + key
-		}
-	}
 	needed := []string{"time", "rq_id", "client_addr", "response_code", "response_time_ms"}
+	allowed := promisedKeys
 	_, refused := entry["reason_code"]
 	switch url, _ := entry["url"].(string); {
 	case refused:
-		needed = append(needed, "reason")
-	case status == 200 && strings.HasPrefix(url, "http://"):
-		needed = append(needed, "method", "upstream_addr", "conn_reused", "request_bytes", "response_bytes", "first_byte_ms")
+		needed = append(needed, "reason", "source", "delivered")
+		if entry["delivered"] == "yes" {
+			needed = append(needed, "received_status")
+		}
+	case status != 499:
+		allowed = slices.DeleteFunc(slices.Clone(allowed), func(key string) bool { return slices.Contains(outcomeKeys, key) })
+		if status == 200 && strings.HasPrefix(url, "http://") {
+			needed = append(needed, "method", "upstream_addr", "conn_reused", "request_bytes", "response_bytes", "first_byte_ms")
+		}
+	}
+	if untidy {
+		needed = append(needed, "untidy")
+	} else {
+		allowed = slices.DeleteFunc(slices.Clone(allowed), func(key string) bool { return key == "untidy" })
+	}
+	for key := range entry {
+		if !slices.Contains(allowed, key) {
+			return "a line with the key " + key + ": " + string(raw)
+		}
 	}
 	for _, key := range needed {
 		if _, there := entry[key]; !there {

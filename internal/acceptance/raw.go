@@ -41,7 +41,7 @@ func (b *bench) requestHead() error {
 	answer, err := ask(b.proxies["plain"].address, "POST http://"+b.plain+"/p%2Fx/../y?z HTTP/1.1\r\n"+
 		"x-first: 1\r\nhOsT: elsewhere.example\r\nX-Dup: a\r\nuser-AGENT: mine\r\nX-Case: raw-head\r\nX-Dup: b\r\n"+
 		"Proxy-Connection: keep-alive\r\nConnection: X-Named, keep-alive\r\nX-Named: gone\r\nX-Hub-SIGNATURE-256: "+
-		signature([]byte("hi"))+"\r\nContent-LENGTH: 2\r\nX-WhSentry-Whatever: gone\r\nTE: trailers\r\nX-Empty:\r\nx-LAST: a  b\r\n\r\nhi")
+		signature([]byte("hi"))+"\r\nContent-LENGTH: 2\r\nX-WhSentry-TLS: no\r\nTE: trailers\r\nX-Empty:\r\nx-LAST: a  b\r\n\r\nhi")
 	if err != nil {
 		return err
 	}
@@ -199,7 +199,7 @@ func (b *bench) tunnelRefused() error {
 	if err != nil {
 		return err
 	}
-	if answer.Start != "HTTP/1.1 403 IP 10.0.0.1 is blocked" || answer.reason() != "1000" || string(answer.Body) != "IP 10.0.0.1 is blocked\n" {
+	if answer.Start != "HTTP/1.1 403 IP 10.0.0.1 is blocked (1000)" || answer.reason() != "1000" || string(answer.Body) != "IP 10.0.0.1 is blocked\n" {
 		return fmt.Errorf("got %q %q %q", answer.Start, answer.Fields, answer.Body)
 	}
 	return nil

@@ -204,7 +204,7 @@ func (t *tlsBench) identities() {
 		m, seen, err = t.intercepted(row.at, id+"/connect", with)
 		t.r.check(id+", on an intercepted CONNECT", t.verdict(m, seen, err, row.verdict, row.text))
 		if row.verdict == "400/1010" && err == nil {
-			t.r.check(id+", in the status line of CONNECT", want("status line", m.Start, "HTTP/1.1 400 "+m.get("X-WhSentry-Reason")))
+			t.r.check(id+", in the status line of CONNECT", want("status line", m.Start, "HTTP/1.1 400 "+m.get("X-WhSentry-Reason")+" (1010)"))
 		}
 	}
 	t.r.check("identity/strict TLS 1.2, ca check", t.command("check", t.config, 1,

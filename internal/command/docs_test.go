@@ -91,7 +91,7 @@ func TestLinks(t *testing.T) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
-	for _, page := range append(pages, top+"README.md") {
+	for _, page := range append(pages, top+"README.md", top+"CONTRIBUTING.md", top+"SECURITY.md", top+"CHANGELOG.md") {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)

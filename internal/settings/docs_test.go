@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -295,12 +296,18 @@ func readme(t *testing.T) string {
 	return string(text)
 }
 
-// shortTable returns every key with its default and meaning.
+// readmeKeys are the settings that README.md has, those that matter first; docs/configuration.md has all.
+var readmeKeys = []string{
+	"listener.address", "metrics.address", "cidrAllowList", "cidrDenyList", "clients", "clientCerts", "connect.mode",
+	"readTimeout", "maxResponseBodySize", "accessLog.type",
+}
+
+// shortTable returns readmeKeys with their defaults and meanings.
 func shortTable(s *Settings) string {
-	const longest = 80 // default, in bytes; the full documentation has it anyway
 	var b strings.Builder
 	b.WriteString("| key | default | meaning |\n| --- | --- | --- |\n")
-	for i := range table {
+	for _, key := range readmeKeys {
+		i := slices.IndexFunc(table, func(st Setting) bool { return st.Key == key })
 		st := &table[i]
 		value := ""
 		if !st.Structure {
@@ -309,8 +316,6 @@ func shortTable(s *Settings) string {
 		switch {
 		case st.fallback != "":
 			value = st.fallback
-		case len(value) > longest:
-			value = "[many](docs/configuration.md)"
 		case value != "":
 			value = "`" + value + "`"
 		}

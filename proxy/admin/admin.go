@@ -84,8 +84,7 @@ func (a *Server) handle(ctx *fasthttp.RequestCtx) {
 	switch string(ctx.Path()) {
 	case "/":
 		if !isOurs(ctx.Request.Header.Host(), a.status.source.State().Hosts) {
-			ctx.SetStatusCode(fasthttp.StatusMisdirectedRequest)
-			ctx.SetBodyString("this page does not answer to that host; metrics.hosts says to which it does\n")
+			misdirected(ctx)
 			return
 		}
 		a.status.serve(ctx)

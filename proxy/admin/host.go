@@ -39,24 +39,23 @@ var errNoHost = func() error {
 	return errors.Unwrap(h.Read(bufio.NewReader(strings.NewReader("GET / HTTP/1.1\r\n\r\n"))))
 }()
 
-// nobodysHost is a name that nobody can have (RFC 2606).
-const nobodysHost = "host.invalid"
-
-// handleRefused answers what fasthttp refuses. What lacks a Host alone is answered as if it had one that is nobody's, for
-// what asks for health by hand often sends none.
+// handleRefused answers what fasthttp refuses. Of what HTTP/1.1 sends without a Host it does not tell the path.
 func (a *Server) handleRefused(ctx *fasthttp.RequestCtx, err error) {
-	if errors.Is(err, errNoHost) {
-		ctx.Request.Header.SetHost(nobodysHost) // without one fasthttp finds no path either
-		ctx.Request.SetRequestURIBytes(ctx.Request.Header.RequestURI())
-		a.handle(ctx)
-		return
-	}
 	ctx.SetContentType("text/plain; charset=utf-8") // not by ctx.Error, which would have fasthttp add a date
-	if large := new(fasthttp.ErrSmallBuffer); errors.As(err, &large) {
+	large := new(fasthttp.ErrSmallBuffer)
+	switch {
+	case errors.Is(err, errNoHost):
+		misdirected(ctx)
+	case errors.As(err, &large):
 		ctx.SetStatusCode(fasthttp.StatusRequestHeaderFieldsTooLarge)
 		ctx.SetBodyString("request head too large\n")
-		return
+	default:
+		ctx.SetStatusCode(fasthttp.StatusBadRequest)
+		ctx.SetBodyString("malformed request\n")
 	}
-	ctx.SetStatusCode(fasthttp.StatusBadRequest)
-	ctx.SetBodyString("malformed request\n")
+}
+
+func misdirected(ctx *fasthttp.RequestCtx) {
+	ctx.SetStatusCode(fasthttp.StatusMisdirectedRequest)
+	ctx.SetBodyString("this page does not answer to that host; metrics.hosts says to which it does\n")
 }

@@ -9,8 +9,10 @@ import (
 
 // Config is where metrics, health and the status page are served.
 type Config struct {
-	Address string   // (metrics.address) host:port; "" is nowhere
-	Hosts   []string // (metrics.hosts) that the status page answers to beside those that no stranger can own; lower-cased, without a final dot
+	Address string // (metrics.address) host:port; "" is nowhere
+	// Hosts (metrics.hosts) are names that the status page is shown to beside those that no stranger can own; in lower
+	// case, without a final dot.
+	Hosts []string
 }
 
 // Source is what there is to show. Its functions may be called at any time, by many at once.

@@ -171,7 +171,7 @@ func TestShow(t *testing.T) {
 		{showAge(-time.Second), "0s"}, {showAge(59 * time.Second), "59s"}, {showAge(61 * time.Second), "1m 1s"},
 		{showAge(25*time.Hour + time.Minute), "1d 1h"}, {showAge(119 * time.Minute), "1h 59m"},
 		{showNumber(roundUp(0)), "1"}, {showNumber(roundUp(1)), "1"}, {showNumber(roundUp(1.1)), "2"}, {showNumber(roundUp(.034)), "0.04"},
-		{showNumber(roundUp(501)), "600"}, {showBytes(roundUpBytes(700)), "1,000 B"}, {showBytes(roundUpBytes(1010)), "1 KiB"}, {showBytes(roundUpBytes(97 * 1024)), "100 KiB"},
+		{showNumber(roundUp(501)), "600"}, {showBytes(roundUpBytes(700)), "800 B"}, {showBytes(roundUpBytes(1010)), "1 KiB"}, {showBytes(roundUpBytes(97 * 1024)), "100 KiB"},
 		{showBytes(roundUpBytes(0)), "1 B"},
 	} {
 		if tt.got != tt.want {

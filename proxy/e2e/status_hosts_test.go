@@ -27,7 +27,7 @@ func TestStatusPageHosts(t *testing.T) {
 	for _, tt := range []struct{ target, fields, status string }{
 		{"/", "Host: localhost:2112\r\n", "200"}, {"/", "Host: OPS.example.com.\r\n", "200"}, {"/?x", "Host: whsentry.default.svc\r\n", "200"},
 		{"/", "Host: rebound.example\r\n", "421"}, {"//", "Host: rebound.example\r\n", "421"}, {"/", "", "421"}, {"/", "Host: \r\n", "421"},
-		{"/metrics", "Host: rebound.example\r\n", "200"}, {"/healthz", "Host: rebound.example\r\n", "200"}, {"/readyz", "", "200"},
+		{"/metrics", "Host: rebound.example\r\n", "200"}, {"/healthz", "Host: rebound.example\r\n", "200"}, {"/readyz", "Host: a.b.example:1\r\n", "200"},
 	} {
 		if got := ask(tt.target, tt.fields); !strings.HasPrefix(got, tt.status) {
 			t.Errorf("GET %s, %q: got %s; want %s", tt.target, tt.fields, got, tt.status)

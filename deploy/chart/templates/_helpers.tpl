@@ -22,7 +22,35 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "whsentry.config" -}}
 {{- if hasKey .Values.config "shutdownTimeout" }}{{ fail "config.shutdownTimeout: how long a pod has to stop must agree with it; want drain.shutdownSeconds instead" }}{{ end -}}
 {{- $drain := dict "shutdownTimeout" (printf "%ds" (int .Values.drain.shutdownSeconds)) -}}
+{{- include "whsentry.checkPorts" . -}}
 {{- mustMerge $drain .Values.config | toYaml -}}
+{{- end }}
+
+{{/* The port at the end of an address. */}}
+{{- define "whsentry.portOf" -}}
+{{- regexFind "[0-9]+$" (toString .) -}}
+{{- end }}
+
+{{/* Fails unless the Service's ports are those that config has listeners on, and metricsPort the one of metrics.address. */}}
+{{- define "whsentry.checkPorts" -}}
+{{- $listeners := list -}}
+{{- if hasKey .Values.config "listeners" -}}
+{{- range .Values.config.listeners }}{{ $listeners = append $listeners (include "whsentry.portOf" .address) }}{{ end -}}
+{{- else -}}
+{{- $listeners = list (include "whsentry.portOf" (dig "listener" "address" ":9090" .Values.config)) -}}
+{{- end -}}
+{{- $ports := list -}}
+{{- range .Values.ports }}{{ $ports = append $ports (toString (int .)) }}{{ end -}}
+{{- if ne (sortAlpha $listeners | join " ") (sortAlpha $ports | join " ") -}}
+{{- fail (printf "ports: %s: config has listeners on %s; want the same ports" (sortAlpha $ports | join " ") (sortAlpha $listeners | join " ")) -}}
+{{- end -}}
+{{- $metrics := include "whsentry.portOf" (dig "metrics" "address" ":2112" .Values.config) -}}
+{{- if ne $metrics (toString (int .Values.metricsPort)) -}}
+{{- fail (printf "metricsPort: %d: config.metrics.address has the port %q; want the same" (int .Values.metricsPort) $metrics) -}}
+{{- end -}}
+{{- range .Values.env }}
+{{- if has .name (list "WHSENTRY_LISTENER_ADDRESS" "WHSENTRY_METRICS_ADDRESS" "WHSENTRY_SHUTDOWN_TIMEOUT") }}{{ fail (printf "env: %s: want config, which the Service goes by" .name) }}{{ end -}}
+{{- end -}}
 {{- end }}
 
 {{/* Nine tenths of the memory limit, in bytes; nothing where there is no limit. */}}
