@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -74,6 +75,11 @@ func carry(t *testing.T, raw string) (c carried, ok bool) {
 	target, err := http1.ParseTarget(h.Target)
 	if reject := h.CheckHost(); reject != nil {
 		err = reject
+	} else if reject := h.CheckSentryFields(); reject != nil {
+		err = reject
+	}
+	if err == nil && h.Aliases > 0 && !h.TLS && !target.HTTPS {
+		err = errors.New("a certificate without TLS")
 	}
 	if err != nil {
 		c.refused = err.Error()

@@ -135,9 +135,5 @@
 //
 // # What it does not do
 //
-<<<<<<< HEAD
 // HTTP/2 and HTTP/3, caching, retries, upgrades such as WebSocket, and requests in origin form: it is no reverse proxy.
-=======
-// HTTP/2 and HTTP/3, caching, upgrades such as WebSocket, and requests in origin form: it is no reverse proxy.
->>>>>>> refs/heads/w1
 package proxy
