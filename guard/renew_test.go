@@ -48,7 +48,7 @@ func TestRenewal(t *testing.T) {
 				}
 				began := time.Now()
 				for _, at := range row.uses {
-					time.Sleep(began.Add(at).Sub(time.Now()))
+					time.Sleep(time.Until(began.Add(at)))
 					asked := time.Now()
 					if got := lookupText(t, g, "x.example"); got != "8.8.8.8" {
 						t.Errorf("at %s: got %s; want 8.8.8.8", at, got)

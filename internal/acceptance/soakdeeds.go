@@ -64,7 +64,8 @@ var soakDeeds = []deed{
 			strings.Repeat("b", 2_000_000)
 	}), "502/1011"},
 	{"garbage", 10, anyProxy, kept("garbage", 10), "502/1011"},
-	{"both framings", 10, anyProxy, kept("both", 10), "502/1011"},
+	{"two lengths", 10, anyProxy, kept("lengths", 10), "502/1011"},
+	{"untidy", 10, anyProxy, kept("untidy", 10), "200/0"},
 	{"too large", 5, anyProxy, kept("size 1048577", 10), "502/1008"},
 	{"grows too large", 5, anyProxy, once("chunked 1200000"), "cut"},
 
