@@ -199,14 +199,6 @@ func rightBody(answer *message, sent string) error {
 	return want("the destination says", string(answer.Body), expected)
 }
 
-// tidied holds what came of an untidy answer to a whole message with one framing.
-func tidied(answer *message) error {
-	if length := answer.get("Content-Length"); answer.Chunked && length != "" {
-		return fmt.Errorf("Content-Length %s beside chunks: %q", length, answer.Fields)
-	}
-	return want("body", string(answer.Body), "untidy")
-}
-
 // asMeant lists the first of what was unexpected.
 func (l *loadTest) asMeant() error {
 	all := l.unexpected.all()
@@ -292,23 +284,6 @@ func (l *loadTest) promised() error {
 		return fmt.Errorf("not there: %s", strings.Join(missing, ", "))
 	}
 	return nil
-}
-
-// untidyCounted holds the metric of untidy answers to those that were sent.
-func (l *loadTest) untidyCounted() error {
-	samples, err := l.s.scrape()
-	if err != nil {
-		return err
-	}
-	sent := 0
-	for _, k := range l.jobs {
-		if kinds[k].name == untidy {
-			sent++
-		}
-	}
-	metric := func(what string) int { return int(samples[`whsentry_untidy_responses_total{what="`+what+`"}`]) }
-	return errors.Join(want("bare_lf", metric("bare_lf"), sent), want("length_beside_chunked", metric("length_beside_chunked"), sent),
-		want("untidy in all", int(sum(samples, "whsentry_untidy_responses_total")), 2*sent))
 }
 
 // settled waits for the gauges of what is open to be back at 0.

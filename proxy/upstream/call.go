@@ -35,7 +35,6 @@ type Call struct {
 	body   []byte
 	rest   []byte // of the body: not yet sent
 	asked  bool   // the request was sent, or could not be
-	stale  bool
 	sent   int
 	before int64 // what TLS had written before
 	err    error // of sending it
