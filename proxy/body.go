@@ -90,6 +90,7 @@ func (ex *exchange) takeLength(length int) *reason.Failure {
 	}
 	c.in.Skip(len(first))
 	for len(ex.body) < length {
+		c.restOpened() // no slow client holds a destination's connection
 		ex.growBody(1)
 		c.limitFrom(ex.at, ex.run.cfg.ClientTimeout)
 		n, err := c.conn.Read(ex.body[len(ex.body):min(length, cap(ex.body))])
@@ -142,6 +143,7 @@ func (ex *exchange) takeChunked() *reason.Failure {
 		if ex.chunks.Done() {
 			return nil
 		}
+		c.restOpened()
 		c.in.Clear()
 		c.in.Grow(min(max(len(ex.body), socket.BufferSize), socket.BufferKept))
 		c.limitFrom(ex.bodyPause(), ex.run.cfg.ClientTimeout)

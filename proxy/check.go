@@ -62,7 +62,6 @@ type checkAddress struct {
 // check answers a URL check, which has been refused already where f is not nil.
 func (ex *exchange) check(f *reason.Failure) *reason.Failure {
 	var q checkQuestion
-	ex.keep = ex.head.KeepsAlive() && !ex.client.final
 	if f == nil {
 		q, f = ex.readCheck()
 	}
@@ -74,6 +73,7 @@ func (ex *exchange) check(f *reason.Failure) *reason.Failure {
 		return f
 	}
 	ex.dropBody()
+	ex.beginDeadline()
 	addresses, f := ex.try(&q)
 	if f != nil && concernsCheckItself(f) {
 		return f
@@ -103,6 +103,9 @@ func (ex *exchange) readCheck() (checkQuestion, *reason.Failure) {
 	}
 	if err := h.CheckSentryFields(); err != nil {
 		return checkQuestion{}, reason.OfMessage(err)
+	}
+	if f := ex.noteDeadline(); f != nil {
+		return checkQuestion{}, f
 	}
 	_, query, _ := strings.Cut(string(h.Target), "?")
 	return parseCheck(query)
@@ -223,6 +226,7 @@ func (ex *exchange) answerCheck(q *checkQuestion, addresses []guard.Judged, f *r
 	}
 	tellAll := ex.run.cfg.Answers.Text == reason.TextFull && ex.mayKnowAddresses()
 	if f != nil {
+		ex.logged.Tried = f.Tried
 		v.Code, v.Source, v.Retry, v.Reason = f.Code, f.Source.String(), f.Retry().String(), f.Code.Generic()
 		if tellAll {
 			v.Reason = ex.run.cfg.Answers.ClientText(f)

@@ -142,7 +142,9 @@ func (ex *exchange) handshakeFailure(err error) *reason.Failure {
 // timeFailure is f with the key of the limit that applies, or the caller's deadline where that was what ended it.
 func (ex *exchange) timeFailure(f *reason.Failure) *reason.Failure {
 	if ex.isOverdue() {
-		return reason.CallerDeadline(ex.timeout)
+		late := reason.CallerDeadline(ex.timeout)
+		late.Tried = f.Tried
+		return late
 	}
 	if f.Limit == reason.LimitConnectTimeout {
 		f.Limit = ex.terms.keys.connectTimeout

@@ -12,9 +12,10 @@ func (ex *exchange) noteDeadline() *reason.Failure {
 	if h.Timeouts == 0 {
 		return nil
 	}
-	d, err := time.ParseDuration(string(h.Timeout.Of(h.Raw)))
+	value := string(h.Timeout.Of(h.Raw))
+	d, err := time.ParseDuration(value)
 	if err != nil || d <= 0 {
-		return reason.Newf(reason.Malformed, "malformed request: its X-WhSentry-Timeout is not a duration over 0, such as 2500ms")
+		return reason.Newf(reason.Malformed, "malformed request: its X-WhSentry-Timeout is %q; want a duration above 0 such as 2500ms", value)
 	}
 	ex.timeout = d
 	return nil

@@ -62,6 +62,7 @@ func (e *engine) of(n int) *fasthttp.Server {
 // handle carries out the request whose head fasthttp has parsed.
 func (p *Proxy) handle(ctx *fasthttp.RequestCtx) {
 	c, h := ctx.Conn().(*client), &ctx.Request.Header
+	defer c.recoverBug() // of the exchange's end, for fasthttp's goroutines recover nothing
 	c.serve(message{method: h.Method(), target: h.RequestURI(), version: h.Protocol(), fields: h.RawHeaders()})
 	if c.over {
 		ctx.SetConnectionClose()
@@ -72,6 +73,7 @@ func (p *Proxy) handle(ctx *fasthttp.RequestCtx) {
 // more strictly, but for a few things that it forwards: a Trailer field that announces what will be dropped, say.
 func (p *Proxy) handleRefused(ctx *fasthttp.RequestCtx, _ error) {
 	if c := ctx.Conn().(*client); c.delivered {
+		defer c.recoverBug()
 		c.serve(message{refused: bytes.Clone(c.head)})
 	}
 }

@@ -39,6 +39,12 @@ func (ex *exchange) carry(t *upstream.Tunnel) (opaque bool) {
 		t.End()
 		return true
 	}
+	if _, toClient := t.Bytes(); toClient > 0 {
+		// What the destination has said already, the client would take for the answer to its request.
+		t.Resume()
+		t.End()
+		return true
+	}
 	isWhole := c.awaitHead()
 	if isWhole && isOpaqueUpgrade(c.head) {
 		c.unlimited()
@@ -57,10 +63,8 @@ func (ex *exchange) carry(t *upstream.Tunnel) (opaque bool) {
 // the first of them is there; else the client has been told why it was refused.
 func (ex *exchange) inspect(t *upstream.Tunnel, isWhole bool) {
 	ex.status, ex.begun, ex.keep = 0, false, isWhole
-	if _, toClient := t.Bytes(); !isWhole || toClient > 0 { // what it has said was no answer
-		ex.drop(upstream.CloseTunnel)
-	}
 	if !isWhole {
+		ex.drop(upstream.CloseTunnel)
 		return
 	}
 	within := &interception{plain: true, authority: bytes.Clone(ex.authority), opened: opened{ex.held, ex.phases},
@@ -84,6 +88,7 @@ func (ex *exchange) interceptsPlain() (bool, error) {
 // told when the first of it has come. What is no request after patience is none. An error is that of reading, behind what
 // has come.
 func (c *client) awaitOpening(patience time.Duration, heard func()) (isRequest bool, err error) {
+	c.settleInput() // of a head that has filled it to its last byte
 	if c.in.Len() == 0 {
 		if err := c.awaitFirst(); err != nil {
 			return false, err

@@ -345,6 +345,9 @@ var longWord = regexp.MustCompile(`[A-Za-z0-9_-]{40,}`)
 // accepted returns what the key path accepts. One within a structure accepts what its like in listener does.
 func accepted(path string) string {
 	name := path[strings.LastIndex(path, ".")+1:]
+	if name == "caFile" { // of an entry of destinations
+		return files.want
+	}
 	for _, key := range []string{path, "listener." + name} {
 		if i := slices.IndexFunc(table, func(st Setting) bool { return st.Key == key }); i >= 0 {
 			return table[i].Want

@@ -314,9 +314,7 @@ func TestServerSpeaksFirst(t *testing.T) {
 	t.Run("and then HTTP", func(t *testing.T) {
 		t.Parallel()
 		o := newOrigin(t, func(c *originConn) {
-			if c.number == 0 {
-				io.WriteString(c, "hello\n")
-			}
+			io.WriteString(c, "hello\n")
 			for _, _, ok := c.request(); ok; _, _, ok = c.request() {
 				io.WriteString(c, okResponse)
 			}
@@ -324,9 +322,13 @@ func TestServerSpeaksFirst(t *testing.T) {
 		c := s.tunnelTo(t, o.addr)
 		c.r.ReadString('\n')
 		c.send(inOrigin(o.addr, "/", "x"))
-		c.receive("POST").check(t, "200 OK", "")
-		if n := o.connections(); n != 2 {
-			t.Errorf("got %d connections; want 2, for something unasked had come on the first", n)
+		// What it has said could be taken for the answer, and say that the proxy had not delivered the request.
+		if all, err := io.ReadAll(c.r); len(all) > 0 || err != nil {
+			t.Errorf("got %q, %v; want the end", all, err)
+		}
+		s.waitMetric(busyConnections, "0")
+		if n := o.connections(); n != 1 || strings.Contains(o.bytes(), "POST") {
+			t.Errorf("got %d connections and %q; want 1 without a request", n, o.bytes())
 		}
 	})
 	t.Run("and ends", func(t *testing.T) {
@@ -499,6 +501,24 @@ func TestInspectedOverTLS(t *testing.T) {
 			continue
 		}
 		c.receive("GET").check(t, "200 OK", "")
+		c.send(inOrigin(o.addr, "/", "x"))
+		c.receive("POST").check(t, "200 OK", "")
+	}
+}
+
+// A CONNECT whose head fills the buffer to its last byte leaves room for what is inside.
+func TestConnectFillsTheBuffer(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	o := answering(t, okResponse)
+	for _, size := range []int{4095, 4096, 4097, 8192} {
+		head := "CONNECT " + o.addr + " HTTP/1.1\r\nHost: x\r\nX-Pad: \r\n\r\n"
+		head = strings.Replace(head, "X-Pad: ", "X-Pad: "+strings.Repeat("p", size-len(head)), 1)
+		c := s.dialFor(t)
+		c.send(head)
+		if status := c.readHead(); !strings.Contains(status, " 200 ") {
+			t.Fatalf("%d bytes: got %q; want 200", size, status)
+		}
 		c.send(inOrigin(o.addr, "/", "x"))
 		c.receive("POST").check(t, "200 OK", "")
 	}

@@ -446,7 +446,7 @@ func TestTunnelIsLoggedWhenItEnds(t *testing.T) {
 // A tunnel's connection is its own: none is taken from the pool, and none goes there.
 func TestTunnelsDoNotUseThePool(t *testing.T) {
 	t.Parallel()
-	s := start(t, nil)
+	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ConnectPlain = proxy.PlainOpaque })
 	o := answering(t, okResponse)
 	s.exchange(get(o, "/")).check(t, "200 OK", "")
 	s.waitMetric(idleConnections, "1")

@@ -27,7 +27,11 @@ func OfConnect(err error, host string, limit time.Duration) *Failure {
 	case errors.As(err, &f):
 		return f
 	case errors.Is(err, context.Canceled):
-		return ClientGone()
+		f = ClientGone()
+		if errors.As(err, &connect) {
+			f.Tried = connect.Addr
+		}
+		return f
 	case errors.As(err, &blocked):
 		f = Newf(BlockedAddress, "%s", blocked.Error())
 		f.Rule = blocked.Rule
