@@ -214,7 +214,10 @@ func (p *Proxy) source() admin.Source {
 
 func (p *Proxy) state() admin.State {
 	run := p.run.Load()
-	s := admin.State{Hosts: run.cfg.Metrics.Hosts, SettingsFile: run.settingsFile, MaxConnections: run.cfg.MaxConnections, MaxBufferedBytes: run.cfg.MaxBufferedBytes, Guard: run.guard, CA: run.ca}
+	s := admin.State{
+		Hosts: run.cfg.Metrics.Hosts, SettingsFile: run.settingsFile, MaxConnections: run.cfg.MaxConnections,
+		MaxBufferedBytes: run.cfg.MaxBufferedBytes, Guard: run.guard, CA: run.ca, Breakers: run.policy.Breaker().Open,
+	}
 	for i, l := range p.listeners {
 		s.Listeners = append(s.Listeners, admin.Listener{Name: run.cfg.Listeners[i].Type + " " + l.Addr().String(), Counts: l.metrics})
 	}

@@ -89,7 +89,7 @@ func TestReloadRetiresPooledConnections(t *testing.T) {
 
 // A request in flight ends under the settings that it began with; its connection was judged by them, and is not kept.
 func TestReloadLeavesRequestsInFlightAlone(t *testing.T) {
-	s := start(t, nil)
+	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ConnectPlain = proxy.PlainOpaque })
 	release := make(chan struct{})
 	o := responding(t, func(c *originConn, body string) bool {
 		if body == "slow" {

@@ -296,7 +296,7 @@ func TestClientIdleTimeout(t *testing.T) {
 
 // A client that reads slowly is not the destination's idleness.
 func TestSlowReadingClient(t *testing.T) {
-	const timeout = 300 * time.Millisecond
+	const timeout = time.Second
 	const size = 12 << 20 // more than the sockets on the way take
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.MaxResponseBodySize = size
