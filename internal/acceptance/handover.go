@@ -50,9 +50,9 @@ func (t *stage) tunnel(s *sentry) (*dialled, error) {
 	return conn, nil
 }
 
-// through sends a request inside a tunnel.
+// through sends a request inside a tunnel, which stays opaque, for it asks for WebSocket.
 func (t *stage) through(conn *dialled) error {
-	m, err := conn.ask("POST / HTTP/1.1\r\nHost: inside\r\nContent-Length: 2\r\n\r\nhi")
+	m, err := conn.ask("POST / HTTP/1.1\r\nHost: inside\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 2\r\n\r\nhi")
 	if err != nil {
 		return fmt.Errorf("in the tunnel: %w", err)
 	}

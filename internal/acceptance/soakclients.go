@@ -149,9 +149,19 @@ func (k *soaking) tunnelReset(s *sentry, rng *rand.Rand) (string, error) {
 		return "", err
 	}
 	defer abandon(conn.Conn, rng)
-	_, err = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nX-Behave: drip 100\r\nContent-Length: 2\r\n\r\nhi")
+	_, err = io.WriteString(conn, k.inside("drip 100", rng.IntN(2) == 0))
 	time.Sleep(time.Duration(rng.IntN(3)) * 50 * time.Millisecond)
 	return "gone", err
+}
+
+// inside is a request for a tunnel to the destination. A tunnel stays opaque where it asks for WebSocket, which the
+// destination takes no notice of; else the proxy serves what is inside.
+func (k *soaking) inside(behave string, opaque bool) string {
+	upgrade := ""
+	if opaque {
+		upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+	}
+	return "POST / HTTP/1.1\r\nHost: " + k.destination + "\r\n" + upgrade + "X-Behave: " + behave + "\r\nContent-Length: 2\r\n\r\nhi"
 }
 
 // tunnelCut has the destination end the tunnel within a response.
@@ -162,11 +172,22 @@ func (k *soaking) tunnelCut(s *sentry, rng *rand.Rand) (string, error) {
 	}
 	defer conn.Close()
 	behave := []string{"reset 1000 500", "cut-length 300000 200000", "cut-chunked 1000"}[rng.IntN(3)]
-	m, err := conn.ask("POST / HTTP/1.1\r\nHost: x\r\nX-Behave: " + behave + "\r\nContent-Length: 2\r\n\r\nhi")
+	m, err := conn.ask(k.inside(behave, true))
 	if m == nil && err != nil {
 		return "cut", nil // a reset may overtake the bytes before it
 	}
 	return outcomeOf(m, err)
+}
+
+// inspectedCut has the destination end its answer to a request in a tunnel early, in which the proxy serves it.
+func (k *soaking) inspectedCut(s *sentry, rng *rand.Rand) (string, error) {
+	conn, err := k.connect(s, k.destination)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	behave := []string{"reset 1000 500", "cut-length 1000 500", "cut-chunked 1000"}[rng.IntN(3)]
+	return outcomeOf(conn.ask(k.inside(behave, false)))
 }
 
 // tunnelIdle waits for the proxy to close a tunnel without traffic.

@@ -115,6 +115,7 @@ var soakDeeds = []deed{
 	{"tunnel", 40, tunnelProxy, (*soaking).tunnelled, "200/0"},
 	{"tunnel, client resets", 20, tunnelProxy, (*soaking).tunnelReset, "gone"},
 	{"tunnel, destination resets", 20, tunnelProxy, (*soaking).tunnelCut, "cut"},
+	{"inspected tunnel, destination resets", 20, tunnelProxy, (*soaking).inspectedCut, "502/1011"},
 	{"tunnel, idle", 3, tunnelProxy, (*soaking).tunnelIdle, "cut"},
 	{"tunnel refused", 10, anyProxy, raw(func(*soaking, *rand.Rand) string {
 		return "CONNECT 10.0.0.1:443 HTTP/1.1\r\nHost: 10.0.0.1:443\r\n\r\n"
