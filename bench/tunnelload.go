@@ -9,11 +9,12 @@ import (
 	"time"
 )
 
-// The first byte through a tunnel to the origins' tunnel port says what the other end shall do.
+// The first byte through a tunnel to the origins' tunnel port says what the other end shall do. No HTTP request can begin
+// with one: a proxy that inspects tunnels need not wait for more.
 const (
-	tunnelSink   = 'u' // read everything, answer nothing: bytes go upwards
-	tunnelSource = 'd' // send zeroes: bytes go downwards
-	tunnelEcho   = 'e' // send back every byte, this one included
+	tunnelSink   = 1 // read everything, answer nothing: bytes go upwards
+	tunnelSource = 2 // send zeroes: bytes go downwards
+	tunnelEcho   = 3 // send back every byte, this one included
 )
 
 const (
