@@ -166,19 +166,19 @@ func TestTunnelOrigin(t *testing.T) {
 		return conn
 	}
 	t.Run("echo", func(t *testing.T) {
-		conn := open(t, "ehello")
+		conn := open(t, string(rune(tunnelEcho))+"hello")
 		_ = conn.(*net.TCPConn).CloseWrite()
-		if got, err := io.ReadAll(conn); string(got) != "ehello" || err != nil {
+		if got, err := io.ReadAll(conn); string(got) != string(rune(tunnelEcho))+"hello" || err != nil {
 			t.Errorf("got %q, %v; want what was sent", got, err)
 		}
 	})
 	t.Run("source", func(t *testing.T) {
-		if n, err := io.CopyN(io.Discard, open(t, "d"), 1<<20); err != nil {
+		if n, err := io.CopyN(io.Discard, open(t, string(rune(tunnelSource))), 1<<20); err != nil {
 			t.Errorf("got %d bytes, %v; want 1 MiB", n, err)
 		}
 	})
 	t.Run("sink", func(t *testing.T) {
-		conn := open(t, "u")
+		conn := open(t, string(rune(tunnelSink)))
 		if n, err := conn.Write(make([]byte, 8<<20)); err != nil {
 			t.Errorf("got %d bytes written, %v; want 8 MiB", n, err)
 		}
