@@ -109,7 +109,6 @@ func shellOutput(t *testing.T, folder, stdin string, command ...string) string {
 }
 
 func TestBashCompletion(t *testing.T) {
-	t.Parallel()
 	file := script(t, "bash", "whsentry.bash")
 	for _, tt := range completions {
 		got := strings.Fields(shellOutput(t, filepath.Dir(file), "", "bash", "--norc", "-c",
@@ -122,7 +121,6 @@ func TestBashCompletion(t *testing.T) {
 }
 
 func TestFishCompletion(t *testing.T) {
-	t.Parallel()
 	file := script(t, "fish", "whsentry.fish")
 	for _, tt := range completions {
 		var got []string
@@ -153,7 +151,6 @@ zpty -d z
 `
 
 func TestZshCompletion(t *testing.T) {
-	t.Parallel()
 	folder := filepath.Dir(script(t, "zsh", "_whsentry"))
 	var typed strings.Builder
 	for _, tt := range completions {
