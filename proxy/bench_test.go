@@ -216,8 +216,9 @@ func benchRecord(t testing.TB, request string) (func(), int) {
 	ex.status, ex.requestBytes, ex.responseBytes = 202, 1024, 15
 	ex.remote, ex.reused = netip.MustParseAddrPort("203.0.113.7:80"), true
 	ex.phases = [metrics.Phases]time.Duration{-1, -1, -1, 11 * time.Millisecond}
+	l := new(line)
 	return func() {
-		ex.fillRecord(time.Now(), 12*time.Millisecond)
-		ex.logged.Forget()
+		l.fill(ex, time.Now(), 12*time.Millisecond)
+		l.Forget()
 	}, 0
 }

@@ -209,6 +209,16 @@ func (ex *exchange) growBody(n int) {
 	}
 }
 
+// forgetBody gives the body's memory back where the request, which has been sent, cannot be sent again: a webhook spends
+// its life waiting for an answer.
+func (ex *exchange) forgetBody() {
+	if ex.reused && ex.isIdempotent() {
+		return
+	}
+	ex.dropBody()
+	ex.client.proxy.buffered.give(&ex.reserved)
+}
+
 // dropBody gives the body's memory back.
 func (ex *exchange) dropBody() {
 	if ex.memory != nil {

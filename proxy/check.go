@@ -226,7 +226,7 @@ func (ex *exchange) answerCheck(q *checkQuestion, addresses []guard.Judged, f *r
 	}
 	tellAll := ex.run.cfg.Answers.Text == reason.TextFull && ex.mayKnowAddresses()
 	if f != nil {
-		ex.logged.Tried = f.Tried
+		ex.remote = ex.triedUpstream(f)
 		v.Code, v.Source, v.Retry, v.Reason = f.Code, f.Source.String(), f.Retry().String(), f.Code.Generic()
 		if tellAll {
 			v.Reason = ex.run.cfg.Answers.ClientText(f)

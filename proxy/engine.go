@@ -12,13 +12,15 @@ import (
 // engine is the fasthttp servers that clients are served by: they accept, run a goroutine for each connection and its
 // keep-alive loop, and parse the head that the gate delivers.
 //
-// A server holds its read buffer for as long as a connection lasts, so that the one that clients rest in has a small
-// one; a larger head is served by a server whose buffer it fits, once, from within the end of the other's loop.
+// A server holds its read buffer for as long as it serves a connection, also while a request waits for its answer, so that
+// the first has a small one; a larger head is served by a server whose buffer it fits, from within the end of the other's
+// loop. The client stays there where that buffer is not large.
 type engine [engineSizes]*fasthttp.Server
 
 const (
-	smallHead   = 2 * kiB // the read buffer of a connection at rest
-	engineSizes = 14      // powers of two from there on, up to the largest maxHeaderSize
+	smallHead   = kiB     // the smallest read buffer, in bytes
+	engineSizes = 15      // powers of two from there on, up to the largest maxHeaderSize
+	restingHead = 4 * kiB // up to which read buffer a client may rest in a server, for parkAfter
 	// workerRest is how long a goroutine of the engine waits for another connection, and so how long one may outlive
 	// Shutdown.
 	workerRest = 200 * time.Millisecond
@@ -63,7 +65,7 @@ func (e *engine) of(n int) *fasthttp.Server {
 func (p *Proxy) handle(ctx *fasthttp.RequestCtx) {
 	c, h := ctx.Conn().(*client), &ctx.Request.Header
 	defer c.recoverBug() // of the exchange's end, for fasthttp's goroutines recover nothing
-	c.serve(message{method: h.Method(), target: h.RequestURI(), version: h.Protocol(), fields: h.RawHeaders()})
+	c.serve(h, nil)
 	if c.over {
 		ctx.SetConnectionClose()
 	}
@@ -74,7 +76,7 @@ func (p *Proxy) handle(ctx *fasthttp.RequestCtx) {
 func (p *Proxy) handleRefused(ctx *fasthttp.RequestCtx, _ error) {
 	if c := ctx.Conn().(*client); c.delivered {
 		defer c.recoverBug()
-		c.serve(message{refused: bytes.Clone(c.head)})
+		c.serve(nil, bytes.Clone(c.head))
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"whsentry/policy"
-	"whsentry/proxy/accesslog"
 	"whsentry/proxy/http1"
 	"whsentry/proxy/metrics"
 	"whsentry/proxy/reason"
@@ -76,14 +75,12 @@ type exchange struct {
 	requestBytes  int64
 	responseBytes int64
 	phases        [metrics.Phases]time.Duration // -1: did not happen
-
-	logged accesslog.Record
-	url    []byte
-	id     [36]byte
 }
 
 var exchanges = sync.Pool{New: func() any {
-	return &exchange{address: address{key: make([]byte, 0, 64)}}
+	ex := &exchange{address: address{key: make([]byte, 0, 64)}}
+	ex.call.OnSent = ex.forgetBody
+	return ex
 }}
 
 var outs = sync.Pool{New: func() any {
@@ -113,8 +110,6 @@ func (ex *exchange) clear() {
 	ex.client, ex.run = nil, nil
 	ex.call.End()
 	ex.lendOut()
-	ex.logged.Forget()
-	ex.url = keepBuffer(ex.url)
 	ex.dropBody()
 	ex.stash = keepBuffer(ex.stash)
 	ex.head.Fields, ex.resp.Fields = keepFields(ex.head.Fields), keepFields(ex.resp.Fields)

@@ -85,9 +85,11 @@ func (ex *exchange) repeatable() bool {
 	if !ex.reused || ex.held.Killed() != upstream.CloseNone || ex.call.In.Len() > 0 || ex.resp.Status != 0 || ex.interims > 0 {
 		return false
 	}
-	if !ex.call.Sent() {
-		return true
-	}
+	return !ex.call.Sent() || ex.isIdempotent()
+}
+
+// isIdempotent reports whether the request may arrive twice.
+func (ex *exchange) isIdempotent() bool {
 	switch string(ex.method()) {
 	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE":
 		return true

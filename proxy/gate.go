@@ -36,7 +36,7 @@ func (c *client) Read(p []byte) (n int, err error) {
 		c.greeted = true
 		c.over = !c.greet()
 	}
-	if c.over || c.large && c.head == nil && c.in.Len() == 0 { // a client rests in the server with the smallest buffer
+	if c.over || c.large && c.head == nil && c.in.Len() == 0 { // no client rests with a large buffer
 		return 0, io.EOF
 	}
 	if c.head == nil && !c.awaitHead() {
@@ -71,7 +71,7 @@ func (c *client) goOn() {
 			go c.park() // ends with the connection, which Proxy.goers counts
 			return
 		}
-		c.large = len(c.head) > smallHead
+		c.large = len(c.head) > restingHead
 		c.serveOn(c.proxy.engine.of(len(c.head)))
 	}
 	defer c.proxy.leave(c)

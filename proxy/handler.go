@@ -13,20 +13,27 @@ import (
 	"whsentry/proxy/reason"
 	"whsentry/proxy/socket"
 	"whsentry/proxy/upstream"
+
+	"github.com/valyala/fasthttp"
 )
 
-// serve carries out the request whose head has come. Whatever happens, it ends in finish.
-func (c *client) serve(m message) {
+// serve carries out the request whose head has come, as fasthttp has parsed it, or whole where fasthttp has refused it.
+// Whatever happens, it ends in finish.
+func (c *client) serve(h *fasthttp.RequestHeader, refused []byte) {
 	c.head, c.delivered, c.over = nil, false, true
 	ex := acquireExchange()
 	defer ex.release()
 	ex.begin(c)
-	c.over = !ex.carryOut(m)
+	if h != nil {
+		ex.head.Method, ex.head.Target, ex.head.HTTP10 = h.Method(), h.RequestURI(), string(h.Protocol()) == "HTTP/1.0"
+		ex.head.Raw = h.RawHeaders()
+	}
+	c.over = !ex.carryOut(refused)
 }
 
 // carryOut reads the request, decides where it goes, forwards it and answers it. It reports whether the client's
 // connection goes on.
-func (ex *exchange) carryOut(m message) (goesOn bool) {
+func (ex *exchange) carryOut(refused []byte) (goesOn bool) {
 	c := ex.client
 	c.proxy.metrics.InFlight.Add(1)
 	defer c.proxy.metrics.InFlight.Add(-1)
@@ -38,7 +45,7 @@ func (ex *exchange) carryOut(m message) (goesOn bool) {
 			goesOn = ex.finish(f)
 		}
 	}()
-	f := ex.scan(m)
+	f := ex.scan(refused)
 	if f == nil {
 		f = ex.identify()
 	}
@@ -68,22 +75,15 @@ func (ex *exchange) carryOut(m message) (goesOn bool) {
 	return ex.finish(f)
 }
 
-// message is a request's head as it comes from fasthttp.
-type message struct {
-	method, target, version []byte
-	fields                  []byte // the lines of the fields, as they were sent
-	refused                 []byte // the whole head, where fasthttp has refused it
-}
-
-// scan makes the one strict pass over the fields. What fasthttp has made of them is not looked at.
-func (ex *exchange) scan(m message) *reason.Failure {
+// scan makes the one strict pass over the fields, as they were sent; what fasthttp has made of them is not looked at. Of a
+// head that fasthttp has refused it scans all.
+func (ex *exchange) scan(refused []byte) *reason.Failure {
 	h := &ex.head
 	var err error
-	if m.refused != nil {
-		err = h.Scan(m.refused, ex.run.idHeader)
+	if refused != nil {
+		err = h.Scan(refused, ex.run.idHeader)
 	} else {
-		h.Method, h.Target, h.HTTP10 = m.method, m.target, string(m.version) == "HTTP/1.0"
-		err = h.ScanFields(m.fields, ex.run.idHeader)
+		err = h.ScanFields(h.Raw, ex.run.idHeader)
 	}
 	if err != nil {
 		return reason.OfMessage(err)
@@ -296,8 +296,9 @@ func (ex *exchange) finish(f *reason.Failure) bool {
 		c.restOpened()
 	}
 	if ex.status != 0 {
-		ex.record()
-		c.proxy.noteRefusal(ex, f)
+		l := ex.record()
+		c.proxy.noteRefusal(ex, l, f)
+		l.release()
 	}
 	goesOn := ex.keep && (!c.proxy.closing.Load() || c.head != nil)
 	c.settleInput()

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"math/rand/v2"
 	"net/netip"
+	"sync"
 	"time"
 
 	"whsentry/proxy/accesslog"
@@ -15,8 +16,24 @@ import (
 	"whsentry/proxy/socket"
 )
 
-// record counts and logs the exchange, which has ended.
-func (ex *exchange) record() {
+// line is a record for the access log, with the memory that it is made in. An exchange has one only once it has ended:
+// 4,000 that wait for their answers would hold 2 MB.
+type line struct {
+	accesslog.Record
+	url []byte
+	id  [36]byte
+}
+
+var lines = sync.Pool{New: func() any { return new(line) }}
+
+func (l *line) release() {
+	l.Forget()
+	l.url = keepBuffer(l.url)
+	lines.Put(l)
+}
+
+// record counts and logs the exchange, which has ended. The line that it returns is the caller's to release.
+func (ex *exchange) record() *line {
 	at := time.Now()
 	ex.at = socket.At(at)
 	took := time.Duration(ex.at - ex.start)
@@ -27,28 +44,30 @@ func (ex *exchange) record() {
 		m.CountLimit(ex.failed.Limit)
 	}
 	m.CountRequest(ex.status, ex.reason, source, took)
+	l := lines.Get().(*line)
 	if ex.sender != nil {
-		ex.logged.Client = ex.sender.Name
+		l.Client = ex.sender.Name
 	}
-	counts := m.Client(ex.logged.Client)
+	counts := m.Client(l.Client)
 	counts.Count(ex.reason)
 	if ex.wouldDeny {
-		ex.logged.WouldDeny = reason.NotAllowed
+		l.WouldDeny = reason.NotAllowed
 		counts.CountWouldDeny()
 	}
 	m.CountPhases(&ex.phases)
 	m.RequestBytes.AddInt64(ex.requestBytes)
 	m.ResponseBytes.AddInt64(ex.responseBytes)
-	ex.fillRecord(at, took)
-	ex.client.proxy.access.Load().Log(&ex.logged)
+	l.fill(ex, at, took)
+	ex.client.proxy.access.Load().Log(&l.Record)
+	return l
 }
 
-// fillRecord makes the record of the exchange, whose parts are those of the exchange's own buffers.
-func (ex *exchange) fillRecord(at time.Time, took time.Duration) {
-	ex.url = ex.appendURL(ex.url[:0], ex.run.cfg.AccessLog.URL)
-	r := &ex.logged
+// fill makes it the record of ex, whose parts are those of the exchange's own buffers.
+func (l *line) fill(ex *exchange, at time.Time, took time.Duration) {
+	l.url = ex.appendURL(l.url[:0], ex.run.cfg.AccessLog.URL)
+	r := &l.Record
 	r.At, r.Took = at, took
-	r.ID, r.ClientAddr, r.Method, r.URL = ex.requestID(), ex.client.addr, ex.method(), ex.url
+	r.ID, r.ClientAddr, r.Method, r.URL = l.requestID(ex), ex.client.addr, ex.method(), l.url
 	r.Status, r.Code = ex.status, ex.reason
 	r.Upstream, r.Reused, r.TLSVersion = ex.remote, ex.reused, ex.tlsVersion
 	r.Closed = ex.closed.String()
@@ -91,14 +110,14 @@ func (ex *exchange) traceID() []byte {
 }
 
 // noteRefusal shows an exchange that the proxy has answered itself, for f, on the status page.
-func (p *Proxy) noteRefusal(ex *exchange, f *reason.Failure) {
+func (p *Proxy) noteRefusal(ex *exchange, l *line, f *reason.Failure) {
 	if ex.reason == reason.None || f == nil || p.admin == nil {
 		return
 	}
 	// A path or a query may be a secret, as those of many webhooks are, and more people see this page than the log.
-	ex.url = ex.appendURL(ex.url[:0], accesslog.URLHost)
+	l.url = ex.appendURL(l.url[:0], accesslog.URLHost)
 	p.admin.NoteRefusal(&admin.Refused{
-		ID: ex.logged.ID, Client: ex.client.addr, ClientName: ex.logged.Client, Method: ex.method(), URL: ex.url, Status: ex.status,
+		ID: l.ID, Client: ex.client.addr, ClientName: l.Client, Method: ex.method(), URL: l.url, Status: ex.status,
 		Code: ex.reason, Source: f.Source, Text: f.Text, Rule: f.Rule, Upstream: ex.triedUpstream(f), Destination: ex.destination(),
 	})
 }
@@ -201,7 +220,7 @@ func visiblePath(path []byte, mode string) []byte {
 
 // requestID returns the id that the client gave, or a random one (a version 4 UUID, RFC 9562). It is no secret, so
 // that a fast generator is good enough.
-func (ex *exchange) requestID() []byte {
+func (l *line) requestID(ex *exchange) []byte {
 	if id := ex.head.ID.Of(ex.head.Raw); len(id) > 0 {
 		return id
 	}
@@ -210,7 +229,7 @@ func (ex *exchange) requestID() []byte {
 	binary.LittleEndian.PutUint64(u[8:], rand.Uint64())
 	u[6] = u[6]&0x0f | 0x40
 	u[8] = u[8]&0x3f | 0x80
-	b := ex.id[:36]
+	b := l.id[:36]
 	for i, j := 0, 0; i < len(u); i++ {
 		if j == 8 || j == 13 || j == 18 || j == 23 {
 			b[j] = '-'

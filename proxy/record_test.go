@@ -42,9 +42,10 @@ var logTime = time.Date(2026, 11, 23, 9, 30, 0, 123456789, time.UTC)
 
 // textLine is what the text log has of ex from the id to the URL.
 func textLine(ex *exchange) string {
-	ex.fillRecord(logTime, 12*time.Millisecond)
+	var l line
+	l.fill(ex, logTime, 12*time.Millisecond)
 	var words []string
-	for _, part := range [][]byte{ex.logged.ID, []byte(ex.logged.ClientAddr), ex.logged.Method, ex.logged.URL} {
+	for _, part := range [][]byte{l.ID, []byte(l.ClientAddr), l.Method, l.URL} {
 		if len(part) == 0 {
 			part = []byte("-")
 		}
@@ -128,13 +129,13 @@ func TestRequestID(t *testing.T) {
 	seen := make(map[string]bool)
 	for range 1000 {
 		ex := exchangeOf(logged{"", "GET", "/"}, accesslog.URLFull)
-		id := string(ex.requestID())
+		id := string(new(line).requestID(ex))
 		if !uuid.MatchString(id) || seen[id] {
 			t.Fatalf("got %q; want a UUID that has not been there", id)
 		}
 		seen[id] = true
 	}
-	if got := string(exchangeOf(logged{"mine", "GET", "/"}, accesslog.URLFull).requestID()); got != "mine" {
+	if got := string(new(line).requestID(exchangeOf(logged{"mine", "GET", "/"}, accesslog.URLFull))); got != "mine" {
 		t.Errorf("got %q; want the client's own", got)
 	}
 	if got := textLine(exchangeOf(logged{"a b\n\\", "GET", "/"}, accesslog.URLFull)); !strings.Contains(got, `a\x20b\x0a\x5c 10.0.0.7`) {
@@ -151,13 +152,13 @@ func TestFillRecord(t *testing.T) {
 	ex.remote, ex.reused, ex.tlsVersion = netip.MustParseAddrPort("192.0.2.1:443"), true, "TLSv1.3"
 	ex.requestBytes, ex.responseBytes = 3, 4
 	ex.phases = [metrics.Phases]time.Duration{1, 2, 3, -1}
-	ex.fillRecord(logTime, time.Second)
-	r := &ex.logged
+	var r line
+	r.fill(ex, logTime, time.Second)
 	if !r.At.Equal(logTime) || r.Took != time.Second || string(r.ID) != "7" || string(r.URL) != "https://h/a" ||
 		r.Status != 502 || r.Code != reason.Timeout || r.Text != "timed out" ||
 		r.Source != reason.SourceDestination || r.Delivered != reason.DeliveredMaybe || r.Received != 0 || r.Gone || r.Upstream != ex.remote || !r.Reused ||
 		r.TLSVersion != "TLSv1.3" || r.RequestBytes != 3 || r.ResponseBytes != 4 || r.Phases != ex.phases {
-		t.Errorf("got %+v", r)
+		t.Errorf("got %+v", r.Record)
 	}
 }
 
@@ -175,8 +176,9 @@ func TestRecordTraceID(t *testing.T) {
 	} {
 		ex := exchangeFor(t, "POST http://h/ HTTP/1.1\r\nHost: h\r\n"+tt.fields+"\r\n")
 		ex.run.cfg.AccessLog.Type = tt.format
-		ex.fillRecord(logTime, 0)
-		if got := string(ex.logged.TraceID); got != tt.want {
+		var l line
+		l.fill(ex, logTime, 0)
+		if got := string(l.TraceID); got != tt.want {
 			t.Errorf("%s: got %q; want %q", tt.name, got, tt.want)
 		}
 	}

@@ -25,6 +25,9 @@ type Call struct {
 	// At is when the clock was last looked at, which is done after each wait: close enough to now for limits of seconds.
 	// The caller sets it before Ask.
 	At socket.Tick
+	// OnSent is called once the whole request has been sent, and so its body is not needed any more to send it; nil: nobody
+	// is told.
+	OnSent func()
 
 	conn   *Conn
 	reused bool
@@ -136,6 +139,17 @@ func (c *Call) sendOnce() {
 func (c *Call) sentAll() {
 	c.out.release()
 	c.body = nil
+	if c.err == nil {
+		c.tellSent()
+	}
+}
+
+// tellSent says that the body is not needed any more, unless some of it is still to be sent.
+func (c *Call) tellSent() {
+	if len(c.rest) == 0 && c.OnSent != nil {
+		c.rest = nil
+		c.OnSent()
+	}
 }
 
 // advance is Ask's callback, called at first and whenever something has come. What it finds to be an end is found
@@ -203,6 +217,7 @@ func (c *Call) sendRest() error {
 	if err != nil && !wasInterrupted(err) {
 		return c.writeFailed(err)
 	}
+	c.tellSent()
 	return nil
 }
 
