@@ -18,8 +18,8 @@ import (
 type engine [engineSizes]*fasthttp.Server
 
 const (
-	smallHead   = kiB     // the smallest read buffer, in bytes
-	engineSizes = 15      // powers of two from there on, up to the largest maxHeaderSize
+	smallHead   = kiB / 2 // the smallest read buffer, in bytes
+	engineSizes = 16      // powers of two from there on, up to the largest maxHeaderSize
 	restingHead = 4 * kiB // up to which read buffer a client may rest in a server, for parkAfter
 	// workerRest is how long a goroutine of the engine waits for another connection, and so how long one may outlive
 	// Shutdown.
@@ -39,7 +39,7 @@ func newEngine(p *Proxy) *engine {
 			},
 			DisableHeaderNamesNormalizing: true, // nobody reads them but the strict pass, which takes the lines as they came
 			ReadBufferSize:                smallHead << i,
-			WriteBufferSize:               128, // of what Write swallows
+			WriteBufferSize:               16, // Write swallows it
 			Concurrency:                   math.MaxInt32,
 			MaxIdleWorkerDuration:         workerRest,
 			NoDefaultServerHeader:         true,
