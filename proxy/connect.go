@@ -90,15 +90,29 @@ func (ex *exchange) leave() *upstream.Destination {
 // all TLS make a stack grow to several times what waiting for an answer takes, and it would stay so while the answer is
 // waited for: of 4,000 requests in flight stacks took 33 MB, and take 20 so.
 func (ex *exchange) openApart(r upstream.Route) (u *upstream.Conn, f *reason.Failure) {
-	done := make(chan any)
-	go func() {
-		defer func() { done <- recover() }()
-		u, f = ex.open(r)
-	}()
-	if bug := <-done; bug != nil {
-		panic(bug) // where the exchange's own are seen to
+	done := make(chan made)
+	go ex.openFor(r, done)
+	o := <-done
+	if o.bug != nil {
+		panic(o.bug) // where the exchange's own are seen to
 	}
-	return u, f
+	return o.conn, o.failure
+}
+
+// made is what has become of a new connection.
+type made struct {
+	conn    *upstream.Conn
+	failure *reason.Failure
+	bug     any // a panic's value; nil: there was none
+}
+
+func (ex *exchange) openFor(r upstream.Route, done chan<- made) {
+	var o made
+	defer func() {
+		o.bug = recover()
+		done <- o
+	}()
+	o.conn, o.failure = ex.open(r)
 }
 
 // open makes a new connection, through the guard. It is the only way to one: every byte that leaves for a client's

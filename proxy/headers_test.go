@@ -59,6 +59,7 @@ func TestRequestRewriting(t *testing.T) {
 		{"hop-by-hop", "GET http://h/", "Connection: keep-alive\r\nKeep-Alive: 5\r\nTE: trailers\r\nTrailer: X\r\nUpgrade: h2c\r\n", 0, "GET /", agent},
 		{"hop-by-hop in capitals", "GET http://h/", "CONNECTION: CLOSE\r\nKEEP-ALIVE: 5\r\nte: trailers\r\nTRAILER: X\r\nUPGRADE: h2c\r\n", 0, "GET /", agent},
 		{"named by Connection", "GET http://h/", "X-A: 1\r\nConnection: x-a, X-B\r\nX-B: 2\r\nX-C: 3\r\n", 0, "GET /", "X-C: 3\r\n" + agent},
+		{"many named by Connection", "GET http://h/", "X-A: 1\r\nConnection: a, b, c, d, x-a, X-B\r\nX-B: 2\r\nX-C: 3\r\n", 0, "GET /", "X-C: 3\r\n" + agent},
 		{"named by a second Connection", "GET http://h/", "X-A: 1\r\nX-B: 2\r\nConnection: X-A\r\nConnection: ,, X-B ,\r\n", 0, "GET /", agent},
 		{"half of a name by Connection", "GET http://h/", "X-A: 1\r\nConnection: X-, A, X-AB, \"X-A\"\r\n", 0, "GET /", "X-A: 1\r\n" + agent},
 		{"Connection names what is generated", "POST http://h/", "Connection: Host, Content-Length, User-Agent\r\nContent-Length: 3\r\n", 3, "POST /", "Content-Length: 3\r\n" + agent},

@@ -3,6 +3,7 @@ package http1
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 )
 
 // Kind says what the proxy does with a header field; it is found once, when the field is scanned.
@@ -244,9 +245,10 @@ func (b *BodyFraming) check(http10 bool) (reject string) {
 }
 
 // dropNamed makes hop-by-hop fields of those that the Connection fields name (RFC 9110 section 7.6.1). What is
-// written anew stays. The names are gathered first: a hostile head may hold tens of thousands of names and of fields.
+// written anew stays.
 func dropNamed(head []byte, fields []Field) {
-	named := make(map[string]bool)
+	var few [4][]byte // as many as there usually are, which are found without memory of their own
+	names := few[:0]
 	for _, f := range fields {
 		if f.Kind != KindConnection {
 			continue
@@ -255,20 +257,36 @@ func dropNamed(head []byte, fields []Field) {
 			var option []byte
 			option, list = nextElement(list)
 			if IsToken(option) {
-				named[string(bytes.ToLower(option))] = true
+				names = append(names, option)
 			}
 		}
 	}
+	if len(names) > len(few) {
+		dropMany(head, fields, names)
+		return
+	}
 	for i := range fields {
-		f := &fields[i]
-		switch f.Kind {
-		case KindOther, KindUserAgent, KindExpect:
-			if named[string(bytes.ToLower(f.Name.Of(head)))] {
-				f.Kind = KindHopByHop
-			}
+		if f := &fields[i]; f.Kind.isDroppable() && slices.ContainsFunc(names, func(name []byte) bool { return bytes.EqualFold(name, f.Name.Of(head)) }) {
+			f.Kind = KindHopByHop
 		}
 	}
 }
+
+// dropMany is dropNamed for a hostile head, which may hold tens of thousands of names and of fields.
+func dropMany(head []byte, fields []Field, names [][]byte) {
+	named := make(map[string]bool)
+	for _, name := range names {
+		named[string(bytes.ToLower(name))] = true
+	}
+	for i := range fields {
+		if f := &fields[i]; f.Kind.isDroppable() && named[string(bytes.ToLower(f.Name.Of(head)))] {
+			f.Kind = KindHopByHop
+		}
+	}
+}
+
+// isDroppable reports whether fields of that kind are passed on unless a Connection field names them.
+func (k Kind) isDroppable() bool { return k == KindOther || k == KindUserAgent || k == KindExpect }
 
 // parseLength reads a Content-Length, which is digits and nothing else (RFC 9110 section 8.6). What is too large
 // for an int64 comes back as the largest, for it is over every limit.
