@@ -43,8 +43,12 @@ func Run(args []string) int {
 		},
 		sockets: listen.TakeSockets,
 	}
+	defer startProfile()()
 	return a.run(args)
 }
+
+// startProfile is replaced where the program is built to be profiled.
+var startProfile = func() (stop func()) { return func() {} }
 
 // app is what the program has of the process that it runs in. Tests have their own.
 type app struct {
