@@ -99,9 +99,9 @@
 // written raw by the exchange (order of fields, interim responses, an answer that is cut), and what fasthttp writes is
 // swallowed by client.Write. Its deadlines are not used: the sweeper's are.
 //
-// A connection holds its server's read buffer for as long as it lasts, so that the server that clients rest in has one
-// of 2 KiB, and a larger head is served, once, by another with the size that it needs (engine.of). fasthttp recovers no
-// panic: Read, Close and carryOut do.
+// A connection holds its server's read buffer for as long as that serves it, also while a request waits for its answer, so
+// that the first server has one of 512 bytes, and a larger head is served by another with the size that it needs
+// (engine.of). fasthttp recovers no panic: Read, Close and carryOut do.
 //
 // Towards destinations fasthttp's client is not used: it cannot say whether a byte of a request has left, which is what
 // sending a POST at most once hangs on. guard.Dialer fits it all the same, as a fasthttp.DialFuncWithTimeout.
@@ -117,8 +117,10 @@
 // Buffers belong to exchanges, never to connections at rest: a client between two requests holds fasthttp's small
 // buffer and no other, and after a second leaves fasthttp's loop, so that it gives that one and its stack back too
 // (client.park); a tunnel without traffic and a pooled connection hold none. While the destination is waited for, an
-// exchange holds the request's body and a few facts; the memory that its head was written from has been given back, and
-// a read buffer is taken once there is something to read.
+// exchange holds a few facts, and the request's body only where that may be sent again; the memory that its head was
+// written from has been given back, a read buffer is taken once there is something to read, and a line of the log once
+// there is something to tell. What a request does until then fits a stack of 4 KiB: before, stacks were half of what 4,000
+// requests in flight took.
 //
 // # Words
 //

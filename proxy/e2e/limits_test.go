@@ -368,3 +368,38 @@ func TestMaxConnectionsPerDestination(t *testing.T) {
 		s.exchange(get(slow, fmt.Sprintf("/%d", i))).check(t, "200 OK", "")
 	}
 }
+
+// A body counts until it has been sent and cannot be sent again: a webhook that waits for its answer holds none. One that
+// may be sent again does.
+func TestBodyCountsUntilItIsSent(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	answer := make(chan struct{})
+	o := newOrigin(t, func(c *originConn) {
+		for {
+			if _, _, ok := c.request(); !ok {
+				return
+			}
+			<-answer
+			io.WriteString(c, okResponse)
+		}
+	})
+	for _, tt := range []struct {
+		name, request, held string
+	}{
+		{"a small POST", post(o, "/", pattern(1000)), "0"},
+		{"a large POST", post(o, "/", pattern(300_000)), "0"},
+		{"a PUT on a kept connection", strings.Replace(post(o, "/", pattern(1000)), "POST", "PUT", 1), "1000"},
+	} {
+		c, before := s.dialFor(t), strings.Count(o.bytes(), pattern(1000))
+		c.send(tt.request)
+		eventually(t, tt.name+" to arrive", func() bool { return strings.Count(o.bytes(), pattern(1000)) > before })
+		s.waitMetric("whsentry_buffered_bytes", tt.held)
+		answer <- struct{}{}
+		c.receive("POST").check(t, "200 OK", "")
+		s.waitMetric("whsentry_buffered_bytes", "0")
+	}
+	if n := o.connections(); n != 1 {
+		t.Errorf("got %d connections; want one, kept", n)
+	}
+}
