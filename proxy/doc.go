@@ -44,7 +44,7 @@
 //	relay.go        pass the answer's body on within the limits, or cut it so that the client can tell
 //	incomplete.go   the same where an answer that is cut is passed on all the same (incompleteResponses: pass)
 //	tunnel.go       CONNECT as a tunnel (intercept.go: CONNECT under mitm; rights.go: tunnels whose right is gone)
-//	inspect.go      a tunnel whose client begins with HTTP is left for requests (opening.go: whether it does)
+//	inspect.go      a tunnel whose client begins with HTTP is left for requests (http1.Opening: whether it does)
 //	check.go        /check: what would become of a request to a URL
 //	record.go       count and log an exchange that has ended
 //	sweep.go        the goroutine that enforces limits in time, and notices clients that leave

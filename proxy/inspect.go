@@ -95,31 +95,31 @@ func (c *client) awaitOpening(patience time.Duration, heard func()) (isRequest b
 		}
 	}
 	heard()
-	var o opening
-	v := o.judge(c.in.Unused())
-	if v != undecided {
-		return v == request, nil
+	var o http1.Opening
+	v := o.Judge(c.in.Unused())
+	if v != http1.Undecided {
+		return v == http1.HTTP, nil
 	}
 	c.tcp.SetReadDeadline(time.Now().Add(patience))
 	defer c.tcp.SetReadDeadline(time.Time{})
 	limit := int(c.proxy.run.Load().cfg.MaxHeaderSize)
-	for v == undecided {
+	for v == http1.Undecided {
 		if len(c.in.Free()) == 0 {
 			c.in.Grow(2 * c.in.Len())
 		}
 		n, err := c.conn.Read(c.in.Free())
 		c.in.Added(n)
-		switch v = o.judge(c.in.Unused()); {
-		case v != undecided:
+		switch v = o.Judge(c.in.Unused()); {
+		case v != http1.Undecided:
 		case n == 0 && errors.Is(err, os.ErrDeadlineExceeded):
 			return false, nil
 		case n == 0:
 			return false, err
 		case c.in.Len() >= limit:
-			v = o.tooLong()
+			v = o.TooLong()
 		}
 	}
-	return v == request, nil
+	return v == http1.HTTP, nil
 }
 
 // awaitFirst waits for the first of what a client sends, and holds no buffer meanwhile.
