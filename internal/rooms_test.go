@@ -23,7 +23,7 @@ var (
 var mayImport = map[string][]string{
 	"proxy/reason":    {"guard", "ca", "policy", "proxy/http1"},
 	"proxy/metrics":   {"guard", "ca", "policy", "proxy/reason"},
-	"proxy/accesslog": {"proxy/reason", "proxy/metrics"},
+	"proxy/accesslog": {"proxy/http1", "proxy/reason", "proxy/metrics"},
 	"proxy/admin":     {"guard", "ca", "policy", "proxy/http1", "proxy/reason", "proxy/metrics"},
 	"proxy/listen":    {"ca", "proxy/socket", "proxy/metrics"},
 	"proxy/upstream":  {"guard", "ca", "proxy/http1", "proxy/socket", "proxy/reason", "proxy/metrics"},
@@ -31,7 +31,7 @@ var mayImport = map[string][]string{
 
 	"internal/settings": slices.Concat(judges, rooms, []string{"proxy"}),
 	"internal/command":  slices.Concat(judges, rooms, []string{"proxy", "internal/settings"}),
-	"":                  slices.Concat(judges, rooms, []string{"proxy", "internal/settings", "internal/command"}),
+	"":                  {"internal/command"},
 }
 
 // mustNotImport has what others' packages are none of a package's business.
