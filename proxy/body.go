@@ -2,8 +2,6 @@ package proxy
 
 import (
 	"errors"
-	"math/bits"
-	"sync"
 	"sync/atomic"
 
 	"whsentry/proxy/http1"
@@ -162,50 +160,16 @@ func (ex *exchange) chunkFailure(err error) *reason.Failure {
 	return reason.Malformedf("%s", err)
 }
 
-// Bodies' memory is kept for other requests by size: powers of two.
-const (
-	smallestBody = kiB
-	bodyClasses  = 15 // up to 16 MiB; what is larger is left to the garbage collector
-)
-
-// bodyMemory holds a request's body.
-type bodyMemory struct {
-	bytes []byte
-	class int // bodyClasses: none
-}
-
-var bodies [bodyClasses]sync.Pool
-
-func acquireBody(size int) *bodyMemory {
-	class := 0
-	if size > smallestBody {
-		class = bits.Len(uint((size - 1) / smallestBody))
-	}
-	if class >= bodyClasses {
-		return &bodyMemory{bytes: make([]byte, 0, size+size/4), class: bodyClasses}
-	}
-	if m, ok := bodies[class].Get().(*bodyMemory); ok {
-		return m
-	}
-	return &bodyMemory{bytes: make([]byte, 0, smallestBody<<class), class: class}
-}
-
-func (m *bodyMemory) release() {
-	if m.class < bodyClasses {
-		bodies[m.class].Put(m)
-	}
-}
-
 // growBody makes room for n bytes more.
 func (ex *exchange) growBody(n int) {
 	if cap(ex.body)-len(ex.body) >= n {
 		return
 	}
 	old := ex.memory
-	ex.memory = acquireBody(max(len(ex.body)+n, min(2*cap(ex.body), smallestBody<<(bodyClasses-1))))
-	ex.body = append(ex.memory.bytes[:0], ex.body...)
+	ex.memory = socket.AcquireMemory(max(len(ex.body)+n, min(2*cap(ex.body), socket.MemoryKept)))
+	ex.body = append(ex.memory.Bytes(), ex.body...)
 	if old != nil {
-		old.release()
+		old.Release()
 	}
 }
 
@@ -222,7 +186,7 @@ func (ex *exchange) forgetBody() {
 // dropBody gives the body's memory back.
 func (ex *exchange) dropBody() {
 	if ex.memory != nil {
-		ex.memory.release()
+		ex.memory.Release()
 		ex.memory = nil
 	}
 	ex.body = nil

@@ -47,7 +47,7 @@ type exchange struct {
 	timer     *time.Timer   // of it, while it runs
 
 	body     []byte // the request's, in full: a part of memory
-	memory   *bodyMemory
+	memory   *socket.Memory
 	reserved int64 // of maxBufferedBytes
 	chunks   http1.Chunks
 	skipping bool        // the request is refused: none of its body is kept
