@@ -94,6 +94,9 @@ func TestCounts(t *testing.T) {
 	if err := runCounts(t.Context(), o); err == nil || !strings.Contains(err.Error(), "does not tell what memory it holds") {
 		t.Errorf("got %v; want an error, for the test's proxy tells nothing", err)
 	}
+	if want := "post, TLS to the destination: not counted: it never learnt to"; !strings.Contains(out.String(), want) {
+		t.Errorf("got %q; want %q", out.String(), want)
+	}
 	if n := leftovers(t); n != 0 {
 		t.Errorf("got %d temporary folders left; want none", n)
 	}

@@ -28,7 +28,7 @@ func suiteOfTest(t *testing.T, out *bytes.Buffer) suiteOptions {
 		t.Skip(err)
 	}
 	command := fmt.Sprintf("env %s=forwards %s={{.Address}} %s", roleVariable, addressVariable, self)
-	text := fmt.Sprintf("peers:\n  - {name: whsentry, command: %q}\n  - {name: twin, command: %q, cannot: {connect: it would rather not}}\n  - {name: dead, command: env false}\n", command, command)
+	text := fmt.Sprintf("peers:\n  - {name: whsentry, command: %q, cannot: {tls: it never learnt to}}\n  - {name: twin, command: %q, cannot: {connect: it would rather not}}\n  - {name: dead, command: env false}\n", command, command)
 	file := filepath.Join(t.TempDir(), "peers.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

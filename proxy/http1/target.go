@@ -48,44 +48,48 @@ func (a *Authority) PortOr(scheme uint16) uint16 {
 // ParseTarget takes an absolute http or https URI apart. It is the only reader of a request's target, together
 // with ParseAuthority: what one part of the proxy judged, no other may read differently.
 func ParseTarget(raw []byte) (t Target, err error) {
+	err = t.parse(raw)
+	return t, err
+}
+
+func (t *Target) parse(raw []byte) error {
 	colon := SchemeEnd(raw)
 	if colon < 0 {
-		return t, requestErrorf(BadTarget, "its target is not an absolute URI such as http://host/path")
+		return requestErrorf(BadTarget, "its target is not an absolute URI such as http://host/path")
 	}
 	scheme, rest := raw[:colon], raw[colon+1:]
 	t.HTTPS = EqualFold(scheme, "https")
 	known := t.HTTPS || EqualFold(scheme, "http")
 	if !bytes.HasPrefix(rest, []byte("//")) {
 		if known {
-			return t, requestErrorf(BadTarget, "its URI names no host")
+			return requestErrorf(BadTarget, "its URI names no host")
 		}
-		return t, schemeError(scheme)
+		return schemeError(scheme)
 	}
 	rest = rest[2:]
 	if bytes.IndexByte(rest, '#') >= 0 {
-		return t, requestErrorf(BadTarget, "its URI has a fragment")
+		return requestErrorf(BadTarget, "its URI has a fragment")
 	}
 	end := bytes.IndexAny(rest, "/?")
 	if end < 0 {
 		end = len(rest)
 	}
 	if end == 0 && !known { // only http and https URIs must name a host: file:///a need not
-		return t, schemeError(scheme)
+		return schemeError(scheme)
 	}
-	var reject string
-	if t.Authority, reject = ParseAuthority(rest[:end]); reject != "" {
-		return t, requestErrorf(BadTarget, "its URI %s", reject)
+	if reject := t.Authority.parse(rest[:end]); reject != "" {
+		return requestErrorf(BadTarget, "its URI %s", reject)
 	}
 	t.Path = rest[end:]
 	for _, c := range t.Path {
 		if c <= ' ' || c == 0x7f {
-			return t, requestErrorf(BadTarget, "its URI holds white space or a control byte")
+			return requestErrorf(BadTarget, "its URI holds white space or a control byte")
 		}
 	}
 	if !known {
-		return t, schemeError(scheme)
+		return schemeError(scheme)
 	}
-	return t, nil
+	return nil
 }
 
 func schemeError(scheme []byte) error {
@@ -110,30 +114,35 @@ func SchemeEnd(raw []byte) int {
 
 // ParseAuthority takes host[:port] apart; reject completes a sentence that says what is wrong with it.
 func ParseAuthority(raw []byte) (a Authority, reject string) {
-	a = Authority{Raw: raw, Port: -1}
+	reject = a.parse(raw)
+	return a, reject
+}
+
+func (a *Authority) parse(raw []byte) (reject string) {
+	*a = Authority{Raw: raw, Port: -1}
 	if bytes.IndexByte(raw, '@') >= 0 {
-		return a, "has user information"
+		return "has user information"
 	}
 	host, port := raw, []byte(nil)
 	if len(raw) > 0 && raw[0] == '[' {
 		closing := bytes.IndexByte(raw, ']')
 		if closing < 0 {
-			return a, "has an IPv6 address without its closing bracket"
+			return "has an IPv6 address without its closing bracket"
 		}
 		host, port = raw[:closing+1], raw[closing+1:]
 		if len(port) > 0 && port[0] != ':' {
-			return a, "has a malformed port"
+			return "has a malformed port"
 		}
 	} else if colon := bytes.IndexByte(raw, ':'); colon >= 0 {
 		host, port = raw[:colon], raw[colon:]
 	}
 	if len(port) > 1 { // an empty port is the default one (RFC 3986 section 3.2.3)
 		if a.Port = parsePort(port[1:]); a.Port < 0 {
-			return a, "has a port that is not a number from 1 to 65535"
+			return "has a port that is not a number from 1 to 65535"
 		}
 	}
 	a.Host, a.Literal, reject = parseHost(host)
-	return a, reject
+	return reject
 }
 
 // parsePort returns the port that b writes in decimal, or -1.
@@ -236,7 +245,7 @@ func isNumber(label []byte) bool {
 
 // ParseConnectTarget parses the target of a CONNECT, host:port (RFC 9110 section 9.3.6).
 func ParseConnectTarget(raw []byte) (a Authority, err error) {
-	a, reject := ParseAuthority(raw)
+	reject := a.parse(raw)
 	if reject == "" && a.Port < 0 {
 		reject = "has no port"
 	}

@@ -126,13 +126,13 @@ func (c *Call) End() {
 
 // sendOnce sends the request, unless the connection has been at rest and turns out to be stale.
 func (c *Call) sendOnce() {
-	defer c.sentAll()
 	c.asked = true
 	if c.reused && !c.conn.quiet() {
 		c.err = ErrStale
-		return
+	} else {
+		c.err = c.send()
 	}
-	c.err = c.send()
+	c.sentAll()
 }
 
 // sentAll lets go of what is not needed to wait for the answer.
@@ -223,10 +223,11 @@ func (c *Call) sendRest() error {
 
 func (c *Call) write(head, piece []byte) (n int, err error) {
 	u := c.conn
-	defer func() { c.sent += n }()
 	if len(piece) == 0 {
 		u.Expect(c.At)
-		return u.conn.Write(head)
+		n, err = u.conn.Write(head)
+		c.sent += n
+		return n, err
 	}
 	u.Expect(socket.Now())
 	u.beginSending()
@@ -240,6 +241,7 @@ func (c *Call) write(head, piece []byte) (n int, err error) {
 		n, err = u.tcp.WriteBoth(head, piece)
 	}
 	u.endSending()
+	c.sent += n
 	if u.wire != nil && err == nil {
 		err = c.sendHeld()
 	}

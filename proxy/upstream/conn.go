@@ -39,6 +39,7 @@ type Conn struct {
 	generation uint32
 	remote     netip.AddrPort
 	tlsVersion uint16
+	odd        [1]byte // where quiet reads to
 
 	born, dies socket.Tick
 	resting    socket.Tick // since when it is idle in the pool; 0: in use
@@ -160,7 +161,7 @@ func (c *Conn) quiet() bool {
 	if c.wire == nil {
 		return c.prober.Look() == socket.Quiet
 	}
-	n, quiet, _ := c.glance(make([]byte, 1), false)
+	n, quiet, _ := c.glance(c.odd[:], false)
 	return n == 0 && quiet
 }
 
