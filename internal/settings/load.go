@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -98,7 +99,9 @@ func (src Sources) loadFile(s *Settings) error {
 	data, err := readConfigFile(name)
 	switch {
 	case err == nil:
-		s.File = name
+		if s.File, err = filepath.Abs(name); err != nil { // there is no working directory any more
+			s.File = name
+		}
 		return s.loadYAML(name, data)
 	case named:
 		return fmt.Errorf("%s: %s: %w; want a YAML file that can be read", origin, Quote(name), err)

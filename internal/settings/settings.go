@@ -29,7 +29,7 @@ type Settings struct {
 	// Policy is who may send where (clients, destinations, breaker); what it has of other keys is filled in too.
 	Policy policy.Config
 
-	// File is the file that it was read from; "": there was none.
+	// File is the file that it was read from, from the root where that is known; "": there was none.
 	File string
 	// Memory is what the process may use, in bytes, as Sources has it; 0: not known.
 	Memory uint64

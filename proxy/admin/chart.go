@@ -19,6 +19,7 @@ type chart struct {
 	Title string
 	Top   string // the value at the upper edge
 	Base  string // that at the lower one
+	Grid  string // of an SVG path element: the edges, and what is between them
 	Lines []chartLine
 }
 
@@ -57,7 +58,7 @@ var (
 // drawChart draws curves of the time up to end, all by the same scale.
 func drawChart(title string, end time.Time, u unit, curves ...curve) chart {
 	e := u.edges(curves)
-	drawn := chart{Title: title, Top: u.print(e.top), Base: u.print(e.base)}
+	drawn := chart{Title: title, Top: u.print(e.top), Base: u.print(e.base), Grid: e.grid()}
 	for _, c := range curves {
 		now := "–"
 		if n := len(c.measures); n > 0 && !math.IsNaN(c.measures[n-1].value) {
@@ -101,6 +102,21 @@ func (e *edges) height(v float64) float64 {
 		return v / e.top
 	}
 	return max(math.Log(v/e.base)/math.Log(e.top/e.base), 0)
+}
+
+// grid draws a line at each edge, and between them one at each power of ten, or where the scale is linear in the middle.
+func (e *edges) grid() string {
+	var b strings.Builder
+	line := func(v float64) { fmt.Fprintf(&b, "M0 %.1fH%d", chartHeight-e.height(v)*chartHeight, chartWidth) }
+	line(e.top)
+	if !e.log {
+		line(e.top / 2)
+	}
+	for v := 10 * e.base; e.log && v < e.top; v *= 10 {
+		line(v)
+	}
+	line(e.base)
+	return b.String()
 }
 
 // path draws c, with a gap where there is no value. A value between two gaps is a dot.

@@ -26,7 +26,7 @@ type countKind uint8
 const (
 	byAnswer     countKind = iota // by the class of the destination's status
 	bySource                      // by whose failure it was
-	byReason                      // by reason
+	byReason                      // by reason and by whose failure it was, with a space between them
 	byRule                        // refused addresses, by rule
 	byClient                      // requests, by client of the settings
 	byRefusals                    // refused or failed requests, by client of the settings
@@ -53,7 +53,7 @@ func (src *Source) count(state State) counts {
 	m.EachRequest(func(status int, why reason.Code, source reason.Source, n uint64) {
 		switch {
 		case why != reason.None:
-			all[countKey{byReason, fmt.Sprint(int(why))}] += n
+			all[countKey{byReason, fmt.Sprintf("%d %s", int(why), source)}] += n
 			all[countKey{bySource, source.String()}] += n
 		case status == reason.StatusClientGone:
 			all[countKey{byAnswer, goneClass}] += n
@@ -88,7 +88,7 @@ const (
 	countOpened, countReused, countTunnels      = "opened", "reused", "tunnels"
 	countLookedUp, countCached, countUnresolved = "names looked up", "names found in the cache", "names that did not resolve"
 	countReloads, countReloadsFailed            = "settings reloaded", "reloads that failed"
-	countFresh, countStale                      = "looked for a newer one", "could not look"
+	countFresh, countStale                      = "looks for a newer bundle", "looks that failed"
 	countLogErrors                              = "errors in writing logs"
 )
 

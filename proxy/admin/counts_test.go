@@ -2,6 +2,7 @@ package admin
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -47,7 +48,7 @@ func TestTally(t *testing.T) {
 		key           string
 		total, recent uint64
 	}{
-		{"policy", bySource, "policy", 3, 2}, {"ours", bySource, "proxy", 0, 0}, {"1000", byReason, "1000", 3, 2}, {"2xx", byAnswer, "2xx", 1, 1},
+		{"policy", bySource, "policy", 3, 2}, {"ours", bySource, "proxy", 0, 0}, {"1000", byReason, "1000 policy", 3, 2}, {"2xx", byAnswer, "2xx", 1, 1},
 		{"499", byAnswer, goneClass, 1, 1}, {"client", byClient, "billing", 4, 3}, {"its refusals", byRefusals, "billing", 3, 2},
 	} {
 		if total, recent := tl.of(tt.kind, tt.key); total != tt.total || recent != tt.recent {
@@ -84,14 +85,15 @@ func TestFailing(t *testing.T) {
 	}
 }
 
-// One noisy destination is one entry, with what the latest of its requests was.
+// One noisy destination is one entry, with what the latest of its requests was; and so is one client that scans.
 func TestRefusalsFold(t *testing.T) {
 	var l refusals
 	begun := time.Now()
-	add := func(id, url string, code reason.Code, second int) {
-		l.add(&Refused{ID: []byte(id), Client: "10.0.0.1:5", ClientName: "billing", Method: []byte("POST"), URL: []byte(url), Status: 403, Code: code},
+	addFrom := func(client, id, url string, code reason.Code, second int) {
+		l.add(&Refused{ID: []byte(id), Client: client, ClientName: "billing", Method: []byte("POST"), URL: []byte(url), Status: 403, Code: code},
 			begun.Add(time.Duration(second)*time.Second))
 	}
+	add := func(id, url string, code reason.Code, second int) { addFrom("10.0.0.1:5", id, url, code, second) }
 	add("other", "http://b", 1000, 0)
 	for i := range 100 {
 		add(fmt.Sprint(i), "http://a", 1000, i)
@@ -104,8 +106,22 @@ func TestRefusalsFold(t *testing.T) {
 	if got[1].Client != "10.0.0.1:5 (billing)" {
 		t.Errorf("got the client %q; want its address and name", got[1].Client)
 	}
+	for i := range 7 {
+		addFrom(fmt.Sprintf("10.0.0.2:%d", i), fmt.Sprint(i), fmt.Sprintf("http://%d", i), 1000, 101+i)
+	}
+	scan := l.latest()
+	if len(scan) != 4 || scan[0].ID != "6" || scan[0].Times != 7 || !scan[0].First.Equal(begun.Add(101*time.Second)) ||
+		strings.Join(scan[0].Others, " ") != "POST http://5 POST http://4 POST http://3 POST http://2 POST http://1" {
+		t.Errorf("got %+v; want one of 7 times, with the last five hosts before its own", scan)
+	}
+	addFrom("10.0.0.2:9", "again", "http://6", 1000, 200)
+	addFrom("10.0.0.2:9", "other", "http://6", 1004, 201)
+	addFrom("10.0.0.3:9", "third", "http://6", 1000, 202)
+	if got := l.latest(); len(got) != 6 || got[2].ID != "again" || got[2].Times != 8 || len(got[2].Others) != hostsShown {
+		t.Errorf("got %+v; want the same host in it once more, and another reason and another client by themselves", got)
+	}
 	for i := range 2 * refusalCount {
-		add("x", fmt.Sprintf("http://%d", i), 1000, i)
+		addFrom(fmt.Sprintf("10.1.0.%d:5", i), "x", fmt.Sprintf("http://%d", i), 1000, i)
 	}
 	if n := len(l.latest()); n != refusalCount {
 		t.Errorf("got %d entries; want %d", n, refusalCount)

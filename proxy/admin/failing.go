@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"whsentry/proxy/reason"
 )
 
 const (
@@ -83,7 +85,7 @@ func (l *failing) top(at time.Time) []portion {
 	for name, f := range l.byName {
 		seen := *f
 		seen.age(at)
-		list = append(list, portion{Name: name, Count: seen.total, Recent: seen.recent()})
+		list = append(list, portion{Name: name, Class: reason.SourceDestination.String(), Count: seen.total, Recent: seen.recent()})
 	}
 	slices.SortFunc(list, func(a, b portion) int {
 		return cmp.Or(cmp.Compare(b.Recent, a.Recent), cmp.Compare(b.Count, a.Count), cmp.Compare(a.Name, b.Name))

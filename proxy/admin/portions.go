@@ -5,8 +5,10 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"whsentry/ca"
 	"whsentry/policy"
 	"whsentry/proxy/reason"
 )
@@ -14,13 +16,14 @@ import (
 // sources are the failures, by whose they were.
 func sources(t tally) []portion {
 	list := []portion{
-		{Name: "ours", Note: "the proxy, its limits, its resolver", Class: reason.SourceProxy.String()},
-		{Name: "policy", Note: "the operator's rules", Class: reason.SourcePolicy.String()},
-		{Name: "the customers'", Note: "destinations", Class: reason.SourceDestination.String()},
-		{Name: "the senders'", Note: "requests that are wrong or over a limit", Class: reason.SourceClient.String()},
+		{Name: reason.SourceProxy.String(), Note: "ours: limits, resolver, network"},
+		{Name: reason.SourcePolicy.String(), Note: "our rules refused it"},
+		{Name: reason.SourceDestination.String(), Note: "the customers' side failed"},
+		{Name: reason.SourceClient.String(), Note: "the sender's request"},
 	}
 	for i := range list {
-		list[i].Count, list[i].Recent = t.of(bySource, list[i].Class)
+		list[i].Class = list[i].Name
+		list[i].Count, list[i].Recent = t.of(bySource, list[i].Name)
 	}
 	return scale(list)
 }
@@ -36,10 +39,11 @@ func answers(t tally) []portion {
 	return scale(list)
 }
 
-// reasons are the requests that the proxy answered itself.
+// reasons are the requests that the proxy answered itself. A reason with two sources has two rows.
 func reasons(t tally) []portion {
 	list := t.portions(byReason)
 	for i := range list {
+		list[i].Name, list[i].Class, _ = strings.Cut(list[i].Name, " ")
 		code, _ := strconv.Atoi(list[i].Name)
 		list[i].Note = reason.Code(code).Summary()
 	}
@@ -55,10 +59,12 @@ func legend() []portion {
 	return list
 }
 
-// rules are the rules that have refused addresses, by how often they did.
+// rules are the rules that have refused addresses, by how often they did, of late before since the start.
 func rules(t tally) []portion {
 	list := t.portions(byRule)
-	slices.SortStableFunc(list, func(a, b portion) int { return cmp.Compare(b.Count, a.Count) })
+	slices.SortStableFunc(list, func(a, b portion) int {
+		return cmp.Or(cmp.Compare(b.Recent, a.Recent), cmp.Compare(b.Count, a.Count))
+	})
 	return scale(list)
 }
 
@@ -94,28 +100,39 @@ func clients(t tally) []clientPortion {
 // breakersShown is how many open breakers are listed.
 const breakersShown = 10
 
-func breakerFacts(open func(int) []policy.OpenDestination, now time.Time) []fact {
+// openBreaker is a destination whose breaker is open.
+type openBreaker struct {
+	Name     string
+	As       string // the client certificate that is presented, and the entry of destinations
+	Failures string // in a row
+	Open     string // for how long it has been
+	Again    string // how soon a request is let through
+}
+
+// openBreakers are those with the most failures; open may be nil.
+func openBreakers(open func(int) []policy.OpenDestination, now time.Time) []openBreaker {
 	if open == nil {
 		return nil
 	}
-	var list []fact
+	var list []openBreaker
 	for _, d := range open(breakersShown) {
-		list = append(list, fact{
-			Name: showRaw([]byte(d.Key), maxShown), Value: showCount(d.Failures) + " failures", Alarm: true,
-			Note: "open for " + showAge(now.Sub(d.Opened)) + ", tried again in " + showAge(d.Until.Sub(now)),
+		name, as, _ := strings.Cut(d.Key, " ")
+		list = append(list, openBreaker{
+			Name: showRaw([]byte(name), maxShown), As: showText(strings.TrimPrefix(as, ca.NoClientCert)), Failures: showCount(d.Failures),
+			Open: showAge(now.Sub(d.Opened)), Again: showAge(d.Until.Sub(now)),
 		})
 	}
 	return list
 }
 
-// scale fills in the percentages.
+// scale fills in the percentages: what is drawn is what has happened of late, for a bar of weeks does not move.
 func scale(list []portion) []portion {
 	most := uint64(1)
 	for _, s := range list {
-		most = max(most, s.Count)
+		most = max(most, s.Recent)
 	}
 	for i := range list {
-		list[i].Percent = math.Round(1000*float64(list[i].Count)/float64(most)) / 10
+		list[i].Percent = math.Round(1000*float64(list[i].Recent)/float64(most)) / 10
 	}
 	return list
 }

@@ -16,6 +16,8 @@ import (
 const (
 	refusalCount     = 50  // how many refusals the status page has
 	refusalsUnfolded = 10  // how many of them are seen at once
+	hostsUnfolded    = 3   // how many hosts one client is shown to have asked for in vain, for one reason, one by one
+	hostsShown       = 5   // how many of the last hosts are named where these are one entry
 	maxShown         = 300 // bytes of a URL, or of a reason's text, that it shows
 	maxShownShort    = 32  // bytes of a method
 	maxShownID       = 64  // bytes of a request's id
@@ -31,15 +33,32 @@ type refusal struct {
 	URL      string // its scheme and host
 	Status   int
 	Reason   reason.Code
+	Source   string
 	Text     string
 	Rule     string // that refused an address; "" where it was something else
 	Upstream string // that was connected to, or was to be; "": none
 	Times    uint64 // since the first of them
 	First    time.Time
+	// Others are method and URL of the last ones before this, the latest first, where many hosts are one entry.
+	Others []string
+
+	who string // the client, without its port
 }
 
-// refusals are the most recent ones, the latest last. Those with the same method, URL and reason are one, so that one
-// noisy destination does not fill the list.
+// Since is when the first of them was, with its day where that was another.
+func (r *refusal) Since() string {
+	if day := r.First.Format(time.DateOnly); day != r.At.Format(time.DateOnly) {
+		return day + " " + r.First.Format(time.TimeOnly)
+	}
+	return r.First.Format(time.TimeOnly)
+}
+
+// Asked is what was asked for.
+func (r *refusal) Asked() string { return r.Method + " " + r.URL }
+
+// refusals are the most recent ones, the latest last. Two things are one entry, lest they fill the list: those with the
+// same method, URL and reason, which are one noisy destination; and where there are many URLs, those of one client with
+// one reason, which are somebody who scans.
 type refusals struct {
 	mu   sync.Mutex // guards the following
 	list []refusal
@@ -66,8 +85,9 @@ type Refused struct {
 func (l *refusals) add(r *Refused, at time.Time) {
 	entry := refusal{
 		At: at, First: at, Times: 1, ID: showRaw(r.ID, maxShownID), Client: r.Client, Status: r.Status, Reason: r.Code,
-		Method: showRaw(r.Method, maxShownShort), URL: showRaw(r.URL, maxShown), Text: showText(r.Text),
+		Source: r.Source.String(), Method: showRaw(r.Method, maxShownShort), URL: showRaw(r.URL, maxShown), Text: showText(r.Text),
 	}
+	entry.who = r.ClientName + " " + r.Client[:max(strings.LastIndexByte(r.Client, ':'), 0)]
 	if r.ClientName != "" {
 		entry.Client += " (" + r.ClientName + ")"
 	}
@@ -79,19 +99,64 @@ func (l *refusals) add(r *Refused, at time.Time) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	i := slices.IndexFunc(l.list, entry.isLike)
-	switch {
-	case i >= 0:
-		entry.Times, entry.First = l.list[i].Times+1, l.list[i].First
-		l.list = slices.Delete(l.list, i, i+1)
-	case len(l.list) >= refusalCount:
+	l.fold(&entry)
+	if len(l.list) >= refusalCount {
 		l.list = slices.Delete(l.list, 0, 1)
 	}
 	l.list = append(l.list, entry)
 }
 
+// fold takes out of the list what becomes one entry with r.
+func (l *refusals) fold(r *refusal) {
+	if i := slices.IndexFunc(l.list, r.isLike); i >= 0 {
+		r.take(&l.list[i])
+		l.list = slices.Delete(l.list, i, i+1)
+		return
+	}
+	n, many := 0, false
+	for i := range l.list {
+		if l.list[i].isBy(r) {
+			n, many = n+1, many || l.list[i].Others != nil
+		}
+	}
+	if n < hostsUnfolded && !many {
+		return
+	}
+	for i := len(l.list) - 1; i >= 0; i-- { // the latest first
+		if l.list[i].isBy(r) {
+			r.name(l.list[i].Asked())
+			r.take(&l.list[i])
+			l.list = slices.Delete(l.list, i, i+1)
+		}
+	}
+}
+
+// take adds what other stands for, which is older.
+func (r *refusal) take(other *refusal) {
+	r.Times += other.Times
+	if other.First.Before(r.First) {
+		r.First = other.First
+	}
+	for _, asked := range other.Others {
+		r.name(asked)
+	}
+}
+
+// name adds what was asked for before r to what its entry names.
+func (r *refusal) name(asked string) {
+	if asked != r.Asked() && len(r.Others) < hostsShown && !slices.Contains(r.Others, asked) {
+		r.Others = append(r.Others, asked)
+	}
+}
+
+// isLike reports whether both are about the same request. The latest of many hosts is not that one alone.
 func (r *refusal) isLike(other refusal) bool {
-	return r.Reason == other.Reason && r.Status == other.Status && r.URL == other.URL && r.Method == other.Method
+	return r.Reason == other.Reason && r.Status == other.Status && r.URL == other.URL && r.Method == other.Method && other.Others == nil
+}
+
+// isBy reports whether both are of one client, and for one reason.
+func (r *refusal) isBy(other *refusal) bool {
+	return r.Reason == other.Reason && r.Status == other.Status && r.who == other.who
 }
 
 // latest returns them, the latest first.

@@ -129,7 +129,7 @@ type statusView struct {
 	Rules                      []portion
 	Clients                    []clientPortion
 	Failing                    []portion // destinations
-	Breakers                   []fact
+	Breakers                   []openBreaker
 	Latest, Earlier            []refusal
 	Listeners                  []fact
 	Pool                       []fact
@@ -151,7 +151,7 @@ type portion struct {
 	Class      string  // of its colour; "" is the usual one
 	Count      uint64  // since the start
 	Recent     uint64  // in the last ten minutes
-	Percent    float64 // of the largest of its like
+	Percent    float64 // of Recent, of the largest of its like
 }
 
 // clientPortion is a client's part of all requests.
@@ -171,7 +171,7 @@ func (s *statusPage) view() statusView {
 		Tiles: s.tiles(since(append(readings, now), recently), now, state, t), Charts: charts(readings, now.at),
 		Minutes: int((sampleInterval * sampleCount).Minutes()), Width: chartWidth, Height: chartHeight,
 		Sources: sources(t), Answers: answers(t), Reasons: reasons(t), Rules: rules(t), Clients: clients(t),
-		Failing: s.failing.top(now.at), Breakers: breakerFacts(state.Breakers, now.at), Latest: s.refusals.latest(),
+		Failing: s.failing.top(now.at), Breakers: openBreakers(state.Breakers, now.at), Latest: s.refusals.latest(),
 		Listeners: listenerFacts(t, state.Listeners), Pool: poolFacts(t, now), Trust: trustFacts(t, m, state.CA, now.at), Rest: restFacts(t),
 		Legend: legend(),
 	}

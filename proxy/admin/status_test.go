@@ -140,7 +140,7 @@ func TestDrawChart(t *testing.T) {
 		curve{"up", []measure{{ago(2 * sampleCount), 9000}, {ago(sampleCount), 0}, {ago(sampleCount / 2), 10}, {ago(0), 20}}},
 		curve{"with a gap", []measure{{ago(2), 15}, {ago(1), math.NaN()}, {ago(0), math.NaN()}}},
 		curve{"empty", nil})
-	want := chart{Title: "Title", Top: "10,000", Base: "0", Lines: []chartLine{
+	want := chart{Title: "Title", Top: "10,000", Base: "0", Grid: "M0 0.0H600M0 50.0H600M0 100.0H600", Lines: []chartLine{
 		{"up", "20", "M0.0 100.0h0L300.0 99.9L600.0 99.8"}, {"with a gap", "–", "M590.0 99.8h0"}, {"empty", "–", ""}}}
 	if fmt.Sprint(c) != fmt.Sprint(want) {
 		t.Errorf("got  %v\nwant %v", c, want)
@@ -151,7 +151,7 @@ func TestDrawChart(t *testing.T) {
 func TestDrawLogarithmic(t *testing.T) {
 	end := time.Now()
 	c := drawChart("Time", end, secondUnit, curve{"some", []measure{{end.Add(-sampleInterval), .002}, {end, .02}, {end, .2}, {end, 1}}}, curve{"none", nil})
-	want := chart{Title: "Time", Top: "1 s", Base: "1 ms", Lines: []chartLine{{"some", "1 s", "M595.0 90.0h0L600.0 56.6L600.0 23.3L600.0 0.0"}, {"none", "–", ""}}}
+	want := chart{Title: "Time", Top: "1 s", Base: "1 ms", Grid: "M0 0.0H600M0 66.7H600M0 33.3H600M0 100.0H600", Lines: []chartLine{{"some", "1 s", "M595.0 90.0h0L600.0 56.6L600.0 23.3L600.0 0.0"}, {"none", "–", ""}}}
 	if fmt.Sprint(c) != fmt.Sprint(want) {
 		t.Errorf("got  %v\nwant %v", c, want)
 	}
@@ -225,10 +225,10 @@ func TestStatusPolicy(t *testing.T) {
 	hostile := `"><script>x()</script><img src=x onerror=x()>'`
 	v := statusView{
 		Version: hostile, Stopping: true, Tiles: []fact{{Name: hostile, Value: hostile, Note: hostile, Alarm: true}},
-		Charts:  []chart{{Title: hostile, Top: hostile, Lines: []chartLine{{hostile, hostile, hostile}}}},
+		Charts:  []chart{{Title: hostile, Top: hostile, Grid: hostile, Lines: []chartLine{{hostile, hostile, hostile}}}},
 		Answers: []portion{{Name: hostile, Note: hostile}}, Latest: []refusal{{Client: hostile, Method: hostile, URL: hostile, Text: hostile, Rule: hostile}},
 		Instance: []string{hostile}, SettingsFile: hostile, Clients: []clientPortion{{Name: hostile}}, Failing: []portion{{Name: hostile}},
-		Breakers: []fact{{Name: hostile}}, Sources: []portion{{Name: hostile, Class: hostile}},
+		Breakers: []openBreaker{{hostile, hostile, hostile, hostile, hostile}}, Sources: []portion{{Name: hostile, Class: hostile}},
 		Earlier: []refusal{{URL: hostile, ID: hostile, Upstream: hostile, Times: 2}}, Trust: []fact{{Name: hostile}}, Changed: []Setting{{hostile, hostile, hostile}}, Defaults: []Setting{{}},
 	}
 	if err := statusTemplate.Execute(&page, v); err != nil {

@@ -192,20 +192,22 @@ func (b *browser) picture(name string) {
 func TestStatusPageInBrowser(t *testing.T) {
 	t.Parallel()
 	b := openBrowser(t)
-	s := start(t, nil)
+	s := start(t, fromBalancer)
+	client := 0
 	refuse := func(method, host string) {
 		t.Helper()
-		s.exchange(method+" http://"+host+"/secret HTTP/1.1\r\nHost: x\r\n\r\n").check(t, "403 Forbidden", "1000")
+		client++
+		s.exchange(balanced(client, method, host)).check(t, "403 Forbidden", "1000")
 	}
 	for i := range 12 {
 		refuse(strings.Repeat("LONG", 200), fmt.Sprintf("10.1.3.%d", i))
 	}
-	s.exchange("GET http://<img/src=x/onerror=window.pwned=1><script>window.pwned=1</script> HTTP/1.1\r\nHost: x\r\n\r\n").
+	s.exchange("PROXY UNKNOWN\r\nGET http://<img/src=x/onerror=window.pwned=1><script>window.pwned=1</script> HTTP/1.1\r\nHost: x\r\n\r\n").
 		check(t, "400 Bad Request", "1002")
 	s.statusPageAfter(13) // or one of these might come last
 	refuse("GET", "10.1.2.3")
 	o := answering(t, okResponse)
-	s.exchange(post(o, "/", "body")).check(t, "200 OK", "")
+	s.exchange("PROXY UNKNOWN\r\n"+post(o, "/", "body")).check(t, "200 OK", "")
 	s.logLines(14)
 
 	b.call("Page.navigate", map[string]any{"url": s.metrics + "/"}, nil)

@@ -5,6 +5,7 @@ import (
 	"html"
 	"io"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -92,8 +93,8 @@ func TestStatusPageShows(t *testing.T) {
 	s.waitMetric(idleConnections, "1")
 	page = s.statusPageAfter(2)
 	for _, want := range []string{
-		"<b>1000</b> <bdi>IP 10.1.2.3 is blocked</bdi>", "<code>GET http://10.1.2.3</code>", "rule 10.0.0.0/8 Private-Use (RFC 1918)",
-		"<b>1013</b> <bdi>port 25 is blocked</bdi>", "<code>CONNECT 127.0.0.1:25</code>",
+		`<b class="policy">1000</b> <bdi>IP 10.1.2.3 is blocked</bdi>`, "<code>GET http://10.1.2.3</code>", "rule 10.0.0.0/8 Private-Use (RFC 1918)",
+		`<b class="policy">1013</b> <bdi>port 25 is blocked</bdi>`, "<code>CONNECT 127.0.0.1:25</code>",
 		`<th scope="row">2xx</th>`, `<th scope="row">1000 <small>address refused</small></th>`, `<th scope="row">Private-Use</th>`,
 		`<th scope="row">idle</th><td>1</td>`, "3 since the start",
 	} {
@@ -167,16 +168,47 @@ func TestStatusPageIsBounded(t *testing.T) {
 		page = s.statusPage()
 		return strings.Contains(page, fmt.Sprintf("http://10.1.2.%d<", n-1))
 	})
-	const kept = 50
-	if got := strings.Count(page, "<time "); got != kept {
-		t.Errorf("got %d refusals in the page; want the last %d", got, kept)
+	if got := strings.Count(page, "<time "); got != 1 || !strings.Contains(page, fmt.Sprintf("<b>%d times</b>", n)) {
+		t.Errorf("got %d refusals in the page; want one of %d times, for one client asked for many hosts", got, n)
 	}
-	if strings.Contains(page, fmt.Sprintf("http://10.1.2.%d<", n-1-kept)) {
+	if strings.Contains(page, fmt.Sprintf("http://10.1.2.%d<", n-10)) {
 		t.Errorf("the page shows more than the latest")
 	}
-	if len(page) > 200_000 {
-		t.Errorf("got a page of %d bytes; want at most 200,000", len(page))
+	if len(page) > 100_000 {
+		t.Errorf("got a page of %d bytes; want at most 100,000", len(page))
 	}
+}
+
+// Of many clients the latest refusals are kept.
+func TestStatusPageOfManyClients(t *testing.T) {
+	t.Parallel()
+	s := start(t, fromBalancer)
+	const n, kept = 70, 50
+	for i := range n {
+		s.exchange(balanced(i, "GET", fmt.Sprintf("10.1.2.%d", i))).check(t, "403 Forbidden", "1000")
+	}
+	s.logLines(n)
+	var page string
+	eventually(t, "the last refusal in the status page", func() bool {
+		page = s.statusPage()
+		return strings.Contains(page, fmt.Sprintf("http://10.1.2.%d<", n-1))
+	})
+	if got := strings.Count(page, "<time "); got != kept || strings.Contains(page, fmt.Sprintf("http://10.1.2.%d<", n-1-kept)) {
+		t.Errorf("got %d refusals in the page; want the last %d", got, kept)
+	}
+}
+
+// fromBalancer has the proxy believe what balanced says of a client.
+func fromBalancer(cfg *proxy.Config, _ *guard.Config) {
+	for i := range cfg.Listeners {
+		cfg.Listeners[i].ProxyProtocol = true
+		cfg.Listeners[i].ProxyProtocolFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	}
+}
+
+// balanced is a request to host by the client of that number, as a load balancer passes it on.
+func balanced(client int, method, host string) string {
+	return fmt.Sprintf("PROXY TCP4 203.0.113.%d 127.0.0.1 50000 9090\r\n%s http://%s/secret HTTP/1.1\r\nHost: x\r\n\r\n", client, method, host)
 }
 
 // The page shows the configuration in force: what a reload cannot change stays as it was.
