@@ -14,22 +14,16 @@ import (
 // top is where the README and the folders of the project are.
 const top = "../../"
 
-// readme returns README.md.
-func readme(t *testing.T) string {
-	t.Helper()
-	text, err := os.ReadFile(top + "README.md")
+// TestDocumentedCommands holds docs/commands.md to what the command line knows.
+func TestDocumentedCommands(t *testing.T) {
+	const page = top + "docs/commands.md"
+	text, err := os.ReadFile(page)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(text)
-}
-
-// TestReadmeCommands holds README.md's table of commands to what the command line knows.
-func TestReadmeCommands(t *testing.T) {
-	text := readme(t)
 	for name, c := range commandTree((&app{}).commands()) {
-		if len(c.Subcommands) == 0 && !regexp.MustCompile("(?m)^\\| `whsentry "+name+"[ `]").MatchString(text) {
-			t.Errorf("README.md has no row of whsentry %s", name)
+		if len(c.Subcommands) == 0 && !regexp.MustCompile("(?m)^\\| `whsentry "+name+"[ `]").Match(text) {
+			t.Errorf("%s has no row of whsentry %s", page, name)
 		}
 	}
 }
