@@ -27,6 +27,9 @@ func (c *client) greet() bool {
 		return true
 	}
 	c.verified = c.listener.tls.Load()
+	if c.start == 0 { // else it began with the PROXY protocol
+		c.start = socket.Now()
+	}
 	if err := c.startTLS(c.verified, c.takeEarly()); err != nil {
 		c.refuseTLS(err)
 		return false

@@ -121,6 +121,7 @@ func TestHTTPSListenerPlain(t *testing.T) {
 	root := catest.Root(t, "Root")
 	s := startHTTPS(t, root, nil)
 	o := answering(t, okResponse)
+	began := time.Now()
 	c := s.dial()
 	c.send(post(o, "/", "x"))
 	r := c.receive("POST")
@@ -149,11 +150,28 @@ func TestHTTPSListenerPlain(t *testing.T) {
 		if want := " - - 400 "; i < 4 && !strings.Contains(line, want) {
 			t.Errorf("line %d: got %q; want %q in it", i, line, want)
 		}
+		if took := textLineTook(t, line); took > time.Since(began) {
+			t.Errorf("line %d: got %q, %s; that is longer ago than its connection", i, line, took)
+		}
 	}
 	if len(lines) != 5 {
 		t.Errorf("got %d lines; want 5", len(lines))
 	}
 	s.waitMetric(clientGauge, "1")
+}
+
+// textLineTook is how long a request took by its line in the text log.
+func textLineTook(t *testing.T, line string) time.Duration {
+	t.Helper()
+	for _, field := range strings.Fields(line) {
+		if ms, ok := strings.CutSuffix(field, "ms"); ok {
+			if took, err := time.ParseDuration(ms + "ms"); err == nil {
+				return took
+			}
+		}
+	}
+	t.Fatalf("no time in %q", line)
+	return 0
 }
 
 // TestHTTPSListenerClientCA lets in only clients with a certificate by the CA, also with sessions resumed.
