@@ -195,19 +195,20 @@ func TestExampleFile(t *testing.T) {
 
 const documentationHead = `# Configuration
 
-Every setting, from the same table as ` + "`whsentry --help`" + `. For each key the first of these that has it counts: the flag,
-the environment variable (an empty one is no setting), the YAML file, the default. The file is ` + "`config.yaml`" + ` in the
-working directory where there is one, or the one that ` + "`--config FILE`" + ` or ` + "`WHSENTRY_CONFIG`" + ` names.
-` + "[`config.example.yaml`](../config.example.yaml)" + ` has every key with its default.
+Every setting, from the same table as ` + "`whsentry --help`" + `. The first of these that has a value wins: flag, environment
+variable (an empty one has no value), YAML file, default. The file is ` + "`config.yaml`" + ` in the working directory, if there is one, or the one
+that ` + "`--config FILE`" + ` or ` + "`WHSENTRY_CONFIG`" + ` names. ` + "[`config.example.yaml`](../config.example.yaml)" + ` has every key with its
+default; delete what you do not change.
 
-- Durations are written ` + "`10s`, `500ms`, `1h30m`" + `; a number without a unit is an error.
-- Sizes are bytes, or whole ` + "`KiB`, `MiB`, `GiB`: `512KiB`" + `.
-- Prefixes are written ` + "`10.0.0.0/8`" + ` without host bits; an address is the prefix of that one address.
-- Lists have commas between their items outside of YAML; a flag for a list that is given twice adds to it.
-- A flag for a boolean needs no value: ` + "`--listener-reuse-port`, `--listener-reuse-port=false`" + `.
+- Durations: ` + "`10s`, `500ms`, `1h30m`" + `; a number without a unit is an error.
+- Sizes: bytes, or whole ` + "`KiB`, `MiB`, `GiB`" + `, as in ` + "`512KiB`" + `.
+- CIDR prefixes: ` + "`10.0.0.0/8`" + `, without host bits; a bare address is a prefix of one address.
+- Lists, outside of YAML: items separated by commas; repeating a flag adds to its list.
+- Booleans: ` + "`--listener-reuse-port`, `--listener-reuse-port=false`" + `.
+- Files: relative to the working directory; a leading ` + "`~/`" + ` is ` + "`$HOME/`" + `.
 
-What is wrong stops the start with one message that names the place, the key, the value and what is accepted;
-` + "`whsentry check`" + ` finds it beforehand, and looks into the files that the settings name.
+A mistake stops the start with one message that names the place, the key, the value and what is accepted.
+` + "`whsentry check`" + ` finds it beforehand, and also looks into the files that the settings name.
 
 `
 
@@ -232,9 +233,9 @@ func markdownTable(s *Settings) string {
 }
 
 const documentationTail = `
-## Lists and maps of structures
+## Settings with a structure
 
-` + "`listeners`, `clientCerts`, `clients` and `destinations`" + ` have neither flag nor variable:
+` + "`listeners`, `clientCerts`, `clients` and `destinations`" + ` can only be set in the YAML file:
 
 ` + "```yaml" + `
 listeners: # instead of listener
@@ -244,7 +245,7 @@ clientCerts: # by the alias that X-WhSentry-ClientCert names
   acme: {certFile: acme.pem, keyFile: acme.key, hosts: ["*.acme.com"]} # without hosts: for every destination
 clients: # who may send, and where: policy.md
   - name: billing
-    tokens: ["sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"] # of whsentry clients token billing
+    tokens: ["sha256:0c8fbf58b4ee6f0cbd7a8ad6d5aa3c5b2f1ffbaf8f31a16f6c1d96b6a9b39fd5"] # of whsentry clients token billing
     allowHosts: ["*.example.com", "hooks.slack.com", 203.0.113.0/24]
     requestsPerSecond: 100
 destinations: # the first entry that fits applies
@@ -254,27 +255,25 @@ destinations: # the first entry that fits applies
     readTimeout: 30s
 ` + "```" + `
 
-[config.example.yaml](../config.example.yaml) has every key of an entry, and [policy.md](policy.md) what they mean. In an
-entry a list without anything in it is an error: a template that renders nothing must not open a door.
+[policy.md](policy.md) explains every key of ` + "`clients` and `destinations`" + `.
 
-## Variables that are no setting
+## Unknown variables
 
-A variable that begins with ` + "`WHSENTRY_`" + `, is not empty and is none of these is an error, like an unknown key: a misspelt
-one must not be silently nothing. Those that Kubernetes makes of a Service (` + "`WHSENTRY_SERVICE_HOST`, `WHSENTRY_PORT_9090_TCP`" + `) are
-left alone. ` + "`~/`" + ` at the start of a file's name is ` + "`$HOME`" + `.
+A non-empty variable that begins with ` + "`WHSENTRY_`" + ` and is not a setting is an error, so that a misspelt setting does not go unnoticed.
+Variables that Kubernetes makes for a Service (` + "`WHSENTRY_SERVICE_HOST`, `WHSENTRY_PORT_9090_TCP`" + `, …) are ignored.
 
 ## Memory
 
-Where ` + "`maxBufferedBytes`" + ` is not set, it is 256MiB, or a quarter of the memory that the process may use where that is less:
-the least limit of its cgroup and their parents, or the machine's memory. ` + "`GOMEMLIMIT`" + `, where it is not set, is nine tenths of
-that memory. A line in the application log says what was chosen.
+If ` + "`maxBufferedBytes`" + ` is not set, it is 256MiB, or a quarter of the memory that the process may use if that is less. That memory is
+the smallest limit of its cgroup and the cgroups above it, or the machine's. If ` + "`GOMEMLIMIT`" + ` is not set, it is nine tenths of the same.
+The application log says what was chosen.
 
-## While it runs
+## Changing settings at run time
 
-SIGHUP has everything read again. What is wrong is logged, and all stays as it was. Listeners, ` + "`metrics.address`" + ` and the
-types of the logs cannot change without a restart; the files of certificates and logs can. Changed certificate, key and CA
-files are used without a signal too (` + "`watchFiles`" + `).
-How to restart, or to upgrade, without losing a request: [upgrading.md](upgrading.md).
+SIGHUP reads everything again. If something is wrong, that is logged and nothing changes. Listeners, ` + "`metrics.address`" + ` and the types
+of the logs need a restart. Certificate, key and CA files need neither: their contents are looked at every ` + "`watchFiles`" + `
+(10 s), through symbolic links, and used once certificate and key fit together. ` + "[upgrading.md](upgrading.md)" + ` says how to restart
+without losing a request.
 `
 
 func TestDocumentation(t *testing.T) {
