@@ -1,6 +1,7 @@
 # The customer's server for the programs of docs/clients.md: `clients-destination.py CERTIFICATE KEY LOG`, with TLS on
-# port 443 and without on port 80. It answers 200 where X-Signature is the body's, else 401, and writes every request
-# that arrives to LOG, as a line of JSON.
+# port 443 and without on port 80. It answers 200 where X-Signature is the body's, else 401; elsewhere it answers 200,
+# breaks off within the body (/cut), or closes without a word (/unanswered). It writes every request that arrives to LOG,
+# as a line of JSON.
 import hashlib, hmac, http.server, json, ssl, sys, threading
 
 certificate, key, log = sys.argv[1:]
@@ -19,10 +20,15 @@ class Hook(http.server.BaseHTTPRequestHandler):
         signed = hmac.compare_digest(signature, self.headers.get("X-Signature", ""))
         tls = isinstance(self.connection, ssl.SSLSocket)
         names = [name.lower() for name in self.headers.keys()]
-        arrivals.write(json.dumps({"path": self.path, "tls": tls, "signed": signed, "fields": names}) + "\n")
-        answer = b"thank you\n" if signed else b"the signature is not the body's\n"
-        self.send_response(200 if signed else 401)
-        self.send_header("Content-Length", str(len(answer)))
+        arrivals.write(json.dumps({"host": self.headers.get("Host"), "path": self.path, "tls": tls, "signed": signed, "fields": names}) + "\n")
+        kind = self.path.partition("?")[0]
+        self.close_connection = kind in ("/cut", "/unanswered")
+        if kind == "/unanswered":
+            return
+        welcome = signed or kind != "/hook"
+        answer = b"thank you\n" if welcome else b"the signature is not the body's\n"
+        self.send_response(200 if welcome else 401)
+        self.send_header("Content-Length", str(len(answer) + (kind == "/cut")))
         self.end_headers()
         self.wfile.write(answer)
 
