@@ -106,7 +106,7 @@ func (d *Dialer) JudgeEach(ctx context.Context, host string, port uint16) ([]Jud
 	}
 	judged := make([]Judged, len(addrs))
 	for i, a := range addrs {
-		judged[i] = Judged{a, d.guard.Verdict(netip.AddrPortFrom(a, port), d.exceptions)}
+		judged[i] = Judged{a, d.Verdict(a, port)}
 	}
 	_, err = d.choose(addrs, port)
 	return judged, err
@@ -146,13 +146,23 @@ func (d *Dialer) allowed(ctx context.Context, host string, port uint16, t *Timin
 	return d.choose(addrs, port)
 }
 
+// Verdict is the guard's, with the exceptions of d, and what need be asked for a new connection only: whether a route
+// leads to the proxy itself.
+func (d *Dialer) Verdict(a netip.Addr, port uint16) Verdict {
+	v := d.guard.Verdict(netip.AddrPortFrom(a, port), d.exceptions)
+	if v.Allowed && d.guard.leadsHome(a, port) {
+		return Verdict{Rule: Rule{Name: nameOwnListener, Prefix: netip.PrefixFrom(a, a.BitLen())}}
+	}
+	return v
+}
+
 // choose judges all of addrs, and returns those that are to be tried, at least one.
 func (d *Dialer) choose(addrs []netip.Addr, port uint16) ([]netip.Addr, error) {
 	addrs, noWay := d.within(addrs)
 	var first *BlockedError
 	allowed := make([]netip.Addr, 0, min(len(addrs), maxTried))
 	for _, a := range addrs {
-		v := d.guard.Verdict(netip.AddrPortFrom(a, port), d.exceptions)
+		v := d.Verdict(a, port)
 		switch {
 		case !v.Allowed:
 			d.guard.refused(v.Rule)

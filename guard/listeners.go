@@ -30,3 +30,24 @@ func (g *Guard) listensAt(a netip.Addr, port uint16) bool {
 	}
 	return false
 }
+
+// leadsHome reports whether the system delivers what is sent to a, which may be connected to otherwise, and port to the
+// proxy itself: a route may do so for an address that no interface has (a load balancer's on some clouds), and one that
+// is new may not have been seen yet. The system is asked only where a listener on every address has that port.
+func (g *Guard) leadsHome(a netip.Addr, port uint16) bool {
+	return g.listensEverywhere(port) && routedHere(a.Unmap())
+}
+
+// listensEverywhere reports whether the proxy listens at port on every address of this host.
+func (g *Guard) listensEverywhere(port uint16) bool {
+	listeners := g.listeners.Load()
+	if listeners == nil {
+		return false
+	}
+	for _, l := range *listeners {
+		if l.Port() == port && l.Addr().IsUnspecified() {
+			return true
+		}
+	}
+	return false
+}

@@ -91,3 +91,32 @@ func TestOwnListenerIsNotConnectedTo(t *testing.T) {
 		t.Errorf("%d connections; want the first alone", got)
 	}
 }
+
+// TestLeadsHome asks the system where loopback's addresses lead, which no list of interfaces has but for the first.
+func TestLeadsHome(t *testing.T) {
+	g := testGuard(t, DefaultConfig(), Hooks{})
+	for _, row := range []struct {
+		name, listener, to string
+		home               bool
+	}{
+		{"everywhere", "[::]:9090", "127.9.9.9:9090", true},
+		{"everywhere, IPv4", "0.0.0.0:9090", "127.9.9.9:9090", true},
+		{"everywhere, mapped", "[::]:9090", "[::ffff:127.9.9.9]:9090", true},
+		{"another port", "[::]:9090", "127.9.9.9:9091", false},
+		{"listening at one address", "127.0.0.1:9090", "127.9.9.9:9090", false},
+		{"IPv6", "[::]:9090", "[::1]:9090", true},
+		{"nowhere to send it", "[::]:9090", "240.0.0.1:9090", false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			g.Protect([]netip.AddrPort{netip.MustParseAddrPort(row.listener)})
+			to := netip.MustParseAddrPort(row.to)
+			if got := g.leadsHome(to.Addr(), to.Port()); got != row.home {
+				t.Errorf("leadsHome(%v) = %v; want %v", to, got, row.home)
+			}
+			g.Protect(nil)
+			if g.leadsHome(to.Addr(), to.Port()) {
+				t.Error("leads home although nobody listens")
+			}
+		})
+	}
+}

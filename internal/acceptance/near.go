@@ -266,7 +266,11 @@ func (n *inside) names(r *report) {
 		}
 		return want("verdict", answer.verdict(), "200/0")
 	}())
-	for _, own := range []string{"127.0.0.1:2112", "[::1]:2112", near4 + ":9090", "[" + near6 + "]:2112", "localhost:9090"} {
+	for _, routed := range []string{"9.9.9.78", "2a00:1450:77::78"} { // ours by a route, on no interface
+		r.check("own/a route to "+routed, n.ip("route", "add", "local", routed, "dev", "lo"))
+	}
+	for _, own := range []string{"127.0.0.1:2112", "[::1]:2112", near4 + ":9090", "[" + near6 + "]:2112", "localhost:9090",
+		"9.9.9.78:9090", "9.9.9.78:2112", "[2a00:1450:77::78]:9090", "[2a00:1450:77::78]:2112"} {
 		r.check("own/"+own, func() error {
 			answer, err := n.get(own)
 			if err != nil {
@@ -346,13 +350,20 @@ func (n *inside) appears(r *report) {
 				return fmt.Errorf("before it is ours: %w", err)
 			}
 			n.canaries.add(address) // an address of our own from now on
-			if out, err := exec.CommandContext(n.ctx, "ip", "addr", "add", address+size, "dev", "lo").CombinedOutput(); err != nil {
-				return fmt.Errorf("ip addr add %s: %w: %s", address, err, out)
+			if err := n.ip("addr", "add", address+size, "dev", "lo"); err != nil {
+				return err
 			}
 			time.Sleep(10 * time.Second) // what is promised is the latest moment, so there is nothing to wait for
 			return n.refused(address)
 		}())
 	}
+}
+
+func (n *inside) ip(args ...string) error {
+	if out, err := exec.CommandContext(n.ctx, "ip", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return nil
 }
 
 // explains holds `whsentry explain` to the same verdicts.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"strings"
 	"text/tabwriter"
 
@@ -46,14 +45,15 @@ func (a *app) explain(c *cli.Context) error {
 func (a *app) explainAddresses(j *judging, dest proxy.Destination) error {
 	ctx, cancel := context.WithTimeout(context.Background(), j.connectTimeout())
 	defer cancel()
-	addrs, err := j.dialer().Resolve(ctx, dest.Host)
+	dialer := j.dialer()
+	addrs, err := dialer.Resolve(ctx, dest.Host)
 	if err != nil {
 		return a.conclude(err, exitUnresolved)
 	}
 	allowed := 0
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	for _, addr := range addrs {
-		verdict, word := j.guard.Verdict(netip.AddrPortFrom(addr, dest.Port), j.except), "refused"
+		verdict, word := dialer.Verdict(addr, dest.Port), "refused"
 		if verdict.Allowed {
 			word = "allowed"
 			allowed++
