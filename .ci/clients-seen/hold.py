@@ -3,7 +3,7 @@
 # of the page … stands for any text, "likewise" for that of the refused CONNECT with another status and reason, and where
 # there are several texts, any of them may be seen. A version that is not the page's is only told. `hold.py PAGE` prints
 # the clients' hosts.
-import json, re, sys
+import json, re, shutil, sys
 from collections import Counter, defaultdict
 
 SECTION, ANSWERS, AT_CONNECT = "## What a sender sees", ("plain", "X-WhSentry-TLS"), ("refused", "dead", "wrong token")
@@ -12,7 +12,9 @@ OTHERS = {
     "dead": ("502", "1006 no later", "connect to 8.8.9.1:81: connection refused (1006)"),
     "wrong token": ("407", "1016 no no", "the client is not known, or its credential is wrong (1016)"),
 }
-ARRIVING = ("delivered", "token", "cut", "unanswered")
+ARRIVING = ("delivered", "token", "certificate", "cut", "unanswered")
+
+SHOWING = {"curl", "requests", "undici ProxyAgent", "undici EnvHttpProxyAgent", "Go"}
 
 
 def tables(page):
@@ -71,6 +73,8 @@ def tried_without(file):
 
 
 def wanted(answers, client, way, case):
+    if case == "certificate":
+        return answers["delivered"]
     if case == "token":
         return way == "CONNECT" and client["token"][1:] or answers["delivered"]
     if way in ANSWERS:
@@ -97,8 +101,14 @@ def main(page, seen, arrivals, log):
             print(f"note: {client} is {version} here, {clients[client]['version']} on the page")
         had[client].add((way, case))
     for client in clients:
+        if client.startswith("Http") and not shutil.which("java"):
+            print(f"skipped {client}: java is not installed")
+            continue
         if not {("CONNECT", case) for case in (*answers, "token")} <= had[client]:
             wrong.append(f"{client} did not run, or not all of it")
+    shown = {client for client, cases in had.items() if any(case == "certificate" for _, case in cases)}
+    if shown != SHOWING:
+        wrong.append(f"a certificate was shown by {sorted(shown)}; want {sorted(SHOWING)}")
     for what in wrong:
         print(what)
     print(f"{'FAIL' if wrong else 'ok'} {sum(map(len, had.values()))} times {len(had)} clients saw what the page says")

@@ -3,6 +3,7 @@ package main
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
@@ -37,7 +38,14 @@ func send(tlsByProxy bool, proxy, to string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	transport := &http.Transport{Proxy: http.ProxyURL(through)}
+	shown, err := tls.LoadX509KeyPair(os.Getenv("CLIENT_CERT"), os.Getenv("CLIENT_KEY"))
+	if err != nil {
+		return "", err
+	}
+	transport := &http.Transport{
+		Proxy:           http.ProxyURL(through),
+		TLSClientConfig: &tls.Config{Certificates: []tls.Certificate{shown}},
+	}
 	defer transport.CloseIdleConnections()
 	req, err := http.NewRequest("POST", to, strings.NewReader(`{"event": "paid"}`))
 	if err != nil {

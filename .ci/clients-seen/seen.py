@@ -1,7 +1,7 @@
 # What requests, httpx, urllib3 and aiohttp see: `seen.py CASES`. A line of CASES is WAY, CASE, the proxy's URL and the
 # destination's, with tabs between, in which CLIENT stands for the client's own host; what is printed is the client, its
 # version, WAY, CASE and what was seen.
-import asyncio, http.client, sys
+import asyncio, os, ssl, sys
 from urllib.parse import urlsplit
 
 import aiohttp, httpx, requests, urllib3
@@ -17,9 +17,22 @@ def answer(status, headers, body):
     return str(status) if int(length) == len(body) else f"{status}, {len(body)} bytes of {length}"
 
 
+class ShowsCertificate(requests.adapters.HTTPAdapter):
+    """For an https listener that demands a client certificate: in a tunnel. Else it is session.cert that it is shown."""
+
+    def proxy_manager_for(self, proxy, **options):
+        context = ssl.create_default_context(cafile=os.environ["CA"])
+        context.load_cert_chain(os.environ["CLIENT_CERT"], os.environ["CLIENT_KEY"])
+        return super().proxy_manager_for(proxy, proxy_ssl_context=context, **options)
+
+
 def with_requests(proxy, url, headers):
     with requests.Session() as session:
         session.trust_env = False
+        if proxy.startswith("https:"):
+            session.mount("https://", ShowsCertificate())
+            if url.startswith("http:"):
+                session.cert = os.environ["CLIENT_CERT"], os.environ["CLIENT_KEY"]
         session.proxies = {"http": proxy, "https": proxy}
         r = session.post(url, data=BODY, headers=headers, timeout=(25, 75))
         return answer(r.status_code, r.headers, r.content)
@@ -51,7 +64,7 @@ def with_aiohttp(proxy, url, headers):
 for client, send in ((requests, with_requests), (httpx, with_httpx), (urllib3, with_urllib3), (aiohttp, with_aiohttp)):
     for line in open(sys.argv[1]):
         way, case, proxy, url = line.rstrip("\n").split("\t")
-        if way == "CONNECT, http":
+        if way == "CONNECT, http" or case == "certificate" and client is not requests:
             continue
         try:
             seen = send(proxy, url.replace("CLIENT", client.__name__), {"X-WhSentry-TLS": "true"} if way == "X-WhSentry-TLS" else {})

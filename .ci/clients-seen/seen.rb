@@ -33,7 +33,7 @@ end
 {"Net::HTTP" => [RUBY_VERSION, method(:with_net_http)], "Faraday" => [Faraday::VERSION, method(:with_faraday)]}.each do |client, (version, send)|
   File.foreach(ARGV[0], chomp: true) do |line|
     way, what, proxy, url = line.split("\t")
-    next if way == "CONNECT, http"
+    next if way == "CONNECT, http" || what == "certificate"
     seen = begin
       send.call(proxy, url.sub("CLIENT", client.gsub(/\W+/, "-")), way == "X-WhSentry-TLS" ? {"X-WhSentry-TLS" => "true"} : {})
     rescue => e

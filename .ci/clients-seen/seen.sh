@@ -7,10 +7,10 @@ trap 'rm -f "$head"' EXIT
 field() { tr -d '\r' <"$head" | awk -v name="$1:" 'tolower($1) == name { value = $2 } END { print value }'; }
 
 while IFS=$'\t' read -r way case proxy url; do
-	options=()
+	options=(--proxy-cacert "$CA" --proxy-cert "$CLIENT_CERT" --proxy-key "$CLIENT_KEY")
 	case $way in
-	X-WhSentry-TLS) options=(-H 'X-WhSentry-TLS: true') ;;
-	'CONNECT, http') options=(--proxytunnel) ;;
+	X-WhSentry-TLS) options+=(-H 'X-WhSentry-TLS: true') ;;
+	'CONNECT, http') options+=(--proxytunnel) ;;
 	esac
 	text=$(curl -q -sS -x "$proxy" --noproxy '' -D "$head" -o /dev/null -w '%{http_code}' --data-binary '{"event": "paid"}' \
 		"${options[@]}" "${url/CLIENT/curl}" 2>&1)
