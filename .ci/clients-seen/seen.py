@@ -48,7 +48,7 @@ def with_urllib3(proxy, url, headers):
     user = urlsplit(proxy).netloc.rpartition("@")[0]
     login = urllib3.make_headers(proxy_basic_auth=user) if user else {}
     with urllib3.ProxyManager(proxy, proxy_headers=login, retries=False) as pool:
-        r = pool.request("POST", url, body=BODY, headers={**headers, **login} if url.startswith("http:") else headers)
+        r = pool.request("POST", url, body=BODY, headers=headers)
         return answer(r.status, r.headers, r.data)
 
 
