@@ -30,7 +30,7 @@ type scarce struct {
 }
 
 // resources takes from whsentry what it needs: file descriptors, and room for its logs; and has it meet more
-// destinations than it may remember. It must say so, go on, and hold nothing of it afterwards.
+// destinations than it may remember, and strangers. It must say so, go on, and hold nothing of it afterwards.
 func resources(ctx context.Context, o options) *report {
 	r := &report{name: "resources"}
 	t, err := newScarce(ctx, o, r, answerLoopback)
@@ -46,6 +46,7 @@ func resources(ctx context.Context, o options) *report {
 		r.check("disk/both logs on a disk that fills up", t.fullDiskBoth())
 	}
 	r.check("memory/20,000 destinations", t.manyDestinations())
+	r.check("memory/100,000 wrong tokens", t.wrongTokens())
 	return r
 }
 
