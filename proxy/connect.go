@@ -30,11 +30,10 @@ func (ex *exchange) acquire(d *upstream.Destination, fresh bool) *reason.Failure
 		return f
 	}
 	if d == nil {
-		d = p.pool.Reserve(ex.address.key, ex.terms.maxConnections)
-	}
-	if d == nil {
-		return reason.Newf(reason.TooMany, "too many connections to %s: %d are in use", ex.address.String(), ex.terms.maxConnections).
-			Over(ex.terms.keys.maxConnections)
+		var f *reason.Failure
+		if d, f = ex.reservePlace(); f != nil {
+			return f
+		}
 	}
 	if !fresh {
 		if u := p.pool.Get(d, r, ex.at, (*judge)(ex)); u != nil {
@@ -59,6 +58,16 @@ func (ex *exchange) acquire(d *upstream.Destination, fresh bool) *reason.Failure
 	p.pool.Add(d, u)
 	ex.hold(u, false)
 	return nil
+}
+
+// reservePlace takes a place among the connections in use to the destination: 1014.
+func (ex *exchange) reservePlace() (*upstream.Destination, *reason.Failure) {
+	d := ex.client.proxy.pool.Reserve(ex.address.key, ex.terms.maxConnections)
+	if d == nil {
+		return nil, reason.Newf(reason.TooMany, "too many connections to %s: %d are in use", ex.address.String(), ex.terms.maxConnections).
+			Over(ex.terms.keys.maxConnections)
+	}
+	return d, nil
 }
 
 // judge is an exchange that judges the address of a kept connection again.

@@ -213,7 +213,7 @@ func (ex *exchange) readBody(refused *reason.Failure) *reason.Failure {
 	}
 	f := ex.checkLength()
 	if refused == nil && f == nil && ex.awaitsContinue() {
-		refused = ex.judge()
+		refused = ex.judgeAhead()
 		if refused == nil {
 			f = reason.Of(ex.client.write([]byte("HTTP/1.1 100 Continue\r\n\r\n")))
 			h.Expect = false

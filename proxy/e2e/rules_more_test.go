@@ -82,3 +82,24 @@ func TestOwnListeners(t *testing.T) {
 		s.mustReload(nil)
 	}
 }
+
+// TestExpectIsRefusedInOrder answers a client that waits for a 100 as one that does not: by the breaker, before the name
+// is looked up, and counts what it finds.
+func TestExpectIsRefusedInOrder(t *testing.T) {
+	t.Parallel()
+	_, refusing := boundSocket(t)
+	s := startRuled(t, policy.Config{Breaker: policy.BreakerConfig{Failures: 1, OpenFor: time.Minute}}, nil, func(cfg *proxy.Config, g *guard.Config) {
+		cfg.MaxConnectionsPerDestination = 1
+		g.DNSServers = []netip.AddrPort{startResolver(t)}
+	})
+	waiting := func(authority string) *response {
+		return s.exchange("POST http://" + authority + "/ HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+	}
+	s.exchange("GET http://"+refusing+"/ HTTP/1.1\r\nHost: x\r\n\r\n").check(t, "502 Bad Gateway", "1006")
+	waiting(refusing).check(t, "503 Service Unavailable", "1018")
+	waiting("nowhere.example").check(t, "502 Bad Gateway", "1001")
+	waiting("nowhere.example").check(t, "503 Service Unavailable", "1018")
+	full := swallowing(t)
+	s.dial().connectTo(full)
+	waiting(full.addr).check(t, "503 Service Unavailable", "1014")
+}
