@@ -97,7 +97,14 @@ func (c *Client) Acquire() bool {
 	}
 }
 
-// Release ends what Acquire counted. It is to be called once, on the Client that Acquire was called on, also where
+// Retake counts again what was given back by Release too early. It may pass maxConnections.
+func (c *Client) Retake() {
+	if c.inFlight != nil {
+		c.inFlight.Add(1)
+	}
+}
+
+// Release ends what Acquire or Retake counted. It is to be called once, on the Client that Acquire was called on, also where
 // another configuration holds by then.
 func (c *Client) Release() {
 	if c.inFlight != nil {

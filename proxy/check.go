@@ -276,6 +276,7 @@ func (ex *exchange) answerJSON(v any) *reason.Failure {
 		ex.responseBytes = int64(body.Len())
 	}
 	ex.out, ex.status, ex.begun = out, http.StatusOK, true
+	ex.client.place.offer()
 	if ex.client.write(out) != nil {
 		return reason.ClientGone()
 	}

@@ -52,6 +52,7 @@ type client struct {
 
 	peer     policy.Peer // what it shows of who it is
 	known    bool        // its last request was one of a client's of the settings
+	place    place       // that its request has among those of its client that are in flight
 	verified *tls.Config // that its certificate has been verified by; nil: it is plain
 
 	mu      sync.Mutex     // guards the following
@@ -81,6 +82,7 @@ func newClient(p *Proxy, l *listener, tcp *net.TCPConn) (*client, error) {
 	c := &client{proxy: p, listener: l, conn: s, tcp: s, prober: s.NewProber(), addr: tcp.RemoteAddr().String()}
 	c.peer.Addr = tcp.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
 	c.ready = c.takeReady
+	s.OnStall(c.place.stalls)
 	c.deadline.Set(socket.Never, s)
 	return c, nil
 }

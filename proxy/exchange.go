@@ -39,7 +39,6 @@ type exchange struct {
 	named     string // the alias that the request, or the CONNECT that it came by, names
 
 	sender    *policy.Client // whose request it is; nil: nobody's
-	admitted  bool           // it is counted for its client
 	wouldDeny bool           // its client's rules are against it, and not enforced
 	terms     *terms         // on which the destination is connected to; nil: not known yet
 	breaking  breaking

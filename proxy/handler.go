@@ -290,7 +290,7 @@ func (ex *exchange) finish(f *reason.Failure) bool {
 	}
 	c.proxy.buffered.give(&ex.reserved)
 	ex.endDeadline()
-	ex.dismiss()
+	c.place.leave()
 	ex.tellBreaker(policy.Neutral)
 	if !ex.connect {
 		c.restOpened()
@@ -340,7 +340,7 @@ func (ex *exchange) fail(f *reason.Failure) {
 	if f.Status == reason.StatusClientGone {
 		return
 	}
-	ex.dismiss()
+	c.place.offer()
 	answer, body := ex.run.cfg.Answers.AppendAnswer(ex.borrowOut(), f, time.Now(), string(ex.method()), ex.connectionOption())
 	ex.out = answer
 	if c.write(answer) != nil {

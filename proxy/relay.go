@@ -83,7 +83,6 @@ func (ex *exchange) settle(clean bool) {
 	broken, _ := ex.call.Broken()
 	fit := clean && ex.resp.Reusable() && ex.call.In.Len() == 0 && !ex.call.Unsent() && !broken
 	ex.held = nil
-	ex.dismiss()
 	if fit {
 		ex.client.proxy.pool.Put(u, ex.at, ex.until)
 	} else {
@@ -106,6 +105,7 @@ func (ex *exchange) beginAnswer(how http1.Framing, length int64) {
 
 // endAnswer sends the head, and the body with it.
 func (ex *exchange) endAnswer(body []byte) *reason.Failure {
+	ex.client.place.offer()
 	if err := ex.client.writeBuffers(ex, ex.out, body); err != nil {
 		ex.begun = true
 		return reason.ClientGone()
@@ -147,10 +147,14 @@ func (ex *exchange) stream(body *responseBody, first []byte) *reason.Failure {
 		data, f = body.next()
 		ex.endWait()
 		if f == nil {
+			if body.ended && how != http1.ByChunks {
+				ex.client.place.offer()
+			}
 			f = ex.sendPiece(how, data, nil)
 		}
 	}
 	if f == nil && how == http1.ByChunks {
+		ex.client.place.offer()
 		f = ex.toClient([]byte("0\r\n\r\n"))
 	}
 	if f != nil {

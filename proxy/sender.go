@@ -81,16 +81,37 @@ func (ex *exchange) admit(rated bool) *reason.Failure {
 	if !ex.sender.Acquire() {
 		return reason.Newf(reason.OverLimit, "the client has too many requests in flight").Over(reason.LimitClientsMaxConnections)
 	}
-	ex.admitted = true
+	ex.client.place = place{of: ex.sender, taken: true}
 	return nil
 }
 
-// dismiss ends what admit has counted. It comes before the last byte of the answer, on which the next request may follow.
-func (ex *exchange) dismiss() {
-	if ex.admitted {
-		ex.admitted = false
-		ex.sender.Release()
+// place is a request's place among those of its client that are in flight: maxConnections. The zero place is none.
+type place struct {
+	of    *policy.Client
+	taken bool
+}
+
+// offer gives the place up before the last of the answer is written, on which the client's next request may follow, on
+// another connection. Where the client is slow to take it, stalls takes the place again.
+func (p *place) offer() {
+	if p.taken {
+		p.taken = false
+		p.of.Release()
 	}
+}
+
+// stalls is called where writing to the client has to wait: the request is in flight for as long as it lasts.
+func (p *place) stalls() {
+	if p.of != nil && !p.taken {
+		p.taken = true
+		p.of.Retake()
+	}
+}
+
+// leave gives the place up for good.
+func (p *place) leave() {
+	p.offer()
+	p.of = nil
 }
 
 // isVerified reports whether the CA that the client's certificate was verified by still is the listener's.

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"io"
 	"net/netip"
 	"testing"
 	"time"
@@ -80,6 +81,45 @@ func TestOwnListeners(t *testing.T) {
 		s.exchange("GET http://"+s.addr+"/ HTTP/1.1\r\nHost: x\r\n\r\n").check(t, "403 Forbidden", "1000")
 		s.exchange("GET "+s.metrics+"/ HTTP/1.1\r\nHost: x\r\n\r\n").check(t, "403 Forbidden", "1000")
 		s.mustReload(nil)
+	}
+}
+
+// TestClientHoldsItsPlace counts a request for as long as its client is slow to take the answer, and no longer.
+func TestClientHoldsItsPlace(t *testing.T) {
+	t.Parallel()
+	one := 1
+	large := pattern(8 << 20) // more than the system takes for a client that reads nothing
+	for _, mode := range []string{proxy.IncompleteError, proxy.IncompletePass} {
+		o := responding(t, func(c *originConn, body string) bool {
+			answer := okResponse
+			if body == "large" {
+				answer = withLength(large)
+			}
+			_, err := io.WriteString(c, answer)
+			return err == nil
+		})
+		billing := client("billing", billingToken, func(c *policy.ClientConfig) { c.MaxConnections = &one })
+		s := startRuled(t, clientsOf(billing), nil, func(cfg *proxy.Config, _ *guard.Config) {
+			cfg.MaxResponseBodySize, cfg.IncompleteResponses = 16<<20, mode
+		})
+		slow, other := s.dial(), s.dial()
+		slow.send(with(post(o, "/", "large"), bearer(billingToken)))
+		if _, err := slow.r.Peek(1); err != nil { // the answer has begun
+			t.Fatal(err)
+		}
+		ask := func() string {
+			other.send(with(get(o, "/"), bearer(billingToken)))
+			return other.receive("GET").reason()
+		}
+		eventually(t, "the place to be taken", func() bool { return ask() == "1020" })
+		if got := ask(); got != "1020" {
+			t.Errorf("%s: got reason %q beside an answer that is not taken; want 1020", mode, got)
+		}
+		if r := slow.receive("POST"); r.body != large {
+			t.Errorf("%s: got %d bytes of the answer; want %d", mode, len(r.body), len(large))
+		}
+		other.send(with(get(o, "/"), bearer(billingToken)))
+		other.receive("GET").check(t, "200 OK", "")
 	}
 }
 

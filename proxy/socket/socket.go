@@ -36,8 +36,10 @@ type transfer struct {
 	n    int
 	err  error
 	late bool // a write had to wait
-	step func(fd uintptr) (done bool)
-	once func(fd uintptr) // step, where nothing is waited for
+	// stalls, where it is set, is called as a write begins to wait.
+	stalls func()
+	step   func(fd uintptr) (done bool)
+	once   func(fd uintptr) // step, where nothing is waited for
 }
 
 // New returns a Conn on conn, which is its own from here on. It fails only where conn is closed.
@@ -73,6 +75,10 @@ func (c *Conn) WriteBoth(head, body []byte) (int, error) {
 
 // WriteWaited reports whether the last write could not send all at once. It is for the goroutine that writes.
 func (c *Conn) WriteWaited() bool { return c.out.late }
+
+// OnStall has f called, by the goroutine that writes, each time that a write begins to wait for the other end. It is to be
+// set before the first write.
+func (c *Conn) OnStall(f func()) { c.out.stalls = f }
 
 // Await calls ready at once, and again whenever something has come, until it returns true. The error is the wait's: the
 // connection was closed, or its deadline has passed.
@@ -125,6 +131,9 @@ func (t *transfer) write(fd uintptr) bool {
 		switch err {
 		case nil:
 		case syscall.EAGAIN:
+			if t.stalls != nil && !t.late {
+				t.stalls()
+			}
 			t.late = true
 			return false
 		default:
