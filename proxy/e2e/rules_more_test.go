@@ -1,7 +1,10 @@
 package e2e
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"io"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -142,4 +145,61 @@ func TestExpectIsRefusedInOrder(t *testing.T) {
 	full := swallowing(t)
 	s.dial().connectTo(full)
 	waiting(full.addr).check(t, "503 Service Unavailable", "1014")
+}
+
+// TestDestinationsEgress connects from the entry's own address, in tunnels too, and in no family that it names none of.
+func TestDestinationsEgress(t *testing.T) {
+	t.Parallel()
+	own, others := netip.MustParseAddr("127.0.0.8"), netip.MustParseAddr("127.0.0.7")
+	rules := policy.Config{EgressAddresses: []netip.Addr{others, own}, Destinations: []policy.DestinationConfig{
+		{Hosts: []string{"127.0.0.1", "::1"}, Egress: []netip.Addr{own}},
+	}}
+	s := startRuled(t, rules, nil, func(_ *proxy.Config, g *guard.Config) {
+		g.EgressAddresses = rules.EgressAddresses
+		g.AllowList = append(g.AllowList, netip.MustParsePrefix("::1/128"))
+	})
+	for range 4 { // each a host and port of its own, which the choice among all addresses goes by
+		o := answering(t, okResponse)
+		s.exchange(get(o, "/")).check(t, "200 OK", "")
+		s.dial().connectTo(o)
+		eventually(t, "both connections", func() bool { return o.connections() == 2 })
+		for _, conn := range o.conns {
+			if from := conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr(); from != own {
+				t.Errorf("got a connection from %s; want one from the entry's %s", from, own)
+			}
+		}
+	}
+	r := s.exchange("GET http://[::1]:1/ HTTP/1.1\r\nHost: x\r\n\r\n")
+	r.check(t, "502 Bad Gateway", "1006")
+	r.checkText(t, "no egress address of its family")
+}
+
+// TestDestinationsPins takes the keys of an entry for everything that a certificate is asked for, for its hosts alone.
+func TestDestinationsPins(t *testing.T) {
+	t.Parallel()
+	root, stranger := catest.Root(t, "Root"), catest.Root(t, "Stranger")
+	s := startTLS(t, root, nil, nil)
+	leaf := stranger.Leaf(t, "", catest.Names("elsewhere.test"))
+	pinned, other := answeringTLS(t, serving(leaf), okResponse), answeringTLS(t, serving(root.Leaf(t, hooksHost)), okResponse)
+	sum := sha256.Sum256(leaf.Leaf.RawSubjectPublicKeyInfo)
+	pin := "sha256/" + base64.StdEncoding.EncodeToString(sum[:])
+	s.policy.Destinations = []policy.DestinationConfig{{Hosts: []string{hooksHost}, Pins: []string{pin}}}
+	s.mustReload(nil)
+	for _, tt := range []struct{ name, authority, fields, status, reason string }{
+		{"the key", pinned.to(hooksHost), "", "200 OK", ""},
+		{"the key, on a session that is resumed", pinned.to(hooksHost), "Connection: close\r\n", "200 OK", ""},
+		{"the key, of another host", pinned.to("elsewhere2.test"), "", "502 Bad Gateway", "1007"},
+		{"another key, well signed", other.to(hooksHost), "", "502 Bad Gateway", "1007"},
+	} {
+		r := s.exchange(overTLS(tt.authority, "/", "x", tt.fields))
+		if r.status != tt.status || r.reason() != tt.reason {
+			t.Errorf("%s: got %s %s (%s); want %s %s", tt.name, r.status, r.reason(), r.header.Get("X-Whsentry-Reason"), tt.status, tt.reason)
+		}
+	}
+	if got := other.decrypted(); got != "" {
+		t.Errorf("a server without the key has got %q", got)
+	}
+	s.policy.Destinations = nil
+	s.mustReload(nil)
+	s.exchange(overTLS(pinned.to(hooksHost), "/", "x")).check(t, "502 Bad Gateway", "1007") // neither a kept connection nor a session
 }
