@@ -229,6 +229,10 @@ func tlsVersionName(version uint16) string {
 	switch version {
 	case 0:
 		return ""
+	case tls.VersionTLS10: // an entry of destinations may allow these two
+		return "TLSv1.0"
+	case tls.VersionTLS11:
+		return "TLSv1.1"
 	case tls.VersionTLS12:
 		return "TLSv1.2"
 	case tls.VersionTLS13:

@@ -162,6 +162,15 @@ func TestFillRecord(t *testing.T) {
 	}
 }
 
+// The log names every version that a destination may speak in the same way.
+func TestTLSVersionName(t *testing.T) {
+	for version, want := range map[uint16]string{0: "", 0x0301: "TLSv1.0", 0x0302: "TLSv1.1", 0x0303: "TLSv1.2", 0x0304: "TLSv1.3"} {
+		if got := tlsVersionName(version); got != want {
+			t.Errorf("%#04x: got %q; want %q", version, got, want)
+		}
+	}
+}
+
 // The trace is that of one well-formed traceparent, and is looked for where the log has a place for it.
 func TestRecordTraceID(t *testing.T) {
 	const id, other = "4bf92f3577b34da6a3ce929d0e0e4736", "5bf92f3577b34da6a3ce929d0e0e4736"
