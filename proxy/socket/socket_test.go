@@ -44,6 +44,32 @@ func tcpPair(t *testing.T) (near *Conn, far *net.TCPConn) {
 	return near, accepted.(*net.TCPConn)
 }
 
+// OnStall tells of a write that has to wait, once, and of no other.
+func TestOnStall(t *testing.T) {
+	near, far := tcpPair(t)
+	stalls, began := 0, make(chan struct{})
+	near.OnStall(func() {
+		stalls++
+		close(began)
+	})
+	if _, err := near.Write([]byte("x")); err != nil || stalls != 0 {
+		t.Fatalf("got %d stalls (%v) of a byte; want none", stalls, err)
+	}
+	const large = 64 << 20 // more than the system takes
+	done := make(chan error)
+	go func() { // awaited below
+		_, err := near.Write(make([]byte, large))
+		done <- err
+	}()
+	<-began
+	if _, err := io.CopyN(io.Discard, far, large+1); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil || stalls != 1 {
+		t.Errorf("got %d stalls (%v); want 1", stalls, err)
+	}
+}
+
 // A tunnel at rest holds no buffer: a reader has one only while there are bytes in it.
 func TestReaderHoldsNoBufferAtRest(t *testing.T) {
 	near, far := tcpPair(t)
