@@ -519,6 +519,15 @@ func TestReload(t *testing.T) {
 		t.Errorf("got %v; want %s", got, want)
 	}
 
+	if err := os.Remove("config.yaml"); err != nil {
+		t.Fatal(err)
+	}
+	d.signals <- syscall.SIGHUP
+	line, n = d.log.wait(t, n, "not reloaded; the settings stay as they were")
+	if got, want := fmt.Sprint(line["error"]), "config.yaml: no such file, of which the settings in use are; want it, or a restart without it"; !strings.HasSuffix(got, want) {
+		t.Errorf("got %s; want %s", got, want)
+	}
+
 	write("listener: {address: \"127.0.0.1:1\"}\nmetrics: {address: \":0\"}\ncaBundle: {url: \"\", file: \"\"}\naccessLog: {type: json}\n" +
 		"proxyLog: {type: text, level: warn}\n")
 	d.signals <- syscall.SIGHUP

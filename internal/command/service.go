@@ -256,6 +256,9 @@ func (s *service) tryReload() error {
 	if err != nil {
 		return err
 	}
+	if file := s.settings.File; file != "" && next.File == "" { // the defaults would let everybody send
+		return fmt.Errorf("%s: no such file, of which the settings in use are; want it, or a restart without it", file)
+	}
 	s.keepFixed(next)
 	opened, err := openLogFile(next.Log.File, s.app.stdout)
 	if err != nil {
