@@ -127,15 +127,19 @@ func (p *prefixed) Read(b []byte) (int, error) {
 // and for no other: a different one in Host or in an absolute URI would be a way around what was judged and certified.
 func (ex *exchange) routeWithin(within *interception) *reason.Failure {
 	h := &ex.head
-	if string(ex.method()) == "CONNECT" {
-		f := reason.Newf(reason.Connect, "CONNECT is not allowed inside a tunnel")
-		f.Allow = methodsServed
-		return f
-	}
 	ex.tls = !within.plain || h.TLS
 	ex.authority = within.authority
+	if err := h.CheckHost(); err != nil {
+		return reason.OfMessage(err)
+	}
+	if f := ex.checkAsks(); f != nil {
+		return f
+	}
 	raw := h.Target
 	switch {
+	case string(ex.method()) == "CONNECT":
+		ex.authority = nil // of the log, which shows what it asks for
+		return refuseNested(raw)
 	case bytes.IndexByte(raw, '#') >= 0:
 		return reason.Newf(reason.Malformed, "malformed request: its URI has a fragment")
 	case raw[0] == '/':
@@ -151,18 +155,12 @@ func (ex *exchange) routeWithin(within *interception) *reason.Failure {
 		}
 		ex.authority, ex.path = t.Authority.Raw, t.Path
 	}
-	if err := h.CheckHost(); err != nil {
-		return reason.OfMessage(err)
-	}
 	if host := h.Host.Of(h.Raw); len(host) > 0 {
 		a, _ := http1.ParseAuthority(host)
 		if !within.matches(&a) {
 			return reason.Newf(reason.Malformed, "malformed request: its Host is not %s", within.authority)
 		}
 		ex.authority = host
-	}
-	if f := ex.checkAsks(); f != nil {
-		return f
 	}
 	ex.address.copy(&within.address)
 	if within.plain {
@@ -174,6 +172,16 @@ func (ex *exchange) routeWithin(within *interception) *reason.Failure {
 		return reason.OfConnect(err, "", 0)
 	}
 	return ex.obeyRules()
+}
+
+// refuseNested refuses a CONNECT inside a tunnel.
+func refuseNested(target []byte) *reason.Failure {
+	if _, err := http1.ParseConnectTarget(target); err != nil {
+		return reason.OfMessage(err)
+	}
+	f := reason.Newf(reason.Connect, "CONNECT is not allowed inside a tunnel")
+	f.Allow = methodsServed
+	return f
 }
 
 // matches reports whether a is the CONNECT's host and port, whose default is that of https; without TLS, the CONNECT's.

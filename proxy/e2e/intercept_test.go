@@ -179,6 +179,10 @@ func TestInterceptInside(t *testing.T) {
 		{"fragment", request("GET /#x", "Host: "+at+"\r\n"), "400 Bad Request", "1002", ""},
 		{"CONNECT", request("CONNECT "+at, "Host: "+at+"\r\n"), "405 CONNECT is not allowed inside a tunnel (1015)", "1015", ""},
 		{"CONNECT elsewhere", request("CONNECT 10.0.0.1:443", "Host: 10.0.0.1:443\r\n"), "405 CONNECT is not allowed inside a tunnel (1015)", "1015", ""},
+		{"CONNECT without Host", request("CONNECT "+at, ""), "400 malformed request: it has no Host (1002)", "1002", ""},
+		{"CONNECT with a misspelt field", request("CONNECT "+at, "Host: "+at+"\r\nX-WhSentry-TSL: true\r\n"),
+			"400 malformed request: it has the field X-WhSentry-TSL, which does not exist (1002)", "1002", ""},
+		{"other scheme without Host", request("GET ftp://"+at+"/", ""), "400 Bad Request", "1002", ""},
 		{"body", inOrigin(at, "/h", "hello"), "200 OK", "", "acme POST /h " + at},
 		{"large response", request("GET /large", "Host: "+at+"\r\n"), "502 Bad Gateway", "1008", ""},
 		{"after all that", request("GET /z", "Host: "+at+"\r\nProxy-Authorization: x\r\nUser-Agent: mine\r\n"), "200 OK", "", "acme GET /z " + at},
@@ -213,8 +217,8 @@ func TestInterceptInside(t *testing.T) {
 			t.Errorf("%s: got the URL %q in the log; want https://%s", tests[i].name, url, at)
 		}
 	}
-	if n := strings.Count(s.wholeLog(), `"method":"CONNECT"`); n != 2 {
-		t.Errorf("got %d lines for a CONNECT; want 2, for those inside", n)
+	if n := strings.Count(s.wholeLog(), `"method":"CONNECT"`); n != 4 {
+		t.Errorf("got %d lines for a CONNECT; want 4, for those inside", n)
 	}
 }
 
