@@ -49,7 +49,7 @@ func (ex *exchange) exchangeHeads() *reason.Failure {
 			return nil
 		}
 		f = ex.upstreamFailure(f)
-		again := !retried && ex.repeatable()
+		again := !retried && f.Code != reason.Handshake && ex.repeatable()
 		ex.drop(upstream.CloseError)
 		if !again {
 			return f
@@ -166,8 +166,11 @@ func (ex *exchange) passInterim(n int) *reason.Failure {
 
 // noAnswer is the end of a connection before the response's head. A TLS 1.3 server says only now that it wants a
 // client certificate, or refuses the one that it got: for the client the handshake was over before (RFC 8446 section
-// 4.4.2.4).
+// 4.4.2.4). One of TLS 1.2 may ask for another handshake, at whichever request.
 func (ex *exchange) noAnswer(err error) *reason.Failure {
+	if ca.IsRenegotiation(err) {
+		return ex.handshakeFailure(err)
+	}
 	if ex.held.TLSVersion() != 0 && !ex.reused && ex.call.In.Len() == 0 && ca.IsAlert(err) {
 		return ex.handshakeFailure(err)
 	}

@@ -1,11 +1,15 @@
 package e2e
 
 import (
+	"bufio"
 	"crypto/sha256"
 	"encoding/base64"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -202,4 +206,63 @@ func TestDestinationsPins(t *testing.T) {
 	s.policy.Destinations = nil
 	s.mustReload(nil)
 	s.exchange(overTLS(pinned.to(hooksHost), "/", "x")).check(t, "502 Bad Gateway", "1007") // neither a kept connection nor a session
+}
+
+// TestRenegotiationIsRefused is 1005 and never sends a request again, be the connection new or kept, and its body large.
+func TestRenegotiationIsRefused(t *testing.T) {
+	t.Parallel()
+	root := catest.Root(t, "Root")
+	s := startTLS(t, root, nil, nil)
+	for _, tt := range []struct {
+		name, method string
+		answered     int // requests on the connection before the one that it is asked at
+		body         string
+	}{
+		{"a new connection", "POST", 0, "x"},
+		{"a kept connection", "PUT", 1, "x"},
+		{"a large body", "PUT", 0, pattern(4 << 20)},
+		{"a large body on a kept connection", "PUT", 1, pattern(4 << 20)},
+	} {
+		var requests atomic.Int32
+		o := newOrigin(t, func(c *originConn) {
+			r, err := catest.NewRenegotiator(c, serving(root.Leaf(t, hooksHost)))
+			if err != nil {
+				return
+			}
+			in := bufio.NewReader(r)
+			for n := 0; ; n++ {
+				req, err := http.ReadRequest(in) // of a large one the head
+				if err != nil {
+					return
+				}
+				requests.Add(1)
+				if n == tt.answered {
+					break
+				}
+				io.Copy(io.Discard, req.Body)
+				io.WriteString(r, okResponse)
+			}
+			if err := r.Ask(); err != nil {
+				t.Errorf("%s: ask for a renegotiation: %v", tt.name, err)
+			}
+			io.Copy(io.Discard, c) // until the proxy closes it
+		})
+		_, port, _ := strings.Cut(o.addr, ":")
+		request := strings.Replace(overTLS(hooksHost+":"+port, "/", tt.body), "POST", tt.method, 1)
+		c := s.dial()
+		for range tt.answered {
+			c.send(request)
+			c.receive(tt.method).check(t, "200 OK", "")
+		}
+		c.send(request)
+		r := c.receive(tt.method)
+		if r.status != "502 Bad Gateway" || r.reason() != "1005" || r.header.Get("X-Whsentry-Delivered") != "maybe" {
+			t.Errorf("%s: got %s %s (%s), delivered %s; want 502, 1005, maybe", tt.name, r.status, r.reason(), r.header.Get("X-Whsentry-Reason"),
+				r.header.Get("X-Whsentry-Delivered"))
+		}
+		r.checkText(t, "renegotiation")
+		if got := requests.Load(); int(got) != tt.answered+1 || o.connections() != 1 {
+			t.Errorf("%s: got %d requests on %d connections; want each once, on one", tt.name, got, o.connections())
+		}
+	}
 }

@@ -40,6 +40,7 @@ type Conn struct {
 	remote     netip.AddrPort
 	tlsVersion uint16
 	odd        [1]byte // where quiet reads to
+	failed     error   // what glance found in place of an answer; TLS may not say it twice
 
 	born, dies socket.Tick
 	resting    socket.Tick // since when it is idle in the pool; 0: in use
@@ -173,11 +174,17 @@ func (c *Conn) glance(p []byte, talk bool) (n int, quiet bool, err error) {
 	if c.wire == nil {
 		return 0, c.prober.Look() == socket.Quiet, nil
 	}
+	if c.failed != nil {
+		return 0, false, c.failed
+	}
 	c.wire.Glancing, c.wire.Talking = true, talk
 	n, err = c.conn.Read(p)
 	c.wire.Glancing, c.wire.Talking = false, false
 	if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
 		return 0, true, nil
+	}
+	if n == 0 {
+		c.failed = err
 	}
 	return n, false, err
 }
