@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"whsentry/guard"
-	"whsentry/proxy/http1"
 	"whsentry/proxy/reason"
 	"whsentry/proxy/socket"
 	"whsentry/proxy/upstream"
@@ -150,15 +149,7 @@ func parseCheck(query string) (q checkQuestion, f *reason.Failure) {
 
 // try goes as far with the URL as is asked.
 func (ex *exchange) try(q *checkQuestion) ([]guard.Judged, *reason.Failure) {
-	t, err := http1.ParseTarget([]byte(q.url))
-	if err != nil {
-		return nil, reason.OfMessage(err)
-	}
-	ex.tls = t.HTTPS || ex.head.TLS
-	if f := ex.checkAsks(); f != nil {
-		return nil, f
-	}
-	if f := ex.aim(&t); f != nil {
+	if f := ex.aimAt([]byte(q.url)); f != nil {
 		return nil, f
 	}
 	addresses, f := ex.judgeEach()

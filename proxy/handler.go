@@ -126,11 +126,16 @@ func (ex *exchange) route() *reason.Failure {
 	if ex.connect {
 		return ex.routeConnect()
 	}
-	t, err := http1.ParseTarget(h.Target)
-	ex.tls = t.HTTPS || h.TLS
+	return ex.aimAt(h.Target)
+}
+
+// aimAt makes an absolute URI what the request is for, where it may be. 1002 comes before 1003.
+func (ex *exchange) aimAt(uri []byte) *reason.Failure {
+	t, err := http1.ParseTarget(uri)
+	ex.tls = t.HTTPS || ex.head.TLS
 	f := reason.OfMessage(err)
 	if f == nil || f.Code == reason.Scheme {
-		if reject := h.CheckHost(); reject != nil {
+		if reject := ex.head.CheckHost(); reject != nil {
 			f = reason.OfMessage(reject)
 		} else if reject := ex.checkAsks(); reject != nil {
 			f = reject

@@ -157,6 +157,30 @@ func TestCheckDecodes(t *testing.T) {
 	}
 }
 
+// What is refused of a request for two reasons is refused of a check for the same one.
+func TestCheckRefusesInOrder(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	for _, tt := range []struct {
+		url, fields string
+		code        reason.Code
+	}{
+		{"ftp://10.1.2.3/", "", 1003},
+		{"ftp://10.1.2.3/", "X-WhSentry-ClientCert: a\r\n", 1002},
+		{"http://10.1.2.3:25/", "X-WhSentry-ClientCert: a\r\n", 1002},
+		{"http://10.1.2.3:25/", "X-WhSentry-TLS: yes\r\nX-WhSentry-ClientCert: a\r\n", 1013},
+		{"https://10.1.2.3/", "X-WhSentry-ClientCert: a\r\n", 1010},
+		{"https://10.1.2.3/", "", 1000},
+	} {
+		if r := s.exchange(with("GET "+tt.url+" HTTP/1.1\r\nHost: x\r\n\r\n", tt.fields)); r.reason() != fmt.Sprint(int(tt.code)) {
+			t.Errorf("%s with %q: got %s for a request; want %d", tt.url, tt.fields, r.reason(), tt.code)
+		}
+		if got := s.exchange(with(checkRequest("GET", "/check?url="+tt.url), tt.fields)).verdict(t); got["reason_code"] != float64(tt.code) {
+			t.Errorf("%s with %q: got %v for a check; want %d", tt.url, tt.fields, got["reason_code"], tt.code)
+		}
+	}
+}
+
 // HEAD is GET without the body; the connection goes on after either, also where the client waits for a 100.
 func TestCheckOnOneConnection(t *testing.T) {
 	t.Parallel()
