@@ -151,6 +151,9 @@ func (ex *exchange) aimAt(uri []byte) *reason.Failure {
 func (ex *exchange) aim(t *http1.Target) *reason.Failure {
 	ex.authority, ex.path = t.Authority.Raw, t.Path
 	ex.address.set(&t.Authority, ex.tls)
+	if ex.tls && !t.HTTPS && ex.address.port == defaultPort(false) { // some clients write it out
+		ex.address.setPort(defaultPort(true))
+	}
 	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
 		return reason.OfConnect(err, "", 0)
 	}

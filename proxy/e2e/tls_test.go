@@ -150,7 +150,10 @@ func TestTLSDefaultPort(t *testing.T) {
 		{"https", "https://127.0.0.1/", "", "127.0.0.1:443"},
 		{"empty port", "https://127.0.0.1:/", "", "127.0.0.1:443"},
 		{"explicit port", "https://127.0.0.1:1023/", "", "127.0.0.1:1023"},
-		{"explicit port 80", "http://127.0.0.1:80/", "X-WhSentry-TLS: true\r\n", "127.0.0.1:80"},
+		{"explicit port 80", "http://127.0.0.1:80/", "X-WhSentry-TLS: true\r\n", "127.0.0.1:443"},
+		{"explicit port 80, https", "https://127.0.0.1:80/", "", "127.0.0.1:80"},
+		{"explicit port 80, https and field", "https://127.0.0.1:80/", "X-WhSentry-TLS: true\r\n", "127.0.0.1:80"},
+		{"explicit port, field", "http://127.0.0.1:1023/", "X-WhSentry-TLS: true\r\n", "127.0.0.1:1023"},
 		{"plain", "http://127.0.0.1/", "X-WhSentry-TLS: false\r\n", "127.0.0.1:80"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
