@@ -28,7 +28,7 @@ type entry struct {
 
 // excerpt shows the value for an error; not where it may be a token.
 func (e *entry) excerpt() string {
-	if strings.HasPrefix(e.path, "clients[") {
+	if !isNull(e.value) && (strings.HasPrefix(e.path, "clients[") || strings.Contains(strings.ToLower(e.path), "token")) {
 		return "..."
 	}
 	return excerpt(e.value)
@@ -189,7 +189,7 @@ func (r *yamlReader) mapping(e entry, keys members) error {
 func (r *yamlReader) eachKey(e entry, content string, visit func(name string, at entry) error) error {
 	node, ok := e.value.(ast.MapNode)
 	if !ok {
-		return e.wrong(excerpt(e.value), describe(e.value), "a mapping of "+content)
+		return e.wrong(e.excerpt(), describe(e.value), "a mapping of "+content)
 	}
 	lines := make(map[string]int)
 	for m := node.MapRange(); m.Next(); {

@@ -149,7 +149,7 @@ func (s *Settings) loadYAML(file string, data []byte) error {
 	}
 	tree, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
-		return syntaxError(file, err)
+		return syntaxError(file, data, err)
 	}
 	body, err := onlyDocument(file, tokens, tree)
 	if err != nil {
@@ -224,7 +224,7 @@ func checkNesting(file string, tokens token.Tokens) error {
 	return nil
 }
 
-func syntaxError(file string, err error) error {
+func syntaxError(file string, data []byte, err error) error {
 	const want = "want YAML such as connectTimeout: 10s"
 	var syntax *yaml.SyntaxError
 	if !errors.As(err, &syntax) {
@@ -234,7 +234,25 @@ func syntaxError(file string, err error) error {
 	if syntax.Token == nil {
 		return fmt.Errorf("%s: %s; %s", file, message, want)
 	}
-	return fmt.Errorf("%s: %s: %s; %s", position(file, syntax.Token), Quote(syntax.Token.Value), message, want)
+	value := syntax.Token.Value
+	if isOfClients(data, syntax.Token.Position.Line) {
+		value = "..."
+	}
+	return fmt.Errorf("%s: %s: %s; %s", position(file, syntax.Token), Quote(value), message, want)
+}
+
+// isOfClients reports whether a line belongs to the key clients, and what is there may be a token.
+func isOfClients(data []byte, line int) bool {
+	of := false
+	for text := range bytes.Lines(data) {
+		if first := bytes.TrimLeft(text, "\"'{"); !bytes.ContainsAny(text[:1], " #-\n") {
+			of = bytes.HasPrefix(first, []byte("clients"))
+		}
+		if line--; line == 0 {
+			break
+		}
+	}
+	return of
 }
 
 func position(file string, t *token.Token) string {

@@ -83,7 +83,7 @@ func (r *yamlReader) tokens(e entry, into *[]string) error {
 			path, origin := fmt.Sprintf("%s[%d]", e.path, i), r.at(item, e.origin)
 			switch {
 			case err != nil:
-				return fmt.Errorf("%s: %s: %w; want %s", origin, path, err, want)
+				return fmt.Errorf("%s: %s: an alias or a tag that is not taken; want %s", origin, path, want)
 			case !isText || form&(textForm|quotedForm) == 0:
 				return fmt.Errorf("%s: %s: %s; want %s", origin, path, describe(node), want)
 			}

@@ -179,6 +179,7 @@ func TestRuleErrors(t *testing.T) {
 // TestTokensStayOutOfErrors puts tokens where other things should stand.
 func TestTokensStayOutOfErrors(t *testing.T) {
 	token, hash := policy.NewToken()
+	const own = "n0ne-of-ours" // which nothing but its place tells from other words
 	for _, text := range []string{
 		"clients:\n  - name: a\n    token: \"" + token + "\"\n",
 		"clients:\n  - name: a\n    tokens: \"" + token + "\"\n",
@@ -189,13 +190,23 @@ func TestTokensStayOutOfErrors(t *testing.T) {
 		"clients:\n  - name: " + token + " x\n",
 		"token: " + token + "\n",
 		"connectTimeout: " + hash + "\n",
+		"token: " + own + "\n",
+		"clients:\n  - name: a\ntokens: [" + own + "]\n",
+		"clients:\n  - [" + own + "]\n",
+		"clients:\n  - name: a\n    tokens: [*" + own + "]\n",
+		"clients:\n  - name: a\n    tokens: [!" + own + " x]\n",
+		"clients:\n  - name: a\n    tokens: [\"" + own + "]\n",
+		"clients:\n  - name: a\n    tokens:" + own + "\n",
+		"clients:\n- name: a\n  tokens\n    - " + own + "\n",
+		"\"clients\":\n\n# some\n- name: a\n  tokens:" + own + "\n",
+		"{clients: [{name: a, tokens: [\"" + own + "]}]}\n",
 	} {
 		_, err := loadText(t, text)
 		if err == nil {
 			t.Errorf("%q: got no error", text)
 			continue
 		}
-		if got := err.Error(); strings.Contains(got, token) || strings.Contains(got, strings.TrimPrefix(hash, "sha256:")) {
+		if got := err.Error(); strings.Contains(got, token) || strings.Contains(got, own) || strings.Contains(got, strings.TrimPrefix(hash, "sha256:")) {
 			t.Errorf("got %s; want no token in it", got)
 		}
 	}
