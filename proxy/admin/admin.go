@@ -73,7 +73,10 @@ func (a *Server) NoteRefusal(r *Refused) {
 	}
 }
 
-func (a *Server) handle(ctx *fasthttp.RequestCtx) {
+func (a *Server) handle(ctx *fasthttp.RequestCtx) { a.answer(ctx, ctx.Path()) }
+
+// answer answers a request for path.
+func (a *Server) answer(ctx *fasthttp.RequestCtx, path []byte) {
 	ctx.SetContentType("text/plain; charset=utf-8")
 	if !ctx.IsGet() && !ctx.IsHead() {
 		ctx.Response.Header.Set("Allow", "GET, HEAD")
@@ -81,7 +84,7 @@ func (a *Server) handle(ctx *fasthttp.RequestCtx) {
 		ctx.SetBodyString("method not allowed\n")
 		return
 	}
-	switch string(ctx.Path()) {
+	switch string(path) {
 	case "/":
 		if !isOurs(ctx.Request.Header.Host(), a.status.source.State().Hosts) {
 			misdirected(ctx)

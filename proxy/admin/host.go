@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/valyala/fasthttp"
@@ -39,13 +40,17 @@ var errNoHost = func() error {
 	return errors.Unwrap(h.Read(bufio.NewReader(strings.NewReader("GET / HTTP/1.1\r\n\r\n"))))
 }()
 
-// handleRefused answers what fasthttp refuses. Of what HTTP/1.1 sends without a Host it does not tell the path.
+// handleRefused answers what fasthttp refuses. A request of HTTP/1.1 without a Host is one of them, but what does not
+// depend on the host answers it all the same.
 func (a *Server) handleRefused(ctx *fasthttp.RequestCtx, err error) {
 	ctx.SetContentType("text/plain; charset=utf-8") // not by ctx.Error, which would have fasthttp add a date
 	large := new(fasthttp.ErrSmallBuffer)
 	switch {
 	case errors.Is(err, errNoHost):
-		misdirected(ctx)
+		method, path := refusedLine(err)
+		ctx.Request.Header.SetMethod(method)
+		a.answer(ctx, []byte(path))
+		ctx.Response.SkipBody = ctx.IsHead() // which fasthttp sees to for requests that it takes
 	case errors.As(err, &large):
 		ctx.SetStatusCode(fasthttp.StatusRequestHeaderFieldsTooLarge)
 		ctx.SetBodyString("request head too large\n")
@@ -53,6 +58,20 @@ func (a *Server) handleRefused(ctx *fasthttp.RequestCtx, err error) {
 		ctx.SetStatusCode(fasthttp.StatusBadRequest)
 		ctx.SetBodyString("malformed request\n")
 	}
+}
+
+// refusedLine returns what a request line asks for of which fasthttp has kept nothing but what its error says: the
+// beginning of the head, quoted. A path that is longer than what it shows is none of ours.
+func refusedLine(err error) (method, path string) {
+	_, shown, _ := strings.Cut(err.Error(), "contents: ")
+	quoted, _ := strconv.QuotedPrefix(shown)
+	head, _ := strconv.Unquote(quoted)
+	head = strings.TrimLeft(head, "\r\n")
+	line, _, _ := strings.Cut(head, "\n")
+	method, line, _ = strings.Cut(line, " ")
+	target, _, _ := strings.Cut(line, " ")
+	path, _, _ = strings.Cut(target, "?")
+	return method, path
 }
 
 func misdirected(ctx *fasthttp.RequestCtx) {
