@@ -49,6 +49,7 @@ type client struct {
 	over      bool                  // there is no further request
 	lingers   bool                  // there is input that will not be read
 	isReset   bool                  // the connection is to be broken off
+	untimed   bool                  // what it is sent has no limit in time but a tunnel's
 
 	peer     policy.Peer // what it shows of who it is
 	known    bool        // its last request was one of a client's of the settings
@@ -107,8 +108,12 @@ func (c *client) write(p []byte) error {
 	return err
 }
 
-// writeTCP leaves the limit as it was, for TLS writes of its own accord while something is being read.
+// writeTCP leaves the limit as it was, for TLS writes of its own accord while something is being read. A tunnel's writes
+// have none: it would end the reading of the other direction too, and how long a tunnel may stand still is seen to.
 func (c *client) writeTCP(p []byte) (written int, err error) {
+	if c.untimed {
+		return c.tcp.Write(p)
+	}
 	timeout := c.proxy.run.Load().cfg.ClientTimeout
 	before := c.deadline.Due()
 	if before < 0 {

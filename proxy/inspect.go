@@ -25,6 +25,7 @@ const openingPatience = time.Second
 // the client's connection, or it has been told why not.
 func (ex *exchange) carry(t *upstream.Tunnel) (opaque bool) {
 	c := ex.client
+	c.untimed = true
 	t.Begin()
 	if ex.run.cfg.ConnectPlain == PlainOpaque {
 		t.Carry(c.takeEarly(), nil)
@@ -45,12 +46,13 @@ func (ex *exchange) carry(t *upstream.Tunnel) (opaque bool) {
 		t.End()
 		return true
 	}
+	c.untimed = false
 	isWhole := c.awaitHead()
 	if isWhole && isOpaqueUpgrade(c.head) {
 		c.unlimited()
 		c.enter(clientBusy)
 		early := append(bytes.Clone(c.head), c.takeEarly()...)
-		c.head = nil
+		c.head, c.untimed = nil, true
 		t.Resume()
 		t.Carry(early, nil)
 		return true

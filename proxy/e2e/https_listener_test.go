@@ -437,6 +437,44 @@ func TestHTTPSListenerTunnel(t *testing.T) {
 	})
 }
 
+// A client that takes nothing for longer than clientTimeout keeps its tunnel, in both directions: clientTimeout is about
+// requests, and the tunnel has its readTimeout.
+func TestHTTPSListenerTunnelSlowReader(t *testing.T) {
+	root := catest.Root(t, "Root")
+	s := startHTTPS(t, root, func(cfg *proxy.Config, _ *guard.Config) {
+		cfg.ClientTimeout, cfg.ReadTimeout = 200*time.Millisecond, patience
+	})
+	for _, plain := range []string{proxy.PlainInspect, proxy.PlainOpaque} {
+		if err := s.reload(func(cfg *proxy.Config, _ *guard.Config) { cfg.ConnectPlain = plain }); err != nil {
+			t.Fatal(err)
+		}
+		const size = 12 << 20
+		heard := make(chan string, 1)
+		o := newOrigin(t, func(c *originConn) {
+			first, _ := c.r.ReadByte()
+			go io.WriteString(c, pattern(size)) // ends with the connection
+			rest, _ := io.ReadAll(c.r)
+			heard <- string(first) + string(rest)
+		})
+		c := s.dialTLS(t, root)
+		c.Conn.(*tls.Conn).NetConn().(*packingConn).Conn.(*net.TCPConn).SetReadBuffer(64 << 10)
+		c.open(o.addr)
+		c.send("\x00")
+		if _, err := c.r.Peek(1); err != nil {
+			t.Fatalf("%s: read: %v", plain, err)
+		}
+		for range 4 {
+			time.Sleep(s.cfg.ClientTimeout) // it is to pass
+			c.send("x")
+		}
+		got, err := io.ReadAll(io.LimitReader(c.r, size))
+		c.Conn.(*tls.Conn).CloseWrite()
+		if up := <-heard; string(got) != pattern(size) || up != "\x00xxxx" {
+			t.Errorf("%s: got %d bytes, %v, and the destination %q; want %d and all that was sent", plain, len(got), err, up, size)
+		}
+	}
+}
+
 // TestHTTPSListenerLinger refuses a body while it is still being sent.
 func TestHTTPSListenerLinger(t *testing.T) {
 	t.Parallel()
