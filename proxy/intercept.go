@@ -135,7 +135,7 @@ func (ex *exchange) routeWithin(within *interception) *reason.Failure {
 	if f := ex.checkAsks(); f != nil {
 		return f
 	}
-	raw := h.Target
+	raw, absolute := h.Target, false
 	switch {
 	case string(ex.method()) == "CONNECT":
 		ex.authority = nil // of the log, which shows what it asks for
@@ -154,13 +154,16 @@ func (ex *exchange) routeWithin(within *interception) *reason.Failure {
 			return reason.Newf(reason.Malformed, "malformed request: its URI is not for %s", within.authority)
 		}
 		ex.authority, ex.path = t.Authority.Raw, t.Path
+		absolute = true
 	}
 	if host := h.Host.Of(h.Raw); len(host) > 0 {
 		a, _ := http1.ParseAuthority(host)
 		if !within.matches(&a) {
 			return reason.Newf(reason.Malformed, "malformed request: its Host is not %s", within.authority)
 		}
-		ex.authority = host
+		if !absolute { // where there is a URI, the Host comes from it
+			ex.authority = host
+		}
 	}
 	ex.address.copy(&within.address)
 	if within.plain {

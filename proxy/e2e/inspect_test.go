@@ -147,6 +147,23 @@ func TestInspectedHost(t *testing.T) {
 	}
 }
 
+// TestInspectedAbsolute: where a request inside has a URI, the Host that goes on is its, as that of any other request.
+func TestInspectedAbsolute(t *testing.T) {
+	t.Parallel()
+	s, o := start(t, nil), answering(t, okResponse)
+	c := s.tunnelTo(t, o.addr)
+	for _, tt := range []struct{ uri, host, want string }{
+		{o.addr, "127.0.0.1", o.addr}, {"127.0.0.1", o.addr, "127.0.0.1"}, {"127.0.0.1:443", o.addr, "127.0.0.1:443"},
+	} {
+		before := len(o.bytes())
+		c.send("GET http://" + tt.uri + "/ HTTP/1.1\r\nHost: " + tt.host + "\r\n\r\n")
+		c.receive("GET").check(t, "200 OK", "")
+		if got := o.bytes()[before:]; !strings.Contains(got, "\r\nHost: "+tt.want+"\r\n") {
+			t.Errorf("http://%s/ with the Host %s: got %q; want the Host %s", tt.uri, tt.host, got, tt.want)
+		}
+	}
+}
+
 // TestInspectedTLS: X-WhSentry-TLS inside means what it means elsewhere, and is never sent in clear text.
 func TestInspectedTLS(t *testing.T) {
 	t.Parallel()

@@ -162,7 +162,7 @@ func TestInterceptInside(t *testing.T) {
 		{"origin form", request("GET /a/../b?x=%2F", "Host: "+at+"\r\n"), "200 OK", "", "acme GET /a/../b?x=%2F " + at},
 		{"absolute form", request("GET https://"+at+"/c", "Host: "+at+"\r\n"), "200 OK", "", "acme GET /c " + at},
 		{"asterisk", request("OPTIONS *", "Host: "+at+"\r\n"), "200 OK", "", "acme OPTIONS * " + at},
-		{"other letters", request("GET HTTPS://HOOKS.test.:"+o.port+"/d", "Host: Hooks.Test:"+o.port+"\r\n"), "200 OK", "", "acme GET /d Hooks.Test:" + o.port},
+		{"other letters", request("GET HTTPS://HOOKS.test:"+o.port+"/d", "Host: Hooks.Test.:"+o.port+"\r\n"), "200 OK", "", "acme GET /d HOOKS.test:" + o.port},
 		{"X-WhSentry-TLS: false", request("GET /e", "Host: "+at+"\r\nX-WhSentry-TLS: false\r\n"), "200 OK", "", "acme GET /e " + at},
 		{"another certificate", request("GET /f", "Host: "+at+"\r\n"+alias("globex")), "200 OK", "", "globex GET /f " + at},
 		{"unknown certificate", request("GET /g", "Host: "+at+"\r\n"+alias("initech")), "400 Bad Request", "1010", ""},
