@@ -34,6 +34,7 @@ type client struct {
 
 	in        socket.Buffer         // what has come and not been used
 	head      []byte                // of the request that has come, a part of in
+	lines     int                   // of head
 	start     socket.Tick           // when its first bytes came
 	delivered bool                  // fasthttp has the head
 	large     bool                  // it is served by a server with a larger buffer

@@ -92,7 +92,8 @@
 // fasthttp has made of them. Without it there pass: folded lines, white space within a name, a length beside chunked,
 // a coding that is not chunked, and whatever else has one reading here and another at the destination. It also keeps
 // what a parser into a map loses: the letters and the order of the fields, and which of them the proxy drops. What
-// fasthttp refuses by itself is scanned in the same way, so that the client is told the reason and not the engine's.
+// fasthttp refuses by itself is scanned in the same way, so that the client is told the reason and not the engine's; and
+// so is a head of very many lines, which it is not given, for it would copy each into memory of its own.
 //
 // Bodies, answers and time are ours. fasthttp allocates a body by its announced size before any of it has come, and
 // knows no limit over all clients; so HeaderReceived tells it that there is none, and body.go reads it. Answers are

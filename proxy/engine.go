@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"math"
 	"math/bits"
 	"time"
@@ -75,8 +74,7 @@ func (p *Proxy) handle(ctx *fasthttp.RequestCtx) {
 // more strictly, but for a few things that it forwards: a Trailer field that announces what will be dropped, say.
 func (p *Proxy) handleRefused(ctx *fasthttp.RequestCtx, _ error) {
 	if c := ctx.Conn().(*client); c.delivered {
-		defer c.recoverBug()
-		c.serve(nil, bytes.Clone(c.head))
+		c.serveUnparsed()
 	}
 }
 

@@ -111,7 +111,7 @@ func (ex *exchange) clear() {
 	ex.lendOut()
 	ex.dropBody()
 	ex.stash = keepBuffer(ex.stash)
-	ex.head.Fields, ex.resp.Fields = keepFields(ex.head.Fields), keepFields(ex.resp.Fields)
+	ex.resp.Fields = keepFields(ex.resp.Fields)
 	ex.head.Reset()
 	ex.resp.Reset()
 	ex.authority, ex.path = nil, nil

@@ -25,7 +25,7 @@ import (
 var _ net.Conn = (*client)(nil)
 
 // Read waits for the next request and delivers its head. io.EOF ends fasthttp's loop: the client is gone, has been told
-// why it was refused, or has sent a head that takes a server with a larger buffer.
+// why it was refused, or has sent a head that takes a server with a larger buffer, or none.
 func (c *client) Read(p []byte) (n int, err error) {
 	n, err = 0, io.EOF // where there is a bug
 	defer c.recoverBug()
@@ -43,7 +43,7 @@ func (c *client) Read(p []byte) (n int, err error) {
 		c.over = !c.parks
 		return 0, io.EOF
 	}
-	if len(c.head) > len(p) {
+	if len(c.head) > len(p) || c.lines > parsedLines {
 		return 0, io.EOF
 	}
 	c.delivered = true
@@ -62,14 +62,22 @@ func (c *client) Close() error {
 	return nil
 }
 
+// parsedLines is how many lines a head may have that fasthttp parses. It copies each into memory of its own, a hundred
+// bytes of it for one of four, and holds that for as long as the request lasts.
+const parsedLines = 256
+
 // goOn serves the client until the exchange has ended the connection. fasthttp's loop may have ended before: for a head
-// that takes a larger buffer; for a "close" that was meant for the hop before (an intercepted CONNECT); for a head that
-// it refuses and this proxy forwards; or for the client to rest.
+// that takes a larger buffer, or has too many lines; for a "close" that was meant for the hop before (an intercepted
+// CONNECT); for a head that it refuses and this proxy forwards; or for the client to rest.
 func (c *client) goOn() {
 	for !c.over {
 		if c.parks {
 			go c.park() // ends with the connection, which Proxy.goers counts
 			return
+		}
+		if c.head != nil && c.lines > parsedLines {
+			c.serveUnparsed()
+			continue
 		}
 		c.large = len(c.head) > restingHead
 		c.serveOn(c.proxy.engine.of(len(c.head)))
@@ -82,6 +90,15 @@ func (c *client) goOn() {
 func (c *client) serveOn(s *fasthttp.Server) {
 	defer c.recoverBug()
 	s.ServeConn(c)
+}
+
+// serveUnparsed carries out the request whose head has come, and which fasthttp has not parsed.
+func (c *client) serveUnparsed() {
+	defer c.recoverBug()
+	head := bytes.Clone(c.head)
+	c.head = nil
+	c.settleInput()
+	c.serve(nil, head)
 }
 
 // parkAfter is how long a client must have rested for fasthttp's buffers and a stack that its requests have made grow to
@@ -135,7 +152,7 @@ func (c *client) awaitHead() bool {
 			return false
 		}
 		if n > 0 {
-			c.head = c.in.Unused()[g.Blank():n]
+			c.head, c.lines = c.in.Unused()[g.Blank():n], g.Lines()
 			c.in.Skip(n)
 			return true
 		}

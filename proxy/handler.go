@@ -17,9 +17,9 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// serve carries out the request whose head has come, as fasthttp has parsed it, or whole where fasthttp has refused it.
+// serve carries out the request whose head has come, as fasthttp has parsed it, or whole where it has not.
 // Whatever happens, it ends in finish.
-func (c *client) serve(h *fasthttp.RequestHeader, refused []byte) {
+func (c *client) serve(h *fasthttp.RequestHeader, unparsed []byte) {
 	c.head, c.delivered, c.over = nil, false, true
 	ex := acquireExchange()
 	defer ex.release()
@@ -28,12 +28,12 @@ func (c *client) serve(h *fasthttp.RequestHeader, refused []byte) {
 		ex.head.Method, ex.head.Target, ex.head.HTTP10 = h.Method(), h.RequestURI(), string(h.Protocol()) == "HTTP/1.0"
 		ex.head.Raw = h.RawHeaders()
 	}
-	c.over = !ex.carryOut(refused)
+	c.over = !ex.carryOut(unparsed)
 }
 
 // carryOut reads the request, decides where it goes, forwards it and answers it. It reports whether the client's
 // connection goes on.
-func (ex *exchange) carryOut(refused []byte) (goesOn bool) {
+func (ex *exchange) carryOut(unparsed []byte) (goesOn bool) {
 	c := ex.client
 	c.proxy.metrics.InFlight.Add(1)
 	defer c.proxy.metrics.InFlight.Add(-1)
@@ -45,7 +45,7 @@ func (ex *exchange) carryOut(refused []byte) (goesOn bool) {
 			goesOn = ex.finish(f)
 		}
 	}()
-	f := ex.scan(refused)
+	f := ex.scan(unparsed)
 	if f == nil {
 		f = ex.identify()
 	}
@@ -76,12 +76,12 @@ func (ex *exchange) carryOut(refused []byte) (goesOn bool) {
 }
 
 // scan makes the one strict pass over the fields, as they were sent; what fasthttp has made of them is not looked at. Of a
-// head that fasthttp has refused it scans all.
-func (ex *exchange) scan(refused []byte) *reason.Failure {
+// head that it has not parsed all is scanned.
+func (ex *exchange) scan(unparsed []byte) *reason.Failure {
 	h := &ex.head
 	var err error
-	if refused != nil {
-		err = h.Scan(refused, ex.run.idHeader)
+	if unparsed != nil {
+		err = h.Scan(unparsed, ex.run.idHeader)
 	} else {
 		err = h.ScanFields(h.Raw, ex.run.idHeader)
 	}

@@ -20,8 +20,9 @@ func (ex *exchange) appendRequestHead(dst []byte, bodyLen int) []byte {
 		dst = append(dst, '\r', '\n')
 	}
 	agent := ex.run.cfg.UserAgent
-	for i := range h.Fields {
-		f := &h.Fields[i]
+	fields := h.Fields()
+	for i := range fields {
+		f := &fields[i]
 		name := f.Name.Of(h.Raw)
 		switch f.Kind {
 		case http1.KindHost:

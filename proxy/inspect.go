@@ -149,7 +149,7 @@ func isOpaqueUpgrade(head []byte) bool {
 }
 
 func isWebSocket(h *http1.Request) bool {
-	for _, f := range h.Fields {
+	for _, f := range h.Fields() {
 		if !http1.EqualFold(f.Name.Of(h.Raw), "upgrade") {
 			continue
 		}

@@ -97,7 +97,7 @@ func (ex *exchange) tidied() (names []string) {
 // traceID is that of the request's traceparent, where it has one and that is well-formed; nil otherwise.
 func (ex *exchange) traceID() []byte {
 	var value []byte
-	for _, f := range ex.head.Fields {
+	for _, f := range ex.head.Fields() {
 		if !bytes.EqualFold(f.Name.Of(ex.head.Raw), []byte("traceparent")) {
 			continue
 		}

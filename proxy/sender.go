@@ -61,7 +61,7 @@ func (ex *exchange) credential() policy.Credential {
 	if shown.Fields > 0 || !ex.isCheck() {
 		return shown
 	}
-	for _, f := range h.Fields { // of a check, the proxy is the origin
+	for _, f := range h.Fields() { // of a check, the proxy is the origin
 		if http1.EqualFold(f.Name.Of(h.Raw), "authorization") {
 			shown.Value = f.Value.Of(h.Raw)
 			shown.Fields++

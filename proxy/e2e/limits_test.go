@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"whsentry/ca/catest"
 	"whsentry/guard"
 	"whsentry/proxy"
 	"whsentry/proxy/accesslog"
@@ -186,6 +187,40 @@ func TestMaxHeaderSize(t *testing.T) {
 	}
 	if n := o.requestCount("POST"); n != 2 {
 		t.Errorf("got %d requests at the destination; want 2", n)
+	}
+}
+
+// TestHeadsOfManyLines: a head that is made of thousands of lines is forwarded like any other, wherever it comes, and the
+// connection goes on behind it.
+func TestHeadsOfManyLines(t *testing.T) {
+	t.Parallel()
+	root := catest.Root(t, "Root")
+	plain, https := start(t, nil), startHTTPS(t, root, nil)
+	for name, dial := range map[string]func(t *testing.T, o *origin) (c *rawConn, uri string){
+		"a listener":    func(t *testing.T, o *origin) (*rawConn, string) { return plain.dialFor(t), "http://" + o.addr },
+		"https":         func(t *testing.T, o *origin) (*rawConn, string) { return https.dialTLS(t, root), "http://" + o.addr },
+		"inside tunnel": func(t *testing.T, o *origin) (*rawConn, string) { return plain.tunnelTo(t, o.addr), "" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := answering(t, okResponse)
+			c, uri := dial(t, o)
+			for _, lines := range []int{16000, 1, 256, 257, 3000} {
+				before := len(o.bytes())
+				many := strings.Repeat("a:\r\n", lines-1)
+				c.send("POST " + uri + "/many HTTP/1.1\r\nHost: " + o.addr + "\r\nConnection: named\r\n" + many +
+					"Named: n\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+				c.receive("POST").check(t, "200 OK", "")
+				want := "POST /many HTTP/1.1\r\nHost: " + o.addr + "\r\n" + many + "Content-Length: 3\r\nUser-Agent: Webhook Sentry/0.1\r\n\r\nabc"
+				if got := o.bytes()[before:]; got != want {
+					t.Fatalf("%d lines: the destination got %d bytes, %.200q; want %d, %.200q", lines, len(got), got, len(want), want)
+				}
+			}
+			c.send("GET " + uri + "/ HTTP/1.1\r\n" + strings.Repeat("a:\r\n", 3000) + "b : c\r\nHost: " + o.addr + "\r\n\r\n")
+			if c.receive("GET").check(t, "400 Bad Request", "1002"); !c.ended() {
+				t.Error("the connection goes on behind a malformed head; want it closed")
+			}
+		})
 	}
 }
 

@@ -18,6 +18,7 @@ type Gate struct {
 	limit   int
 	first   int // where the request line begins: behind the empty lines that may stand before it (RFC 9112 section 2.2)
 	stop    int // where the request line's CRLF is; 0: not there yet
+	lines   int // that have ended, behind the request line
 	line    int // where the line begins whose end is being looked for
 	scanned int // up to where no control byte is
 }
@@ -66,6 +67,8 @@ func (g *Gate) endLine(buf []byte, stop int) (n int, err error) {
 		}
 	case start == stop:
 		return g.line, g.checkSize(g.line, true)
+	default:
+		g.lines++
 	}
 	return 0, nil
 }
@@ -105,6 +108,9 @@ func (g *Gate) RequestLine(buf []byte) []byte {
 	}
 	return buf[g.first:g.stop]
 }
+
+// Lines returns how many lines stand between the request line and the empty one, as far as Scan has come.
+func (g *Gate) Lines() int { return g.lines }
 
 // Blank returns how many bytes of empty lines stand before the request line.
 func (g *Gate) Blank() int { return g.first }

@@ -40,6 +40,17 @@ func everyByte(raw string) (cuts []int) {
 	return cuts
 }
 
+// TestGateLines counts the lines of a head, and of no other.
+func TestGateLines(t *testing.T) {
+	for raw, want := range map[string]int{
+		"GET / HTTP/1.1\r\n\r\n": 0, "\r\n\r\nGET / HTTP/1.1\r\nA: b\r\n\r\nC: d\r\n\r\n": 1, "GET / HTTP/1.1\r\nA: b\r\nA: b\r\nC": 2,
+	} {
+		if g, _ := gate(raw, 64, everyByte(raw)...); g.Lines() != want {
+			t.Errorf("%q: got %d lines; want %d", raw, g.Lines(), want)
+		}
+	}
+}
+
 // gateTests are what a gate whose limit is 64 bytes makes of them: passed is how much of raw is the head, 0 where there is
 // not yet one, and refused a part of the error's text.
 var gateTests = []struct {

@@ -11,8 +11,9 @@ type Request struct {
 	Method, Target []byte // parts of the request line; nil: not known
 	HTTP10         bool   // else HTTP/1.1
 
-	Raw    []byte // the lines of the fields, which the spans are parts of
-	Fields []Field
+	Raw     []byte // the lines of the fields, which the spans are parts of
+	fields  []Field
+	spilled bool // there are more than are kept
 
 	Host  Span // the value of the last
 	Hosts int
@@ -24,9 +25,33 @@ type Request struct {
 	SentryFields
 }
 
-// Reset makes the request ready for another head. It keeps the memory of Fields.
+// keptFields is how many fields are kept. A field takes the memory of 20 bytes, and a line of a head need be no longer
+// than four: of a head that is made of such lines, they are found again when they are asked for.
+const keptFields = 256
+
+// Reset makes the request ready for another head. It keeps the memory of the fields.
 func (h *Request) Reset() {
-	*h = Request{Fields: h.Fields[:0], BodyFraming: BodyFraming{ContentLength: -1}}
+	*h = Request{fields: h.fields[:0], BodyFraming: BodyFraming{ContentLength: -1}}
+}
+
+// Fields returns the fields of a head that has been scanned without an error, in their order. It is valid until Reset.
+func (h *Request) Fields() []Field {
+	if !h.spilled {
+		return h.fields
+	}
+	all := make([]Field, 0, bytes.Count(h.Raw, []byte{'\n'}))
+	for start := 0; start < len(h.Raw); {
+		stop := start + bytes.IndexByte(h.Raw[start:], '\r')
+		if stop > start {
+			f, _ := parseField(h.Raw, start, stop)
+			all = append(all, f)
+		}
+		start = stop + 2
+	}
+	if h.names {
+		dropNamed(h.Raw, all)
+	}
+	return all
 }
 
 // Scan scans a whole head, from the request line to the empty line, as a Gate lets it pass. Errors are those of
@@ -110,7 +135,11 @@ func (h *Request) scanField(start, stop int, idHeader string) error {
 	if reject != "" {
 		return requestErrorf(Malformed, "%s", reject)
 	}
-	h.Fields = append(h.Fields, f)
+	if len(h.fields) < keptFields {
+		h.fields = append(h.fields, f)
+	} else {
+		h.spilled = true
+	}
 	value := f.Value.Of(h.Raw)
 	switch f.Kind {
 	case KindHost:
@@ -143,8 +172,8 @@ func (h *Request) checkFraming() error {
 	if h.Hosts > 1 {
 		return requestErrorf(Malformed, "it has more than one Host")
 	}
-	if h.names {
-		dropNamed(h.Raw, h.Fields)
+	if h.names && !h.spilled {
+		dropNamed(h.Raw, h.fields)
 	}
 	return nil
 }

@@ -186,11 +186,32 @@ func TestRequestHeadInPieces(t *testing.T) {
 func rewrittenHead(h *Request) []byte {
 	var b []byte
 	b = append(append(append(b, h.Method...), ' '), h.Target...)
-	for _, f := range h.Fields {
+	for _, f := range h.Fields() {
 		b = append(b, '|', byte('0'+f.Kind))
 		b = AppendField(b, f.Name.Of(h.Raw), f.Value.Of(h.Raw))
 	}
 	return b
+}
+
+// TestRequestHeadOfManyLines: of a head with more fields than are kept all are there all the same, each for what it is,
+// and each time that they are asked for.
+func TestRequestHeadOfManyLines(t *testing.T) {
+	for _, n := range []int{keptFields - 4, keptFields - 3, keptFields - 2, 5000} {
+		raw := "GET / HTTP/1.1\r\nconnection: last\r\nFirst:  a \r\n" + strings.Repeat("b:\r\n", n) + "last: c\r\nHOST: h\r\n\r\n"
+		h, got := scanWhole(raw)
+		if got.refused != "" || h.spilled != (n+4 > keptFields) || len(h.fields) > keptFields {
+			t.Fatalf("%d lines: got %+v, %d fields kept; want it taken and %d kept", n, got, len(h.fields), keptFields)
+		}
+		want := "GET /|2connection: last\r\n|0First: a\r\n" + strings.Repeat("|0b:\r\n", n) + "|1last: c\r\n|4HOST: h\r\n" // by Kind
+		for range 2 {
+			if all := string(rewrittenHead(h)); all != want {
+				t.Fatalf("%d lines: got %d bytes, %.200q; want %d, %.200q", n, len(all), all, len(want), want)
+			}
+		}
+		if string(h.Host.Of(h.Raw)) != "h" || h.Hosts != 1 {
+			t.Errorf("%d lines: got %d Hosts; want that behind them", n, h.Hosts)
+		}
+	}
 }
 
 func TestRequestHeadMeaning(t *testing.T) {
