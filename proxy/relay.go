@@ -101,6 +101,7 @@ func (ex *exchange) beginAnswer(how http1.Framing, length int64) {
 	ex.keep = ex.keep && how != http1.ByClose && !ex.client.proxy.stopping.Load()
 	ex.status = ex.resp.Status
 	ex.out = ex.appendResponseHead(ex.borrowOut(), &ex.resp, how, length)
+	ex.resp.Fields = keepFields(ex.resp.Fields) // they have served their purpose, and the body may take its time
 }
 
 // endAnswer sends the head, and the body with it.
