@@ -195,10 +195,14 @@ func FuzzRequest(f *testing.F) {
 		f.Add([]byte(tt.raw))
 	}
 	f.Add([]byte("GET http://h/ HTTP/1.1\r\nConnection: a\r\n" + strings.Repeat("a:\r\n", keptFields) + "Host: h\r\nB: c\r\n\r\n"))
+	f.Add([]byte("GET http://h/ HTTP/1.1\r\n" + strings.Repeat("a:\r\n", keptFields+1) + "a b\r\nHost: h\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		h, got := scanWhole(string(raw))
 		if _, pieces := scanPieces(string(raw), everyByte(string(raw))...); (pieces.refused != "") != (got.refused != "") || pieces.length != got.length {
 			t.Fatalf("byte by byte: got %+v; want %+v", pieces, got)
+		}
+		for _, field := range h.Fields() { // the log looks through those of a refused head too
+			field.Value.Of(h.Raw)
 		}
 		if got.length == 0 {
 			return

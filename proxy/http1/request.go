@@ -34,7 +34,7 @@ func (h *Request) Reset() {
 	*h = Request{fields: h.fields[:0], BodyFraming: BodyFraming{ContentLength: -1}}
 }
 
-// Fields returns the fields of a head that has been scanned without an error, in their order. It is valid until Reset.
+// Fields returns the fields in their order; of a head that ScanFields has refused perhaps not all. It is valid until Reset.
 func (h *Request) Fields() []Field {
 	if !h.spilled {
 		return h.fields
