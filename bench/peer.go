@@ -235,7 +235,10 @@ func (p *peer) askVersion(ctx context.Context, path string) {
 
 var versionNumber = regexp.MustCompile(`\d+\.\d+[0-9A-Za-z.+~-]*`)
 
-// lookUp finds a program as a shell would, and also where servers are that are not in every user's PATH.
+// serverFolders are where servers are that are not in every user's PATH.
+var serverFolders = []string{"/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/opt/homebrew/bin", "/opt/homebrew/sbin"}
+
+// lookUp finds a program as a shell would, and also in serverFolders.
 func lookUp(program string) string {
 	if path, err := exec.LookPath(program); err == nil {
 		if path, err = filepath.Abs(path); err == nil {
@@ -245,7 +248,7 @@ func lookUp(program string) string {
 	if strings.ContainsRune(program, filepath.Separator) {
 		return ""
 	}
-	for _, dir := range []string{"/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/opt/homebrew/bin", "/opt/homebrew/sbin"} {
+	for _, dir := range serverFolders {
 		if path, err := exec.LookPath(filepath.Join(dir, program)); err == nil {
 			return path
 		}

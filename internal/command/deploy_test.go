@@ -171,6 +171,9 @@ type object struct {
 // render returns what the chart makes of values, by kind and name.
 func render(t *testing.T, values string) map[string]object {
 	t.Helper()
+	if os.Getenv("TEST_INSTALLED") == "" {
+		t.Skip("only with TEST_INSTALLED=1, for it starts helm")
+	}
 	helm, err := exec.LookPath("helm")
 	if err != nil {
 		t.Skip("helm is not installed")
