@@ -14,6 +14,7 @@ import (
 // TestServersThatChokeOnEDNS has a server fail in every way where a question carries EDNS. It is asked once more without,
 // and for ten minutes at once so. One server is enough: nobody else could have answered.
 func TestServersThatChokeOnEDNS(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name string
 		code int32
@@ -80,6 +81,7 @@ func TestFailureWithAndWithoutEDNS(t *testing.T) {
 
 // TestLateAnswerToTheFirstQuestion has the answer to the question with EDNS come after the one without was put.
 func TestLateAnswerToTheFirstQuestion(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name      string
 		late, now uint16 // codes of the answers to the question with EDNS, and to the one without, which comes after it
@@ -122,6 +124,7 @@ func TestLateAnswerToTheFirstQuestion(t *testing.T) {
 
 // TestTruncatedAnswerStands has an answer come truncated, and everything go wrong over TCP: what has come is used.
 func TestTruncatedAnswerStands(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name string
 		tcp  func(conn net.Conn, q []byte)

@@ -39,6 +39,7 @@ func TestWhoseFaultIsIt(t *testing.T) {
 
 // TestWhoseNameIsIt tells names that have no address apart from resolvers that give no answer.
 func TestWhoseNameIsIt(t *testing.T) {
+	t.Parallel()
 	code := func(rcode int) func(string, dns.Question, *dns.Msg) bool {
 		return func(_ string, _ dns.Question, reply *dns.Msg) bool { reply.Rcode = rcode; return true }
 	}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -25,6 +26,12 @@ func serve(t *testing.T, address string) (netip.AddrPort, *atomic.Int64) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveOn(t, ln)
+}
+
+// serveOn is serve on a socket that listens already.
+func serveOn(t *testing.T, ln net.Listener) (netip.AddrPort, *atomic.Int64) {
+	t.Helper()
 	counted := &countingListener{Listener: ln}
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") })}
 	var wg sync.WaitGroup
@@ -35,6 +42,29 @@ func serve(t *testing.T, address string) (netip.AddrPort, *atomic.Int64) {
 		wg.Wait()
 	})
 	return netip.MustParseAddrPort(ln.Addr().String()), &counted.accepted
+}
+
+// listenOnOnePort listens on one port of two addresses. Somebody else may have that of the second which the first is given:
+// then it is given another.
+func listenOnOnePort(t *testing.T, first, second string) (net.Listener, net.Listener) {
+	t.Helper()
+	for range 100 {
+		a, err := net.Listen("tcp", net.JoinHostPort(first, "0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, port, _ := net.SplitHostPort(a.Addr().String())
+		b, err := net.Listen("tcp", net.JoinHostPort(second, port))
+		if err == nil {
+			return a, b
+		}
+		a.Close()
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
+	}
+	t.Fatalf("no port is free at both %s and %s", first, second)
+	return nil, nil
 }
 
 type countingListener struct {
@@ -52,8 +82,9 @@ func (l *countingListener) Accept() (net.Conn, error) {
 
 // TestFasthttpClient lets fasthttp's client connect through a Dialer: to what is allowed, and to nothing else.
 func TestFasthttpClient(t *testing.T) {
-	allowed, served := serve(t, "127.0.0.2:0")
-	canary, reached := serve(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), allowed.Port()).String())
+	first, second := listenOnOnePort(t, "127.0.0.2", "127.0.0.1")
+	allowed, served := serveOn(t, first)
+	canary, reached := serveOn(t, second)
 	cfg := guard.DefaultConfig()
 	cfg.AllowList = []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")}
 	g, err := guard.New(cfg, guard.Hooks{})

@@ -173,6 +173,7 @@ func impatient(g *Guard, with netip.AddrPort) {
 // TestLyingResolvers asks a resolver whose answers break the protocol in every way, and one that tells the truth, 8.8.8.8,
 // where the first is not to be believed. Whatever it says, no address comes of it that does not belong to the name.
 func TestLyingResolvers(t *testing.T) {
+	t.Parallel()
 	loop := func(data string, rrtype uint16) func(q []byte) []byte {
 		return func(q []byte) []byte { return append(answerTo(q, 0, 1, 0, 0), record(asked, rrtype, 60, data)...) }
 	}
@@ -268,6 +269,7 @@ func TestLyingResolvers(t *testing.T) {
 
 // TestLyingOverTCP has answers truncated over UDP, and everything go wrong over TCP.
 func TestLyingOverTCP(t *testing.T) {
+	t.Parallel()
 	message := func(m []byte) []byte { return append(binary.BigEndian.AppendUint16(nil, uint16(len(m))), m...) }
 	good := withA(0, record(asked, dns.TypeA, 60, outside))
 	wait := func(conn net.Conn) { io.Copy(io.Discard, conn) } // until the proxy has had enough

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"flag"
 	"net"
 	"net/netip"
 	"path/filepath"
@@ -10,8 +11,11 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestMain finds goroutines that are left, but for those that fasthttp's client, which a test uses, keeps for a while.
+// TestMain has many tests run at once, for most of the time they wait for resolvers that are silent; the command line's
+// -parallel wins. It finds goroutines that are left, but for those that fasthttp's client, which a test uses, keeps for a
+// while.
 func TestMain(m *testing.M) {
+	flag.Set("test.parallel", "16")
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*Client).mCleaner"),
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*HostClient).connsCleaner"))

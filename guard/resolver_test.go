@@ -183,6 +183,7 @@ func TestTruncatedAnswerComesOverTCP(t *testing.T) {
 }
 
 func TestServerTroubles(t *testing.T) {
+	t.Parallel()
 	good := startDNS(t, zone("x.example. 60 IN A 8.8.8.8"))
 	code := func(rcode int) netip.AddrPort {
 		return startDNS(t, func(_ string, _ dns.Question, reply *dns.Msg) bool { reply.Rcode = rcode; return true }).addr
