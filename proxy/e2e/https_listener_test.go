@@ -66,8 +66,8 @@ func TestHTTPSListener(t *testing.T) {
 	}
 }
 
-// TestHTTPSListenerEnd ends every connection in order, for some clients take anything else for a cut.
-func TestHTTPSListenerEnd(t *testing.T) {
+// testHTTPSListenerEnd ends every connection in order, for some clients take anything else for a cut.
+func testHTTPSListenerEnd(t *testing.T) {
 	root := catest.Root(t, "Root")
 	s := startHTTPS(t, root, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.ClientTimeout, cfg.ClientIdleTimeout, cfg.MaxRequestBodySize = 2*time.Second, 2*time.Second, 1000
@@ -219,8 +219,8 @@ func TestHTTPSListenerClientCA(t *testing.T) {
 	}
 }
 
-// TestHTTPSListenerSlowHandshake is bounded by clientTimeout, however the bytes trickle in.
-func TestHTTPSListenerSlowHandshake(t *testing.T) {
+// testHTTPSListenerSlowHandshake is bounded by clientTimeout, however the bytes trickle in.
+func testHTTPSListenerSlowHandshake(t *testing.T) {
 	root := catest.Root(t, "Root")
 	s := startHTTPS(t, root, func(cfg *proxy.Config, _ *guard.Config) { cfg.ClientTimeout = 300 * time.Millisecond })
 	for _, test := range []struct {
@@ -251,37 +251,37 @@ func TestHTTPSListenerSlowHandshake(t *testing.T) {
 	})
 }
 
-// TestHTTPSListenerSlowReader takes a large answer slowly, which is all right, or not at all, which is not.
-func TestHTTPSListenerSlowReader(t *testing.T) {
+// testHTTPSListenerSlowReader takes a large answer slowly, which is all right, or not at all, which is not.
+func testHTTPSListenerSlowReader(t *testing.T) {
 	root := catest.Root(t, "Root")
 	body := pattern(12 << 20)
 	s := startHTTPS(t, root, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.ClientTimeout, cfg.ReadTimeout, cfg.MaxResponseBodySize = 2*time.Second, 10*time.Second, 64<<20
 	})
 	o := answering(t, withLength(body))
-	t.Run("slow", func(t *testing.T) {
-		t.Parallel()
-		c := s.dialTLS(t, root)
-		c.Conn.(*tls.Conn).NetConn().(*packingConn).Conn.(*net.TCPConn).SetReadBuffer(64 << 10)
-		c.send(get(o, "/"))
-		resp, err := http.ReadResponse(c.r, nil)
-		if err != nil {
-			t.Fatalf("read a response: %v", err)
-		}
-		var got bytes.Buffer
-		for err == nil {
-			_, err = io.CopyN(&got, resp.Body, 1<<20)
-			time.Sleep(200 * time.Millisecond) // in all longer than the limit
-		}
-		if got.String() != body {
-			t.Errorf("got %d bytes, %v; want %d", got.Len(), err, len(body))
-		}
-	})
-	t.Run("never", func(t *testing.T) {
-		t.Parallel()
-		c := s.dialTLS(t, root)
-		c.send(get(o, "/never"))
-		eventually(t, "the log's line", func() bool { return strings.Contains(s.wholeLog(), "/never 499 ") })
+	allAtOnce(t, func(run func(name string, test func(t *testing.T))) {
+		run("slow", func(t *testing.T) {
+			c := s.dialTLS(t, root)
+			c.Conn.(*tls.Conn).NetConn().(*packingConn).Conn.(*net.TCPConn).SetReadBuffer(64 << 10)
+			c.send(get(o, "/"))
+			resp, err := http.ReadResponse(c.r, nil)
+			if err != nil {
+				t.Fatalf("read a response: %v", err)
+			}
+			var got bytes.Buffer
+			for err == nil {
+				_, err = io.CopyN(&got, resp.Body, 1<<20)
+				time.Sleep(200 * time.Millisecond) // in all longer than the limit
+			}
+			if got.String() != body {
+				t.Errorf("got %d bytes, %v; want %d", got.Len(), err, len(body))
+			}
+		})
+		run("never", func(t *testing.T) {
+			c := s.dialTLS(t, root)
+			c.send(get(o, "/never"))
+			eventually(t, "the log's line", func() bool { return strings.Contains(s.wholeLog(), "/never 499 ") })
+		})
 	})
 }
 

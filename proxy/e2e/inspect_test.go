@@ -367,17 +367,21 @@ func TestServerSpeaksFirst(t *testing.T) {
 	})
 }
 
-// TestInspectedLimits: between the requests clientIdleTimeout holds, and a head has clientTimeout.
-func TestInspectedLimits(t *testing.T) {
-	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
-		cfg.ReadTimeout = 300 * time.Millisecond
-		cfg.ClientIdleTimeout = 2 * time.Second
-		cfg.ClientTimeout = 500 * time.Millisecond
-		cfg.ConnectionLifetime = time.Second
-		cfg.AccessLog.Type = accesslog.JSON
-	})
+// testInspectedLimits: between the requests clientIdleTimeout holds, and a head has clientTimeout.
+func testInspectedLimits(t *testing.T) {
+	limited := func(t *testing.T, clientTimeout time.Duration) *sentry {
+		return start(t, func(cfg *proxy.Config, _ *guard.Config) {
+			cfg.ReadTimeout = time.Second
+			cfg.ClientIdleTimeout = 2500 * time.Millisecond
+			cfg.ClientTimeout = clientTimeout
+			cfg.ConnectionLifetime = time.Second
+			cfg.AccessLog.Type = accesslog.JSON
+		})
+	}
 	o := answering(t, okResponse)
 	t.Run("rest", func(t *testing.T) {
+		t.Parallel()
+		s := limited(t, time.Second)
 		c := s.tunnelTo(t, o.addr)
 		for range 2 {
 			c.send(inOrigin(o.addr, "/", "x"))
@@ -389,6 +393,8 @@ func TestInspectedLimits(t *testing.T) {
 		}
 	})
 	t.Run("a head", func(t *testing.T) {
+		t.Parallel()
+		s := limited(t, 500*time.Millisecond)
 		c := s.tunnelTo(t, o.addr)
 		c.send("POST / HTTP/1.1\r\nHost:")
 		r := c.receive("POST")
@@ -396,9 +402,11 @@ func TestInspectedLimits(t *testing.T) {
 		s.waitMetric(busyConnections, "0")
 	})
 	t.Run("nothing", func(t *testing.T) {
+		t.Parallel()
+		s := limited(t, 500*time.Millisecond)
 		c := s.tunnelTo(t, o.addr)
 		c.waitEnd()
-		if line := s.jsonLines(4)[3]; line["method"] != "CONNECT" || line["reason_code"] != 1004.0 {
+		if line := s.jsonLines(1)[0]; line["method"] != "CONNECT" || line["reason_code"] != 1004.0 {
 			t.Errorf("got the line %v; want the CONNECT's, 1004", line)
 		}
 	})

