@@ -174,13 +174,12 @@ func (ex *exchange) growBody(n int) {
 }
 
 // forgetBody gives the body's memory back where the request, which has been sent, cannot be sent again: a webhook spends
-// its life waiting for an answer.
+// its life waiting for an answer. It counts until the request ends all the same, so that destinations which do not answer
+// have no more taken in for them than maxBufferedBytes.
 func (ex *exchange) forgetBody() {
-	if ex.reused && ex.isIdempotent() {
-		return
+	if !ex.reused || !ex.isIdempotent() {
+		ex.dropBody()
 	}
-	ex.dropBody()
-	ex.client.proxy.buffered.give(&ex.reserved)
 }
 
 // dropBody gives the body's memory back.
