@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -81,8 +82,10 @@ func newClient(p *Proxy, l *listener, tcp *net.TCPConn) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &client{proxy: p, listener: l, conn: s, tcp: s, prober: s.NewProber(), addr: tcp.RemoteAddr().String()}
-	c.peer.Addr = tcp.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
+	from := tcp.RemoteAddr().(*net.TCPAddr).AddrPort()
+	from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+	c := &client{proxy: p, listener: l, conn: s, tcp: s, prober: s.NewProber(), addr: from.String()}
+	c.peer.Addr = from.Addr()
 	c.ready = c.takeReady
 	s.OnStall(c.place.stalls)
 	c.deadline.Set(socket.Never, s)
