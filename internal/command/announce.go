@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"syscall"
+
 	"whsentry/internal/settings"
 )
 

@@ -261,32 +261,31 @@ func dropNamed(head []byte, fields []Field) {
 			}
 		}
 	}
-	if len(names) > len(few) {
-		dropMany(head, fields, names)
-		return
+	var many map[string]bool
+	if len(names) > len(few) { // a hostile head may hold tens of thousands of names and of fields
+		many = make(map[string]bool, len(names))
+		for _, name := range names {
+			many[string(bytes.ToLower(name))] = true
+		}
 	}
 	for i := range fields {
-		if f := &fields[i]; f.Kind.isDroppable() && slices.ContainsFunc(names, func(name []byte) bool { return bytes.EqualFold(name, f.Name.Of(head)) }) {
-			f.Kind = KindHopByHop
+		f := &fields[i]
+		switch f.Kind {
+		case KindOther, KindUserAgent, KindExpect:
+			if isNamed(f.Name.Of(head), names, many) {
+				f.Kind = KindHopByHop
+			}
 		}
 	}
 }
 
-// dropMany is dropNamed for a hostile head, which may hold tens of thousands of names and of fields.
-func dropMany(head []byte, fields []Field, names [][]byte) {
-	named := make(map[string]bool)
-	for _, name := range names {
-		named[string(bytes.ToLower(name))] = true
+// isNamed reports whether name is one of names, which many holds in small letters where they are many; else it is nil.
+func isNamed(name []byte, names [][]byte, many map[string]bool) bool {
+	if many != nil {
+		return many[string(bytes.ToLower(name))]
 	}
-	for i := range fields {
-		if f := &fields[i]; f.Kind.isDroppable() && named[string(bytes.ToLower(f.Name.Of(head)))] {
-			f.Kind = KindHopByHop
-		}
-	}
+	return slices.ContainsFunc(names, func(n []byte) bool { return bytes.EqualFold(n, name) })
 }
-
-// isDroppable reports whether fields of that kind are passed on unless a Connection field names them.
-func (k Kind) isDroppable() bool { return k == KindOther || k == KindUserAgent || k == KindExpect }
 
 // parseLength reads a Content-Length, which is digits and nothing else (RFC 9110 section 8.6). What is too large
 // for an int64 comes back as the largest, for it is over every limit.
