@@ -70,7 +70,7 @@ func tolerated(f figure, was float64) float64 {
 	case socketCalls, emptyCalls:
 		return 0.5
 	}
-	return max(0.5, was/25) // a new tunnel took 65.7 to 69.2 allocations, from run to run
+	return max(0.5, was/50)
 }
 
 // runCounts counts, prints what it finds, and compares it with the file's figures: an error where one has become worse.
