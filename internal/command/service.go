@@ -48,6 +48,7 @@ func (a *app) serve(load func() (*settings.Settings, error)) error {
 		return err
 	}
 	defer s.close()
+	defer a.paceCollector()()
 	return s.serve(signals)
 }
 
