@@ -46,7 +46,7 @@ func (ex *exchange) passBody() *reason.Failure {
 		return ex.largeResponse()
 	}
 	if body.left <= wholeLimit {
-		first, f := ex.takeWhole(&body)
+		first, f := ex.takeFirst(&body)
 		if f != nil {
 			f = ex.upstreamFailure(f)
 			ex.drop(upstream.CloseError)
@@ -115,11 +115,16 @@ func (ex *exchange) endAnswer(body []byte) *reason.Failure {
 	return nil
 }
 
-// takeWhole reads the body up to wholeLimit. Where it is longer, body has not ended and what was read is its
+// takeFirst reads the body up to wholeLimit. Where it is longer, body has not ended and what was read is its
 // beginning.
-func (ex *exchange) takeWhole(body *responseBody) (whole []byte, f *reason.Failure) {
+func (ex *exchange) takeFirst(body *responseBody) (whole []byte, f *reason.Failure) {
 	ex.beginWait(ex.held, nil)
 	defer ex.endWait()
+	if body.left >= 0 {
+		if f := body.readAll(); f != nil {
+			return nil, f
+		}
+	}
 	for {
 		data, f := body.next()
 		if f != nil {
@@ -303,10 +308,28 @@ func (b *responseBody) dechunk() ([]byte, error) {
 	return nil, b.wrong
 }
 
+// readAll reads what is left of a body with a Content-Length into the buffer, behind its head. So it is in one piece, and
+// the next answer of this size comes with a single read, for the buffer stays as large.
+func (b *responseBody) readAll() *reason.Failure {
+	in := &b.ex.call.In
+	in.Grow(int(b.left))
+	b.ex.bodyStart = in.Mark()
+	for int64(in.Len()) < b.left {
+		if f := b.fill(); f != nil {
+			return f
+		}
+	}
+	return nil
+}
+
 // read reads more into the buffer, all of which has been used. A body without a length ends here.
 func (b *responseBody) read() *reason.Failure {
-	ex := b.ex
 	b.makeRoom()
+	return b.fill()
+}
+
+func (b *responseBody) fill() *reason.Failure {
+	ex := b.ex
 	n, err := ex.call.Read(ex.call.In.Free())
 	ex.call.In.Added(n)
 	ex.at = ex.call.At

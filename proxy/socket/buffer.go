@@ -5,7 +5,8 @@ import "sync"
 // Sizes of memory for bytes on their way, in bytes.
 const (
 	BufferSize = 4 << 10  // a Buffer at first
-	BufferKept = 64 << 10 // a buffer larger than this is not kept for the next request
+	BufferKept = 72 << 10 // a buffer larger than this is not kept for the next request: a body of 64 KiB fits, and its head
+	bufferStep = 8 << 10  // by which Go's memory for what is large differs, so that the rest of it would be lost
 	// CopyLimit is up to where copying a body behind its head costs less than handing both to the system.
 	CopyLimit = 16 << 10
 	// copyBufferSize is how much of a tunnel or of a large body is moved at once.
@@ -53,12 +54,17 @@ func (b *Buffer) Mark() int { return b.from }
 func (b *Buffer) Rewind(mark int) { b.from, b.to = mark, mark }
 
 // Grow makes the buffer hold at least size bytes from the first unused one on; what has been used may go. Slices
-// taken before keep what they held, for memory that is left is not written to again.
+// taken before keep what they held, for memory that is left is not written to again. The next message like this one will
+// fit with what has been used.
 func (b *Buffer) Grow(size int) {
 	if len(b.bytes)-b.from >= size {
 		return
 	}
-	bytes := make([]byte, max(size, min(2*len(b.bytes), BufferKept)))
+	whole := (b.from + size + bufferStep - 1) / bufferStep * bufferStep
+	if whole > BufferKept {
+		whole = max(size, BufferKept)
+	}
+	bytes := make([]byte, max(whole, min(2*len(b.bytes), BufferKept)))
 	b.to = copy(bytes, b.Unused())
 	b.from, b.bytes = 0, bytes
 }
