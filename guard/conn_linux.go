@@ -91,8 +91,8 @@ func bindSource(fd int, source netip.Addr) error {
 	return os.NewSyscallError("bind", unix.Bind(fd, sa))
 }
 
-// await waits until the connection is made. A second connect(2) says how it stands: not at all, EALREADY; else it is
-// its result.
+// await waits until the connection is made, which it is once it has a peer. Where it has none, a second connect(2) says how
+// it stands: not yet, EALREADY; else it is the result.
 func (c *tcpConn) await(ctx context.Context) error {
 	deadline, ends := ctx.Deadline()
 	if ends {
@@ -101,6 +101,10 @@ func (c *tcpConn) await(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { c.SetWriteDeadline(time.Unix(1, 0)) })
 	var errno syscall.Errno
 	err := c.raw.Write(func(fd uintptr) (done bool) {
+		if peer := addressOf(fd, syscall.Getpeername); peer.IP != nil {
+			c.remote = peer
+			return true
+		}
 		errno = c.sockaddr.connect(fd)
 		return errno != unix.EALREADY && errno != unix.EINPROGRESS
 	})
@@ -133,16 +137,20 @@ func (c *tcpConn) RemoteAddr() net.Addr {
 }
 
 func (c *tcpConn) address(get func(fd int) (syscall.Sockaddr, error)) *net.TCPAddr {
-	var a net.TCPAddr
-	c.raw.Control(func(fd uintptr) {
-		switch sa, _ := get(int(fd)); sa := sa.(type) {
-		case *syscall.SockaddrInet4:
-			a = net.TCPAddr{IP: sa.Addr[:], Port: sa.Port}
-		case *syscall.SockaddrInet6:
-			a = net.TCPAddr{IP: sa.Addr[:], Port: sa.Port}
-		}
-	})
-	return &a
+	a := new(net.TCPAddr)
+	c.raw.Control(func(fd uintptr) { a = addressOf(fd, get) })
+	return a
+}
+
+// addressOf returns what get says, or an address without IP.
+func addressOf(fd uintptr, get func(fd int) (syscall.Sockaddr, error)) *net.TCPAddr {
+	switch sa, _ := get(int(fd)); sa := sa.(type) {
+	case *syscall.SockaddrInet4:
+		return &net.TCPAddr{IP: sa.Addr[:], Port: sa.Port}
+	case *syscall.SockaddrInet6:
+		return &net.TCPAddr{IP: sa.Addr[:], Port: sa.Port}
+	}
+	return new(net.TCPAddr)
 }
 
 func (c *tcpConn) CloseWrite() error {
