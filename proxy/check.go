@@ -152,12 +152,20 @@ func (ex *exchange) try(q *checkQuestion) ([]guard.Judged, *reason.Failure) {
 	if f := ex.aimAt([]byte(q.url)); f != nil {
 		return nil, f
 	}
+	if !q.connect {
+		return ex.judgeEach()
+	}
+	place, f := ex.reservePlace() // before the name is looked up, as for a request
+	if f != nil {
+		return nil, f
+	}
 	addresses, f := ex.judgeEach()
-	if f != nil || !q.connect {
+	if f != nil {
+		ex.client.proxy.pool.Release(place)
 		return addresses, f
 	}
 	ex.breaking.asked = true // it neither counts for the breaker nor is refused by it
-	if f = ex.acquire(nil, true); f == nil {
+	if f = ex.acquire(place, true); f == nil {
 		ex.drop(upstream.CloseClient)
 	}
 	return addresses, f
