@@ -6,6 +6,7 @@ import (
 	"math"
 	"strconv"
 
+	"whsentry/ca"
 	"whsentry/proxy/http1"
 	"whsentry/proxy/reason"
 	"whsentry/proxy/socket"
@@ -346,6 +347,9 @@ func (b *responseBody) fill() *reason.Failure {
 	case untilClose && errors.Is(err, io.EOF):
 		b.ended = true
 		return nil
+	}
+	if ca.IsRenegotiation(err) {
+		return ex.handshakeFailure(err)
 	}
 	return reason.Incompletef("%s closed the connection within the body", ex.held.Remote())
 }

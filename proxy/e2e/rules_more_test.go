@@ -217,11 +217,14 @@ func TestRenegotiationIsRefused(t *testing.T) {
 		name, method string
 		answered     int // requests on the connection before the one that it is asked at
 		body         string
+		begun        string // of the answer, when it is asked
+		delivered    string
 	}{
-		{"a new connection", "POST", 0, "x"},
-		{"a kept connection", "PUT", 1, "x"},
-		{"a large body", "PUT", 0, pattern(4 << 20)},
-		{"a large body on a kept connection", "PUT", 1, pattern(4 << 20)},
+		{"a new connection", "POST", 0, "x", "", "maybe"},
+		{"a kept connection", "PUT", 1, "x", "", "maybe"},
+		{"a large body", "PUT", 0, pattern(4 << 20), "", "maybe"},
+		{"a large body on a kept connection", "PUT", 1, pattern(4 << 20), "", "maybe"},
+		{"within the answer's body", "POST", 0, "x", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha", "yes"},
 	} {
 		var requests atomic.Int32
 		o := newOrigin(t, func(c *originConn) {
@@ -242,6 +245,7 @@ func TestRenegotiationIsRefused(t *testing.T) {
 				io.Copy(io.Discard, req.Body)
 				io.WriteString(r, okResponse)
 			}
+			io.WriteString(r, tt.begun)
 			if err := r.Ask(); err != nil {
 				t.Errorf("%s: ask for a renegotiation: %v", tt.name, err)
 			}
@@ -256,9 +260,9 @@ func TestRenegotiationIsRefused(t *testing.T) {
 		}
 		c.send(request)
 		r := c.receive(tt.method)
-		if r.status != "502 Bad Gateway" || r.reason() != "1005" || r.header.Get("X-Whsentry-Delivered") != "maybe" {
-			t.Errorf("%s: got %s %s (%s), delivered %s; want 502, 1005, maybe", tt.name, r.status, r.reason(), r.header.Get("X-Whsentry-Reason"),
-				r.header.Get("X-Whsentry-Delivered"))
+		if r.status != "502 Bad Gateway" || r.reason() != "1005" || r.header.Get("X-Whsentry-Delivered") != tt.delivered {
+			t.Errorf("%s: got %s %s (%s), delivered %s; want 502, 1005, %s", tt.name, r.status, r.reason(), r.header.Get("X-Whsentry-Reason"),
+				r.header.Get("X-Whsentry-Delivered"), tt.delivered)
 		}
 		r.checkText(t, "renegotiation")
 		if got := requests.Load(); int(got) != tt.answered+1 || o.connections() != 1 {
