@@ -20,7 +20,7 @@ import (
 // costs is in each of them.
 
 const (
-	countedRequests = 300 // of each try
+	countedRequests = 200 // of each try
 	countedRate     = 250 // requests a second: each finds a proxy that is at rest
 	countTries      = 3
 	heldRequests    = 1000 // in flight, for what one of them holds
