@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
+	"net/http"
 	"net/netip"
 	"sync"
 	"time"
@@ -146,17 +147,30 @@ func (ex *exchange) appendURL(dst []byte, mode string) []byte {
 	}
 	authority, path, https := ex.authority, ex.path, ex.tls
 	if authority == nil {
-		raw := ex.head.Target
-		t, err := http1.ParseTarget(raw)
-		if err != nil {
-			return accesslog.AppendTarget(dst, raw, mode)
+		var known bool
+		if authority, path, https, known = ex.unrouted(); !known {
+			return accesslog.AppendTarget(dst, ex.head.Target, mode)
 		}
-		authority, path, https = t.Authority.Raw, t.Path, t.HTTPS
 	}
-	if ex.connect {
+	if string(ex.method()) == http.MethodConnect {
 		return append(dst, authority...)
 	}
 	return accesslog.AppendURL(dst, https, authority, path, mode)
+}
+
+// unrouted takes apart the target of a request that was refused before it was known where it goes. It reports whether it
+// could.
+func (ex *exchange) unrouted() (authority, path []byte, https, known bool) {
+	raw, within := ex.head.Target, ex.client.within
+	if string(ex.method()) == http.MethodConnect {
+		if a, err := http1.ParseConnectTarget(raw); err == nil {
+			return a.Raw, nil, false, true
+		}
+	} else if within != nil && bytes.HasPrefix(raw, []byte("/")) {
+		return within.authority, raw, !within.plain, true
+	}
+	t, err := http1.ParseTarget(raw)
+	return t.Authority.Raw, t.Path, t.HTTPS, err == nil
 }
 
 // requestID returns the id that the client gave, or a random one (a version 4 UUID, RFC 9562). It is no secret, so

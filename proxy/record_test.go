@@ -99,6 +99,12 @@ func TestRecordURL(t *testing.T) {
 		{"user without a scheme but slashes", accesslog.URLFull, logged{"7", "GET", "//user:secret@h/a"}, "GET //h/a"},
 		{"user of another scheme", accesslog.URLFull, logged{"7", "GET", "ftp://user:secret@h/a"}, "GET ftp://h/a"},
 		{"user in a CONNECT", accesslog.URLFull, logged{"7", "CONNECT", "user:secret@h:443"}, "CONNECT h:443"},
+		{"user in a CONNECT, host", accesslog.URLHost, logged{"7", "CONNECT", "user:secret@h:443"}, "CONNECT -"},
+		{"CONNECT refused early", accesslog.URLFull, logged{"7", "CONNECT", "h:443"}, "CONNECT h:443"},
+		{"CONNECT refused early, path", accesslog.URLPath, logged{"7", "CONNECT", "h:443"}, "CONNECT h:443"},
+		{"CONNECT refused early, host", accesslog.URLHost, logged{"7", "CONNECT", "h:443"}, "CONNECT h:443"},
+		{"CONNECT without a port, host", accesslog.URLHost, logged{"7", "CONNECT", "h"}, "CONNECT -"},
+		{"what only CONNECT may ask for, host", accesslog.URLHost, logged{"7", "GET", "h:443"}, "GET -"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			want := "7 10.0.0.7:51324 " + tt.want
@@ -121,6 +127,33 @@ func TestRecordOfATunnel(t *testing.T) {
 		if got := textLine(ex); got != want {
 			t.Errorf("%s: got %q; want %q", mode, got, want)
 		}
+	}
+}
+
+// What is inside a tunnel is for the CONNECT's host, also where it is refused before that is looked at.
+func TestRecordWithinATunnel(t *testing.T) {
+	for _, tt := range []struct {
+		name, mode string
+		plain      bool
+		in         logged
+		want       string
+	}{
+		{"intercepted", accesslog.URLFull, false, logged{"7", "GET", "/a?b"}, "GET https://h:443/a?b"},
+		{"intercepted, path", accesslog.URLPath, false, logged{"7", "GET", "/a?b"}, "GET https://h:443/a"},
+		{"intercepted, host", accesslog.URLHost, false, logged{"7", "GET", "/a?b"}, "GET https://h:443"},
+		{"inspected", accesslog.URLFull, true, logged{"7", "GET", "/a?b"}, "GET http://h:443/a?b"},
+		{"absolute", accesslog.URLFull, false, logged{"7", "GET", "http://other/a"}, "GET http://other/a"},
+		{"CONNECT, host", accesslog.URLHost, false, logged{"7", "CONNECT", "other:443"}, "CONNECT other:443"},
+		{"no request line", accesslog.URLFull, false, logged{"7", "", ""}, "- -"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ex := exchangeOf(tt.in, tt.mode)
+			ex.client.within = &interception{authority: []byte("h:443"), plain: tt.plain}
+			want := "7 10.0.0.7:51324 " + tt.want
+			if got := textLine(ex); got != want {
+				t.Errorf("got %q; want %q", got, want)
+			}
+		})
 	}
 }
 

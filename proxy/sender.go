@@ -47,11 +47,6 @@ func (ex *exchange) turnDown(f *reason.Failure) *reason.Failure {
 	case ex.isCheck():
 		f.Status = 401
 	}
-	if ex.connect {
-		if a, err := http1.ParseConnectTarget(ex.head.Target); err == nil {
-			ex.authority = a.Raw // for the log
-		}
-	}
 	return f
 }
 

@@ -321,7 +321,7 @@ func TestURLInTheLog(t *testing.T) {
 		{"GET https://elsewhere.test/a?token=1", "https://" + inside, "https://" + inside, "https://" + inside},
 		{"GET http://" + inside + "/a?token=1", "https://" + inside, "https://" + inside, "https://" + inside},
 		{"GET /a?token=1#token", "https://" + inside, "https://" + inside, "https://" + inside},
-		{"CONNECT " + inside, inside, inside, "-"},
+		{"CONNECT " + inside, inside, inside, inside},
 	}
 	for i, mode := range []string{accesslog.URLFull, accesslog.URLPath, accesslog.URLHost} {
 		t.Run(mode, func(t *testing.T) {

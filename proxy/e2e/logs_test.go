@@ -36,6 +36,8 @@ func TestTextLog(t *testing.T) {
 		{"the path alone", accesslog.URLPath, get(o, "/hook?secret"), uuid + client + `GET http://` + at + `/hook 200 \d+ms 0 ` + at},
 		{"the path alone, where there is a query alone", accesslog.URLPath, get(o, "?secret"), uuid + client + `GET http://` + at + ` 200 \d+ms 0 ` + at},
 		{"the host alone", accesslog.URLHost, get(o, "/hook?secret"), uuid + client + `GET http://` + at + ` 200 \d+ms 0 ` + at},
+		{"the host alone, of a CONNECT", accesslog.URLHost, "CONNECT 127.0.0.2:443 HTTP/1.1\r\nHost: x\r\n\r\n", uuid + client + `CONNECT 127\.0\.0\.2:443 403 \d+ms 1000 -`},
+		{"the host alone, of a CONNECT that is malformed", accesslog.URLHost, "CONNECT 127.0.0.2:443 HTTP/1.1\r\n\r\n", uuid + client + `CONNECT 127\.0\.0\.2:443 400 \d+ms 1002 -`},
 		{"TLS", accesslog.URLFull, "GET http://127.0.0.2/ HTTP/1.1\r\nHost: x\r\nX-WhSentry-TLS: 1\r\n\r\n", uuid + client + `GET https://127\.0\.0\.2/ 403 \d+ms 1000 -`},
 		{"TLS by its scheme", accesslog.URLFull, "GET https://127.0.0.2/ HTTP/1.1\r\nHost: x\r\n\r\n", uuid + client + `GET https://127\.0\.0\.2/ 403 \d+ms 1000 -`},
 		{"a relative target", accesslog.URLFull, "GET /x HTTP/1.1\r\nHost: x\r\n\r\n", uuid + client + `GET /x 400 \d+ms 1002 -`},
