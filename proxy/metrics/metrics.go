@@ -34,6 +34,8 @@ type Metrics struct {
 	limits  map[reason.Limit]*metrics.Counter
 	untidy  map[string]*metrics.Counter
 
+	listeners map[string][]*Listener // by address
+
 	BusyUpstreams   atomic.Int64
 	IdleUpstreams   atomic.Int64
 	UpstreamsOpened *metrics.Counter
@@ -87,6 +89,7 @@ func New(version, commit string) *Metrics {
 		LogErrors:       set.NewCounter("whsentry_log_errors_total"),
 		ReloadsOK:       set.NewCounter(`whsentry_config_reloads_total{result="ok"}`),
 		ReloadsFailed:   set.NewCounter(`whsentry_config_reloads_total{result="failed"}`),
+		listeners:       make(map[string][]*Listener),
 		lookups:         make(map[guard.LookupResult]*metrics.Counter),
 		refreshes:       make(map[ca.RefreshResult]*metrics.Counter),
 	}
@@ -173,11 +176,17 @@ type Listener struct {
 	Total *metrics.Counter
 }
 
-// Listener returns what counts the client connections of the listener with that address of the settings.
+// Listener returns what counts the client connections of the listener with that address of the settings. Several may have
+// the same, whose port is 0: their series has the sum. It is called before the first Write.
 func (m *Metrics) Listener(address string) *Listener {
 	l := &Listener{Total: m.set.GetOrCreateCounter(fmt.Sprintf(`whsentry_client_connections_total{listener=%q}`, address))}
-	m.set.GetOrCreateGauge(fmt.Sprintf(`whsentry_client_connections{listener=%q}`, address),
-		func() float64 { return float64(l.Open.Load()) })
+	m.listeners[address] = append(m.listeners[address], l)
+	m.set.GetOrCreateGauge(fmt.Sprintf(`whsentry_client_connections{listener=%q}`, address), func() (open float64) {
+		for _, l := range m.listeners[address] {
+			open += float64(l.Open.Load())
+		}
+		return open
+	})
 	return l
 }
 

@@ -227,6 +227,22 @@ func TestListenerMetrics(t *testing.T) {
 	}
 }
 
+// Listeners of one address, whose ports the system chooses, share their series.
+func TestListenerMetricsOfOneAddress(t *testing.T) {
+	m := New("v", "c")
+	for range 2 {
+		l := m.Listener("127.0.0.1:0")
+		l.Open.Add(3)
+		l.Total.Inc()
+	}
+	text := m.text()
+	for _, want := range []string{`whsentry_client_connections{listener="127.0.0.1:0"} 6`, `whsentry_client_connections_total{listener="127.0.0.1:0"} 2`} {
+		if !strings.Contains(text, want+"\n") {
+			t.Errorf("got no %s", want)
+		}
+	}
+}
+
 func TestBuildInfo(t *testing.T) {
 	text := New("1.2.3", "abc").text()
 	if !strings.Contains(text, `whsentry_build_info{version="1.2.3",commit="abc",goversion="go`) {
