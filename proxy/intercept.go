@@ -127,24 +127,25 @@ func (p *prefixed) Read(b []byte) (int, error) {
 // and for no other: a different one in Host or in an absolute URI would be a way around what was judged and certified.
 func (ex *exchange) routeWithin(within *interception) *reason.Failure {
 	h := &ex.head
+	raw, absolute := h.Target, false
 	ex.tls = !within.plain || h.TLS
 	ex.authority = within.authority
+	if bytes.HasPrefix(raw, []byte("/")) {
+		ex.path = raw // of the log too, where the request is refused
+	}
 	if err := h.CheckHost(); err != nil {
 		return reason.OfMessage(err)
 	}
 	if f := ex.checkAsks(); f != nil {
 		return f
 	}
-	raw, absolute := h.Target, false
 	switch {
 	case string(ex.method()) == "CONNECT":
 		ex.authority = nil // of the log, which shows what it asks for
 		return refuseNested(raw)
 	case bytes.IndexByte(raw, '#') >= 0:
 		return reason.Newf(reason.Malformed, "malformed request: its URI has a fragment")
-	case raw[0] == '/':
-		ex.path = raw
-	case string(raw) == "*" && string(ex.method()) == "OPTIONS":
+	case len(ex.path) > 0, string(raw) == "*" && string(ex.method()) == "OPTIONS":
 	default:
 		t, err := http1.ParseTarget(raw)
 		if err != nil {

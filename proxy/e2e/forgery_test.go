@@ -320,7 +320,7 @@ func TestURLInTheLog(t *testing.T) {
 		{"OPTIONS *", "https://" + inside, "https://" + inside, "https://" + inside},
 		{"GET https://elsewhere.test/a?token=1", "https://" + inside, "https://" + inside, "https://" + inside},
 		{"GET http://" + inside + "/a?token=1", "https://" + inside, "https://" + inside, "https://" + inside},
-		{"GET /a?token=1#token", "https://" + inside, "https://" + inside, "https://" + inside},
+		{"GET /a?token=1#token", "https://" + inside + "/a?token=1#token", "https://" + inside + "/a", "https://" + inside},
 		{"CONNECT " + inside, inside, inside, inside},
 	}
 	for i, mode := range []string{accesslog.URLFull, accesslog.URLPath, accesslog.URLHost} {
