@@ -18,6 +18,12 @@ const (
 	// maxUDPAnswer is the answer, in bytes, that a server is invited to send over UDP: the size that is not
 	// fragmented anywhere. Longer ones come truncated, and are asked for again over TCP.
 	maxUDPAnswer = 1232
+	// commonDatagram and maxDatagram are the room there is for an answer over UDP, in bytes: at first, and for one that has
+	// shown to need more, whatever its server was invited to send.
+	commonDatagram = 4096
+	maxDatagram    = 1<<16 - 1
+	// headerSize is that of a message's header, in bytes, behind which its question begins.
+	headerSize = 12
 	// ednsPatience is how long a server may be silent before it is suspected to choke on EDNS.
 	ednsPatience = time.Second
 	// withoutEDNS is how long a server that answers only without EDNS is asked so.
@@ -186,16 +192,24 @@ func send(conn net.Conn, q *dns.Msg) error {
 }
 
 // readDatagram returns the first datagram that answers one of the questions, and which. Others, which may well be forged,
-// are passed over; the deadline bounds how long.
+// are passed over; the deadline bounds how long. For an answer that there was no room for the question is put once more.
 func readDatagram(conn net.Conn, questions ...*dns.Msg) (m, to *dns.Msg, err error) {
-	buf := make([]byte, 4096) // servers that ignore maxUDPAnswer do not send more either
+	buf := make([]byte, commonDatagram)
 	for {
 		n, err := conn.Read(buf)
 		if err != nil {
 			return nil, nil, err
 		}
 		for _, q := range questions {
-			if m, err := match(buf[:n], q); m != nil || err != nil {
+			m, err := match(buf[:n], q)
+			if err != nil && n == commonDatagram && len(buf) == commonDatagram {
+				if err := send(conn, q); err != nil {
+					return nil, nil, err
+				}
+				buf = make([]byte, maxDatagram)
+				break
+			}
+			if m != nil || err != nil {
 				return m, q, err
 			}
 		}
@@ -222,12 +236,16 @@ func readStream(conn net.Conn, q *dns.Msg) (*dns.Msg, error) {
 // match parses an answer to q: nil and no error where raw is none, for another id, question, or no answer at
 // all. errMalformedAnswer says that it does come from the server but cannot be read.
 func match(raw []byte, q *dns.Msg) (*dns.Msg, error) {
-	const headerSize, responseBit = 12, 0x80
+	const responseBit = 0x80
 	if len(raw) < headerSize || binary.BigEndian.Uint16(raw) != q.Id || raw[2]&responseBit == 0 {
 		return nil, nil
 	}
 	m := new(dns.Msg)
-	if err := m.Unpack(raw); err != nil || !isWhole(m, raw) {
+	switch err := m.Unpack(raw); {
+	case err == nil && isWhole(m, raw):
+	case m.Truncated && len(m.Question) == 1:
+		m.Answer, m.Ns, m.Extra = answersBeforeCut(raw), nil, nil
+	default:
 		return nil, errMalformedAnswer
 	}
 	if m.Opcode != dns.OpcodeQuery {
@@ -245,6 +263,25 @@ func match(raw []byte, q *dns.Msg) (*dns.Msg, error) {
 		return nil, nil
 	}
 	return m, nil
+}
+
+// answersBeforeCut returns the whole records of the answer section of a message that says that it is truncated: some are
+// cut anywhere.
+func answersBeforeCut(raw []byte) []dns.RR {
+	_, at, err := dns.UnpackDomainName(raw, headerSize)
+	if err != nil {
+		return nil
+	}
+	at += 4 // the question's type and class
+	var answers []dns.RR
+	for range binary.BigEndian.Uint16(raw[6:]) {
+		r, next, err := dns.UnpackRR(raw, at)
+		if err != nil || next == at {
+			break
+		}
+		answers, at = append(answers, r), next
+	}
+	return answers
 }
 
 // isWhole reports whether the message has the records that its header in raw promises. Unpack does not mind those that

@@ -157,6 +157,33 @@ func TestTruncatedAnswerStands(t *testing.T) {
 	}
 }
 
+// TestTruncatedWithinARecord has an answer come truncated that is cut anywhere, and counts the records that it had before.
+func TestTruncatedWithinARecord(t *testing.T) {
+	t.Parallel()
+	first, second := record(asked, dns.TypeA, 60, outside), record(asked, dns.TypeA, 60, inside)
+	none := fmt.Sprintf(`"x.example" does not resolve: %s`, errTruncated)
+	for cut := 1; cut <= len(first)+len(second); cut++ {
+		t.Run(fmt.Sprint(cut), func(t *testing.T) {
+			t.Parallel()
+			server := startLiar(t, func(q []byte) [][]byte {
+				if qtypeOf(q) != dns.TypeA {
+					return [][]byte{answerTo(q, 0, 0, 0, 0)}
+				}
+				m := withA(truncate, first, second)(q)
+				return [][]byte{m[:len(m)-cut]}
+			}, nil)
+			g, _ := resolverFor(t, nil, server)
+			want := none
+			if cut <= len(second) {
+				want = "8.8.4.4"
+			}
+			if got := lookupText(t, g, "x.example"); got != want {
+				t.Errorf("got %s; want %s", got, want)
+			}
+		})
+	}
+}
+
 // TestTruncatedWithoutAnAddress checks that a truncated answer with no address in it proves nothing.
 func TestTruncatedWithoutAnAddress(t *testing.T) {
 	t.Parallel()

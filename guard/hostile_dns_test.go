@@ -248,8 +248,16 @@ func TestLyingResolvers(t *testing.T) {
 		{"more than it was invited to send", func(q []byte) []byte {
 			return withA(0, record(asked, dns.TypeA, 60, outside), record(asked, dns.TypeTXT, 60, strings.Repeat("\xff"+strings.Repeat("a", 255), 8)))(q)
 		}, "8.8.4.4"},
-		{"more than any server sends in a datagram", func(q []byte) []byte {
-			return withA(0, record(asked, dns.TypeA, 60, outside), record(asked, dns.TypeTXT, 60, strings.Repeat("\xff"+strings.Repeat("a", 255), 60)))(q)
+		{"many times what it was invited to send", func(q []byte) []byte {
+			return withA(0, record(asked, dns.TypeTXT, 60, strings.Repeat("\xff"+strings.Repeat("a", 255), 60)), record(asked, dns.TypeA, 60, outside))(q)
+		}, "8.8.4.4"},
+		{"as much as there is room for at first", func(q []byte) []byte {
+			a := withA(0, record(asked, dns.TypeA, 60, outside))(q)
+			return append(a, strings.Repeat("x", commonDatagram-len(a))...)
+		}, "8.8.4.4"},
+		{"nonsense that fills what there is room for at first", func(q []byte) []byte {
+			a := answerTo(q, 0, 1, 0, 0)
+			return append(a, strings.Repeat("\xff", commonDatagram-len(a))...)
 		}, truth},
 	} {
 		t.Run(row.name, func(t *testing.T) {
