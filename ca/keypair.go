@@ -114,7 +114,7 @@ func checkValidity(key string, c *x509.Certificate) error {
 
 // parseCertificates returns the certificates of a PEM file, at least one, in order. Everything outside of PEM
 // blocks is ignored, as are blocks of other types (a key in the same file); a block that does not end or decode
-// is an error, where package pem would skip it.
+// is an error, where package pem would skip it, and so is one of which there is no more than a part of its first line.
 func parseCertificates(data []byte) ([]*x509.Certificate, error) {
 	var certs []*x509.Certificate
 	for rest := data; ; {
@@ -131,7 +131,11 @@ func parseCertificates(data []byte) ([]*x509.Certificate, error) {
 		}
 		certs = append(certs, cert)
 	}
-	if begun := bytes.Count(data, []byte("-----BEGIN "+pemCertificate+"-----")); begun != len(certs) {
+	begun := bytes.Count(data, []byte(pemBegin))
+	if last := data[bytes.LastIndexByte(data, '\n')+1:]; len(last) > 0 && len(last) < len(pemBegin) && strings.HasPrefix(pemBegin, string(last)) {
+		begun++
+	}
+	if begun != len(certs) {
 		return nil, fmt.Errorf("%d PEM certificates begin, but only %d can be read: damaged or cut short", begun, len(certs))
 	}
 	if len(certs) == 0 {
@@ -140,7 +144,10 @@ func parseCertificates(data []byte) ([]*x509.Certificate, error) {
 	return certs, nil
 }
 
-const pemCertificate = "CERTIFICATE"
+const (
+	pemCertificate = "CERTIFICATE"
+	pemBegin       = "-----BEGIN " + pemCertificate + "-----"
+)
 
 // readFile reads a file of at most limit bytes.
 func readFile(name string, limit int64) ([]byte, error) {

@@ -162,6 +162,8 @@ func TestParseCertificates(t *testing.T) {
 		{"DER", mustDecode(t, a), 0, "no PEM certificate"},
 		{"cut within a block", join(a, b[:len(b)/2]), 0, "2 PEM certificates begin, but only 1 can be read"},
 		{"cut within the last line", join(a, b[:len(b)-10]), 0, "2 PEM certificates begin, but only 1 can be read"},
+		{"cut within the first line", join(a, b[:7]), 0, "2 PEM certificates begin, but only 1 can be read"},
+		{"cut after the first line", join(a, b[:len(pemBegin)]), 0, "2 PEM certificates begin, but only 1 can be read"},
 		{"damaged", join(bytes.Replace(a, []byte("M"), []byte("*"), 1), b), 0, "2 PEM certificates begin, but only 1 can be read"},
 		{"no certificate within", join(a, bad), 0, "certificate 2: malformed"},
 		{"trailing bytes within", catest.PEM(append(mustDecode(t, a), 0)), 0, "certificate 1: trailing data"},

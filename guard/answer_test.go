@@ -113,6 +113,8 @@ func FuzzAnswer(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	cut := withA(truncate, record(asked, dns.TypeA, 60, outside), record(asked, dns.TypeA, 60, inside))(question)
+	f.Add(cut[:len(cut)-3])
 	f.Add(answerTo(question, 0, 65535, 65535, 65535)) // records that are promised and not there
 	f.Add(append(answerTo(question, 0, 1, 0, 0), record("\x01a\xc0\x1b", dns.TypeA, 60, inside)...))
 	f.Fuzz(func(t *testing.T, raw []byte) {
