@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -18,6 +19,9 @@ const (
 	// maxAdded bounds the certificates that a chain is completed with, remembered ones included: one that names itself as
 	// its issuer would be added for ever.
 	maxAdded = 2
+	// maxSigners bounds the signatures that are checked to find out which certificate is missing: a server may send hundreds
+	// of one name.
+	maxSigners = 32
 	// maxFetched bounds what is fetched, in bytes, and fetchTimeout how long it may take.
 	maxFetched   = 64 << 10
 	fetchTimeout = 3 * time.Second
@@ -65,17 +69,30 @@ func (a *attempt) complete(certs []*x509.Certificate, opts x509.VerifyOptions, e
 	return nil, nil, err
 }
 
-// topOf returns the certificate of the server's chain whose issuer is not in it.
+// topOf returns the certificate of the server's chain that none of the others has signed. A name alone proves nothing: an
+// authority that has changed its key keeps it, and servers go on sending the old certificate.
 func topOf(certs []*x509.Certificate) *x509.Certificate {
 	top := certs[0]
-	for range certs {
-		issuer := findIssuer(top, certs)
-		if issuer == nil {
+	for tried := 0; !isSelfIssued(top); {
+		i := slices.IndexFunc(certs[1:], func(c *x509.Certificate) bool {
+			if !bytes.Equal(c.RawSubject, top.RawIssuer) {
+				return false
+			}
+			tried++
+			return tried <= maxSigners && hasSigned(c, top)
+		})
+		if i < 0 {
 			break
 		}
-		top = issuer
+		top = certs[1+i]
 	}
 	return top
+}
+
+// hasSigned reports whether issuer's key has signed c, for all that can be known: a broken digest is not computed.
+func hasSigned(issuer, c *x509.Certificate) bool {
+	return brokenDigest(c.SignatureAlgorithm) != "" ||
+		issuer.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
 }
 
 // fetchIssuer returns the certificate that has signed c, none where c does not say where it is. Nothing is asked for after

@@ -162,6 +162,8 @@ func TestMissingIntermediates(t *testing.T) {
 		{"the upper of two", withRoot(alone(two.Leaf(t, testHost)), two), 1, 1, ""},
 		{"the upper of three", withRoot(withRoot(alone(three.Leaf(t, testHost)), three), two), 1, 1, ""},
 		{"three", alone(three.Leaf(t, testHost, atThree)), 0, 2, "did not send its intermediate certificate"},
+		{"the old one of an authority that has another key", withRoot(alone(one.Leaf(t, testHost, atOne)), root.Intermediate(t, "One")), 1, 1, ""},
+		{"the old one of the upper of two", withRoot(withRoot(alone(two.Leaf(t, testHost)), two), root.Intermediate(t, "One")), 1, 1, ""},
 		{"a second address", alone(one.Leaf(t, testHost, catest.FoundAt("ldap://pki.test/x", "https://pki.test/One", "http://pki.test/One"))), 1, 1, ""},
 		{"port 80 written", alone(one.Leaf(t, testHost, catest.FoundAt("http://pki.test:80/One"))), 1, 1, ""},
 
@@ -211,6 +213,24 @@ func TestMissingIntermediates(t *testing.T) {
 				checkError(t, err, testHost, true, "unknown authority")
 			}
 		})
+	}
+}
+
+// TestTopOfHostileChains shows that what a server sends is not gone through for ever: authorities that have signed each
+// other, and many of one name.
+func TestTopOfHostileChains(t *testing.T) {
+	a, b := catest.Root(t, "A"), catest.Root(t, "B")
+	leaf := a.Leaf(t, testHost).Leaf
+	ring := []*x509.Certificate{leaf, b.CrossSign(t, a), a.CrossSign(t, b)}
+	if top := topOf(ring); top == leaf {
+		t.Errorf("got the leaf; want one of the two that have signed each other")
+	}
+	crowd := []*x509.Certificate{leaf}
+	for range maxSigners {
+		crowd = append(crowd, b.CrossSign(t, catest.Root(t, "A")))
+	}
+	if top := topOf(append(crowd, ring[1])); top != leaf {
+		t.Errorf("got %s; want the leaf, for no more than %d signatures are looked at", top.Subject, maxSigners)
 	}
 }
 
