@@ -339,7 +339,7 @@ func TestDefaultFile(t *testing.T) {
 
 func FuzzConfigFile(f *testing.F) {
 	for _, seed := range []string{
-		"", "connectTimeout: 10s\n", "dns:\n  servers: [1.1.1.1:53]\n", "listeners:\n- {address: \":1\"}\n- type: https\n", "a: &a *a\n",
+		"", "connectTimeout: 10s\n", "dns:\n  servers: [1.1.1.1:53]\n", "{dns: {servers: [a:b, ::1, \"q\":x, c : d, e:\n f, :]}}\n", "listeners:\n- {address: \":1\"}\n- type: https\n", "a: &a *a\n",
 		"clientCerts: {a: {certFile: x, keyFile: y}}\n",
 		"clients: [{name: a, tokens: [x], allowHosts: [\"*.b\"], maxConnections: 1}]\n", "clients:\n", "clients: [{}, &a , *a]\n",
 		"clients:\n- name: a\n  addresses: [10.0.0.0/8, ]\n  allowPorts:\n  mode: open\n", "clientCerts: {a: {certFile: x, keyFile: y, hosts: }}\n",

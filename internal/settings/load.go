@@ -147,6 +147,7 @@ func (s *Settings) loadYAML(file string, data []byte) error {
 	if err := checkNesting(file, tokens); err != nil {
 		return err
 	}
+	tokens = joinTexts(tokens)
 	tree, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
 		return syntaxError(file, data, err)

@@ -1,9 +1,9 @@
 // Package settings has every key of the configuration once: its name in the file, its flag, its environment variable,
 // what it accepts, what it is for, and where its value goes. settings.go has the table, values.go how values are written;
-// load.go fills them in from flags, environment (environ.go), file and defaults, the file's by way of configfile.go and, for
-// clients, destinations and certificates, rulesfile.go; rules.go tells the parts what concerns more than one of them. An
-// error is one line that names the place, the key, the value and what is accepted. inforce.go lists for the status page
-// what is in use.
+// load.go fills them in from flags, environment (environ.go), file and defaults, the file's by way of configfile.go (flow.go
+// mends what its lexer has wrong) and, for clients, destinations and certificates, rulesfile.go; rules.go tells the parts
+// what concerns more than one of them. An error is one line that names the place, the key, the value and what is accepted.
+// inforce.go lists for the status page what is in use.
 package settings
 
 import (
