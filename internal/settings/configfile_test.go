@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -334,6 +335,13 @@ func TestDefaultFile(t *testing.T) {
 	src.ConfigFile = writeFile(t, "")
 	if _, err := src.Load(); err != nil {
 		t.Errorf("with --config: %v", err)
+	}
+	src.ConfigFile = ""
+	if err := errors.Join(os.Remove(defaultConfigFile), os.Symlink("elsewhere.yaml", defaultConfigFile)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := src.Load(); err == nil || !strings.HasPrefix(err.Error(), "config.yaml: no such file or directory; want") {
+		t.Errorf("with config.yaml as a link to nothing: got %v; want an error, for the defaults let everybody send", err)
 	}
 }
 

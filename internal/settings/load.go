@@ -105,10 +105,16 @@ func (src Sources) loadFile(s *Settings) error {
 		return s.loadYAML(name, data)
 	case named:
 		return fmt.Errorf("%s: %s: %w; want a YAML file that can be read", origin, Quote(name), err)
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist) && !isLink(name):
 		return nil // nobody asked for it
 	}
 	return fmt.Errorf("%s: %w; want a YAML file that can be read", name, err)
+}
+
+// isLink reports whether name is a symbolic link, whether or not what it names is there.
+func isLink(name string) bool {
+	info, err := os.Lstat(name)
+	return err == nil && info.Mode()&fs.ModeSymlink != 0
 }
 
 // readConfigFile reads name. The errors leave the name out.
