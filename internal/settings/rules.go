@@ -31,8 +31,7 @@ func (s *Settings) settlePolicy() {
 
 // validatePolicy compiles the rules, which finds what is wrong with them.
 func (s *Settings) validatePolicy() error {
-	const longest = 10 * time.Minute
-	if d := s.Policy.Breaker.OpenFor; d <= 0 || d > longest {
+	if d := s.Policy.Breaker.OpenFor; d <= 0 || d > longestOpen {
 		return wrongSetting("breaker.openFor", printDuration(d), "not above 0 and at most 10m", durations.want)
 	}
 	_, err := policy.New(s.Policy, nil, time.Now())

@@ -114,10 +114,10 @@ func (r *yamlReader) destinations(s *Settings, e entry) error {
 			"tls":                 {read: func(e entry) error { return r.mapping(e, tls) }},
 			"egress":              several(r, s, addresses, &d.Egress),
 			"maxConnections":      optional(r, s, counts, &d.MaxConnections),
-			"connectTimeout":      optional(r, s, durations, &d.ConnectTimeout),
-			"readTimeout":         optional(r, s, durations, &d.ReadTimeout),
-			"connectionLifetime":  optional(r, s, durations, &d.ConnectionLifetime),
-			"maxResponseBodySize": optional(r, s, sizes, &d.MaxResponseBodySize),
+			"connectTimeout":      optional(r, s, durationsAboveZero, &d.ConnectTimeout),
+			"readTimeout":         optional(r, s, durationsAboveZero, &d.ReadTimeout),
+			"connectionLifetime":  optional(r, s, durationsAboveZero, &d.ConnectionLifetime),
+			"maxResponseBodySize": optional(r, s, sizesAboveZero, &d.MaxResponseBodySize),
 		})
 		s.Policy.Destinations = append(s.Policy.Destinations, d)
 		return err

@@ -1,9 +1,9 @@
 // Package settings has every key of the configuration once: its name in the file, its flag, its environment variable,
-// what it accepts, what it is for, and where its value goes. settings.go has the table, values.go how values are written;
-// load.go fills them in from flags, environment (environ.go), file and defaults, the file's by way of configfile.go (flow.go
-// mends what its lexer has wrong) and, for clients, destinations and certificates, rulesfile.go; rules.go tells the parts
-// what concerns more than one of them. An error is one line that names the place, the key, the value and what is accepted.
-// inforce.go lists for the status page what is in use.
+// what it accepts, what it is for, and where its value goes. settings.go has the table, values.go how values are written,
+// and limits.go within which limits; load.go fills them in from flags, environment (environ.go), file and defaults, the
+// file's by way of configfile.go (flow.go mends what its lexer has wrong) and, for clients, destinations and certificates,
+// rulesfile.go; rules.go tells the parts what concerns more than one of them. An error is one line that names the place,
+// the key, the value and what is accepted. inforce.go lists for the status page what is in use.
 package settings
 
 import (
@@ -256,15 +256,15 @@ var table = []Setting{
 		"networks of the load balancers that speak PROXY protocol"),
 	{Key: "listeners", Structure: true, Want: "a list of mappings with the keys of listener",
 		Help: "a list of endpoints with the keys of listener, instead of listener"},
-	one("clientTimeout", durations, func(s *Settings) *time.Duration { return &s.Proxy.ClientTimeout },
+	one("clientTimeout", durationsAboveZero, func(s *Settings) *time.Duration { return &s.Proxy.ClientTimeout },
 		"how long a client may take over a request's head, or pause within its body or the TLS handshake"),
-	one("clientIdleTimeout", durations, func(s *Settings) *time.Duration { return &s.Proxy.ClientIdleTimeout },
+	one("clientIdleTimeout", durationsAboveZero, func(s *Settings) *time.Duration { return &s.Proxy.ClientIdleTimeout },
 		"how long a client's connection may rest between requests"),
-	one("connectTimeout", durations, func(s *Settings) *time.Duration { return &s.Proxy.ConnectTimeout },
+	one("connectTimeout", durationsAboveZero, func(s *Settings) *time.Duration { return &s.Proxy.ConnectTimeout },
 		"resolving the name and connecting TCP, over all its addresses together; the TLS handshake has as long again"),
-	one("connectionLifetime", durations, func(s *Settings) *time.Duration { return &s.Proxy.ConnectionLifetime },
+	one("connectionLifetime", durationsAboveZero, func(s *Settings) *time.Duration { return &s.Proxy.ConnectionLifetime },
 		"how long a connection to a destination may live: at this age it is closed, even mid-response"),
-	one("readTimeout", durations, func(s *Settings) *time.Duration { return &s.Proxy.ReadTimeout },
+	one("readTimeout", durationsAboveZero, func(s *Settings) *time.Duration { return &s.Proxy.ReadTimeout },
 		"how long a connection to a destination may be idle"),
 	one("maxResponseBodySize", sizes, func(s *Settings) *int64 { return &s.Proxy.MaxResponseBodySize },
 		"the largest response body"),
@@ -273,7 +273,7 @@ var table = []Setting{
 	one("maxBufferedBytes", sizes, func(s *Settings) *int64 { return &s.Proxy.MaxBufferedBytes },
 		"memory for request bodies over all clients, counted as it fills").
 		inWords("256MiB, or a quarter of the memory that there is where that is less, but at least maxRequestBodySize"),
-	one("maxHeaderSize", sizes, func(s *Settings) *int64 { return &s.Proxy.MaxHeaderSize },
+	one("maxHeaderSize", headSizes, func(s *Settings) *int64 { return &s.Proxy.MaxHeaderSize },
 		"the largest request or response head, and of trailers; 256 bytes to 16MiB"),
 	one("maxConnections", counts, func(s *Settings) *int { return &s.Proxy.MaxConnections },
 		"client connections at once, over all listeners"),
@@ -291,7 +291,7 @@ var table = []Setting{
 		"accept any certificate of a destination (tests only)"),
 	many("dns.servers", servers, func(s *Settings) *[]netip.AddrPort { return &s.Guard.DNSServers },
 		"resolvers to ask instead of the system's"),
-	one("dns.cacheTTL", durations, func(s *Settings) *time.Duration { return &s.Guard.DNSCacheTTL },
+	one("dns.cacheTTL", durationsFromZero, func(s *Settings) *time.Duration { return &s.Guard.DNSCacheTTL },
 		"the longest that an answer is reused; 0s: never"),
 	one("clientCertFile", files, func(s *Settings) *string { return &s.CA.ClientCert.CertFile },
 		"PEM certificate chain presented to destinations that ask for one (mutual TLS)"),
@@ -313,7 +313,7 @@ var table = []Setting{
 		Help: "rules for some destinations: addresses, trust, certificates, limits"},
 	one("breaker.failures", counts, func(s *Settings) *int { return &s.Policy.Breaker.Failures },
 		"after so many failures in a row to reach one destination its requests are refused for a while; 0: never"),
-	one("breaker.openFor", durations, func(s *Settings) *time.Duration { return &s.Policy.Breaker.OpenFor },
+	one("breaker.openFor", openDurations, func(s *Settings) *time.Duration { return &s.Policy.Breaker.OpenFor },
 		"how long they are refused at first, at most 10m; then one is let through"),
 	one("connect.mode", texts("tunnel|mitm|deny", "tunnel, mitm or deny"), func(s *Settings) *string { return &s.Proxy.ConnectMode },
 		"what CONNECT does; mitm where mitmIssuerCertFile is set"),
@@ -329,13 +329,13 @@ var table = []Setting{
 		"where the newest downloaded bundle of roots is kept; empty keeps none").inWords("whsentry/cacert.pem under the user's cache folder"),
 	one("caBundle.url", urls, func(s *Settings) *string { return &s.CA.Bundle.URL },
 		"where newer Mozilla bundles come from, http or https; empty never downloads"),
-	one("caBundle.refreshInterval", durations, func(s *Settings) *time.Duration { return &s.CA.Bundle.RefreshInterval },
+	one("caBundle.refreshInterval", durationsAboveZero, func(s *Settings) *time.Duration { return &s.CA.Bundle.RefreshInterval },
 		"how often to look again after start-up"),
 	one("caBundle.extraFile", files, func(s *Settings) *string { return &s.CA.Bundle.ExtraFile },
 		"PEM file of further roots to trust (a private CA)"),
 	one("caBundle.fetchIntermediates", booleans, func(s *Settings) *bool { return &s.CA.Bundle.FetchIntermediates },
 		"fetch the intermediate certificate that a destination fails to send, as its certificate says (AIA)"),
-	one("watchFiles", durations, func(s *Settings) *time.Duration { return &s.CA.WatchFiles },
+	one("watchFiles", durationsFromZero, func(s *Settings) *time.Duration { return &s.CA.WatchFiles },
 		"how often the certificate, key and CA files are looked at for changes; 0s: only at SIGHUP"),
 	many("egress.addresses", addresses, func(s *Settings) *[]netip.Addr { return &s.Guard.EgressAddresses },
 		"source addresses for connections to destinations; empty leaves the choice to the system"),
@@ -359,7 +359,7 @@ var table = []Setting{
 		"where metrics and health are served; empty: nowhere"),
 	many("metrics.hosts", hostNames, func(s *Settings) *[]string { return &s.Proxy.Metrics.Hosts },
 		"host names that the status page answers to, beside addresses and names that no stranger can own"),
-	one("shutdownTimeout", durations, func(s *Settings) *time.Duration { return &s.Proxy.ShutdownTimeout },
+	one("shutdownTimeout", durationsAboveZero, func(s *Settings) *time.Duration { return &s.Proxy.ShutdownTimeout },
 		"how long a stopping proxy lets running requests finish"),
 }
 
