@@ -58,12 +58,14 @@ type app struct {
 	notify         func(chan<- os.Signal)          // sends on the signals that the proxy obeys
 	sockets        func() (*listen.Sockets, error) // what the process was started with; nil: none
 
+	args   []string       // the command line
 	flags  []*settingFlag // of every command, and what was given for them
 	client *settingFlag   // of explain alone
 }
 
 // run does what the command line says and returns the exit code. It is the one place where an error is printed.
 func (a *app) run(args []string) int {
+	a.args = args
 	err := a.parser().Run(append([]string{"whsentry"}, args...))
 	var verdict cli.ExitCoder
 	switch {
@@ -119,7 +121,7 @@ func (a *app) parser() *cli.App {
 		BashComplete:         a.complete,
 		Writer:               a.stdout,
 		ErrWriter:            a.stderr,
-		OnUsageError:         usageError,
+		OnUsageError:         a.usageError,
 		ExitErrHandler:       func(*cli.Context, error) {},
 		CommandNotFound:      func(c *cli.Context, _ string) { showHelp(c) }, // --help beside what is no command
 	}

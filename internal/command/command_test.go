@@ -75,6 +75,8 @@ func TestHelp(t *testing.T) {
 	}{
 		{[]string{"--help"}, program}, {[]string{"-h"}, program}, {[]string{"--connect-timeout", "5s", "--help"}, program},
 		{[]string{"-h", "--help"}, program}, {[]string{"--help", "--version"}, program}, {[]string{"chekc", "--help"}, program},
+		{[]string{"--no-flag", "--help"}, program}, {[]string{"--help", "--no-flag=1"}, program}, {[]string{"explain", "--no-flag", "-h"}, explain},
+		{[]string{"explain", "http://a/", "--no-flag", "--help"}, explain}, {[]string{"ca", "--no-flag", "--help"}, ca},
 		{[]string{"--help", "chekc"}, program}, {[]string{"check", "--help"}, []string{"whsentry check [flags]"}},
 		{[]string{"explain", "-h"}, explain}, {[]string{"--help", "explain"}, explain}, {[]string{"explain", "--help", "http://a/"}, explain},
 		{[]string{"explain", "http://a/", "b", "--help"}, explain}, {[]string{"explain", "http://a/", "--read-timeout=1s", "-h"}, explain},
@@ -112,7 +114,7 @@ func TestHelpListsEverySetting(t *testing.T) {
 }
 
 func TestVersion(t *testing.T) {
-	for _, args := range [][]string{{"--version"}, {"-v"}, {"check", "--version"}, {"ca", "--version"}, {"ca", "lst", "--version"}, {"explain", "http://a/", "--version"}, {"--version", "--connect-timeout", "no duration"}} {
+	for _, args := range [][]string{{"--version"}, {"-v"}, {"check", "--version"}, {"ca", "--version"}, {"ca", "lst", "--version"}, {"explain", "http://a/", "--version"}, {"--no-flag", "--version"}, {"check", "--no-flag", "-v"}, {"--version", "--connect-timeout", "no duration"}} {
 		testVersion(t, runApp(t, nil, args...))
 	}
 }
@@ -156,6 +158,7 @@ func TestCommandLineErrors(t *testing.T) {
 		{"negative value", []string{"--connect-timeout", "-5s"}, `--connect-timeout: connectTimeout: "-5s": not above 0; want a duration`},
 		{"value of a boolean", []string{"--insecure-skip-cidr-deny-list=perhaps"}, `insecureSkipCidrDenyList: "perhaps": not a boolean; want true or false`},
 		{"stray argument", []string{"now"}, `"now" is not a command; want one of check, explain, clients, ca, `},
+		{"--help after --", []string{"--no-flag", "--", "--help"}, `"--no-flag": unknown flag`},
 		{"stray argument after --", []string{"--", "--help"}, `"--help" is not a command; want one of`},
 		{"stray argument of check", []string{"check", "now"}, `stray argument "now"; want whsentry check [flags]`},
 		{"value beside a boolean", []string{"check", "--listener-reuse-port", "true"}, `stray argument "true"; want whsentry check [flags]`},

@@ -42,7 +42,7 @@ func (a *app) commands() []*cli.Command {
 		c.Flags = append(a.cliFlags(), c.Flags...)
 		c.UsageText = usage(name, c.ArgsUsage)
 		c.HideHelpCommand = true
-		c.OnUsageError = usageError
+		c.OnUsageError = a.usageError
 		c.BashComplete = a.complete
 		c.Before = a.checkArguments
 		if len(c.Subcommands) > 0 {

@@ -114,7 +114,7 @@ func (a *app) words(c *cli.Context) (words []string, err error) {
 			}
 		}
 		if err := set.Parse(rest[1:]); err != nil {
-			return nil, usageError(c, err, true)
+			return nil, a.usageError(c, err, true)
 		}
 		asked := func(name string) bool { return set.Lookup(name).Value.String() == "true" }
 		if err := obey(c, asked("help") || asked("h"), asked("version") || asked("v")); err != nil {
@@ -147,8 +147,13 @@ func showHelp(c *cli.Context) {
 	cli.ShowSubcommandHelp(c)
 }
 
-// usageError says in one line what package flag finds wrong with the command line. It has no types for it.
-func usageError(c *cli.Context, err error, _ bool) error {
+// usageError says in one line what package flag finds wrong with the command line, which has no types for it. It obeys
+// --help and --version all the same.
+func (a *app) usageError(c *cli.Context, err error, _ bool) error {
+	help, version := askedFor(a.args)
+	if asked := obey(c, help, version); asked != nil {
+		return asked
+	}
 	text := err.Error()
 	if name, found := strings.CutPrefix(text, "flag provided but not defined: -"); found {
 		return unknownFlag("--" + name)
@@ -163,10 +168,22 @@ func usageError(c *cli.Context, err error, _ bool) error {
 	if word, found := strings.CutPrefix(text, "bad flag syntax: "); found {
 		return unknownFlag(word)
 	}
-	if forms, found := strings.CutPrefix(text, "Cannot use two forms of the same flag: "); found { // -h --help
-		return obey(c, strings.Contains(forms, "help"), true)
-	}
 	return errors.New(settings.Quote(text) + "; want what whsentry --help lists")
+}
+
+// askedFor reports whether --help and --version are among the words of a command line that cannot be taken apart.
+func askedFor(args []string) (help, version bool) {
+	for _, word := range args {
+		switch word {
+		case "--help", "-h":
+			help = true
+		case "--version", "-v":
+			version = true
+		case "--":
+			return help, version
+		}
+	}
+	return help, version
 }
 
 func unknownFlag(name string) error {
