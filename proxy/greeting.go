@@ -44,7 +44,7 @@ func (c *client) greet() bool {
 // always does or never: there is no guessing from what it sends, or anybody could claim to be anybody.
 func (c *client) isBehindBalancer() bool {
 	peer := netip.MustParseAddrPort(c.addr).Addr()
-	return c.listener.Config().TakesProxyHeader(peer)
+	return c.proxy.run.Load().cfg.Listeners[c.listener.index].TakesProxyHeader(peer)
 }
 
 // takeProxyHeader reads the header, version 1 or 2 of HAProxy's PROXY protocol specification, for which there is

@@ -82,6 +82,7 @@ type run struct {
 // listener is one endpoint that clients connect to.
 type listener struct {
 	*listen.Listener
+	index    int // among the listeners of the configuration
 	metrics  *metrics.Listener
 	tls      *atomic.Pointer[tls.Config] // nil: plain
 	accepted chan struct{}               // closed when the accept loop has ended
@@ -162,6 +163,7 @@ func (p *Proxy) openAll(cfg Config, deps Dependencies) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", key, err)
 		}
+		l.index = i
 		p.listeners = append(p.listeners, l)
 		if l.tls != nil {
 			l.tls.Store(certificates[i])

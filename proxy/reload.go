@@ -104,13 +104,15 @@ func (p *Proxy) loadListeners(cfg Config, store *ca.Store) ([]*tls.Config, error
 	return certificates, nil
 }
 
-// keepListeners returns the listeners that there are, each with the certificate files that its address has now.
+// keepListeners returns the listeners that there are, each with what its address has now of what can change: the
+// certificate files, and whom the PROXY protocol is taken from.
 func (p *Proxy) keepListeners(old *Config, wanted []listen.Config) []listen.Config {
 	kept := slices.Clone(old.Listeners)
 	for i := range kept {
 		for _, w := range wanted {
 			if w.Address == kept[i].Address && w.Type == kept[i].Type {
 				kept[i].CertFile, kept[i].KeyFile, kept[i].ClientCAFile = w.CertFile, w.KeyFile, w.ClientCAFile
+				kept[i].ProxyProtocol, kept[i].ProxyProtocolFrom = w.ProxyProtocol, w.ProxyProtocolFrom
 			}
 		}
 	}

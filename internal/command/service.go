@@ -248,6 +248,7 @@ func (s *service) reload() {
 	}
 	s.log.Info().Msg("reloaded")
 	s.warnOfInsecure(s.settings)
+	s.warnOfProxyProtocol(s.settings)
 	s.warnOfRules(s.settings)
 	s.tell(s.manager.ready("serving"))
 }
@@ -302,11 +303,12 @@ func (s *service) keepFixed(next *settings.Settings) {
 	next.Log.Type = was.Log.Type
 }
 
-// endpoints are the listeners without the files of their certificates, which are read again.
+// endpoints are the listeners without what can change: the files of their certificates, and whom the PROXY protocol is
+// taken from.
 func endpoints(s *settings.Settings) []string {
 	var list []string
 	for _, l := range s.Proxy.Listeners {
-		list = append(list, fmt.Sprint(l.Type, l.Address, l.ReusePort, l.ProxyProtocol, l.ProxyProtocolFrom))
+		list = append(list, fmt.Sprint(l.Type, l.Address, l.ReusePort))
 	}
 	return list
 }

@@ -270,10 +270,10 @@ The application log says what was chosen.
 
 ## Changing settings at run time
 
-SIGHUP reads everything again. If something is wrong, that is logged and nothing changes. Listeners, ` + "`metrics.address`" + ` and the types
-of the logs need a restart. Certificate, key and CA files need neither: their contents are looked at every ` + "`watchFiles`" + `
-(10 s), through symbolic links, and used once certificate and key fit together. ` + "[upgrading.md](upgrading.md)" + ` says how to restart
-without losing a request.
+SIGHUP reads everything again. If something is wrong, that is logged and nothing changes. A listener's address, ` + "`type`" + ` and
+` + "`reusePort`" + `, ` + "`metrics.address`" + ` and the types of the logs need a restart. Certificate, key and CA files need neither: their contents
+are looked at every ` + "`watchFiles`" + ` (10 s), through symbolic links, and used once certificate and key fit together.
+` + "[upgrading.md](upgrading.md)" + ` says how to restart without losing a request.
 `
 
 func TestDocumentation(t *testing.T) {

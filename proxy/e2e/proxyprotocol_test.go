@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -107,6 +108,33 @@ func TestProxyProtocolFromOthers(t *testing.T) {
 	if line := s.logLines(1)[0]; !strings.Contains(line, " 127.0.0.1:") {
 		t.Errorf("got the line %q; want the peer's own address", line)
 	}
+}
+
+// Whom the header is taken from changes with a reload, for connections that come after it.
+func TestProxyProtocolReload(t *testing.T) {
+	t.Parallel()
+	s := behindBalancer(t, "192.0.2.0/24", nil)
+	o := answering(t, okResponse)
+	kept := s.dialFor(t)
+	kept.send(post(o, "/1", "x"))
+	kept.receive("POST").check(t, "200 OK", "")
+	taken := func(on bool) func(cfg *proxy.Config, _ *guard.Config) {
+		return func(cfg *proxy.Config, _ *guard.Config) {
+			cfg.Listeners = slices.Clone(cfg.Listeners) // the proxy has the others
+			cfg.Listeners[0].ProxyProtocol = on
+			cfg.Listeners[0].ProxyProtocolFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		}
+	}
+	s.mustReload(taken(true))
+	kept.send(post(o, "/2", "x"))
+	kept.receive("POST").check(t, "200 OK", "")
+	s.exchangeFor(t, version1+post(o, "/3", "x")).check(t, "200 OK", "")
+	if line := s.logLines(3)[2]; !strings.Contains(line, " 203.0.113.7:56324 ") {
+		t.Errorf("got the line %q; want the client that the balancer names", line)
+	}
+	s.mustReload(taken(false))
+	s.exchangeFor(t, version1+post(o, "/4", "x")).check(t, "400 Bad Request", "1002")
+	s.exchangeFor(t, post(o, "/5", "x")).check(t, "200 OK", "")
 }
 
 func testProxyProtocolHasATimeLimit(t *testing.T) {
