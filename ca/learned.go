@@ -11,7 +11,7 @@ type learned struct {
 	fetched *fetches
 
 	mu     sync.Mutex // guards the following fields
-	newest bundle     // that was downloaded; zero: none
+	newest bundle     // that was downloaded or read from its file; zero: none
 	seen   validators // of the newest answer to have been read in full
 	source string     // the URL of seen, which is not shown
 }
@@ -23,7 +23,7 @@ func newLearned() *learned {
 	}
 }
 
-// keep remembers a bundle that was downloaded, which may have been kept in no file.
+// keep remembers a bundle that was downloaded, which may have been kept in no file, or read from its file, which may change.
 func (l *learned) keep(b bundle) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -32,7 +32,7 @@ func (l *learned) keep(b bundle) {
 	}
 }
 
-// bundle returns the newest one that was downloaded, zero for none.
+// bundle returns the newest one that is remembered, zero for none.
 func (l *learned) bundle() bundle {
 	l.mu.Lock()
 	defer l.mu.Unlock()

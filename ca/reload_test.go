@@ -61,6 +61,37 @@ func TestReloadKeepsBundle(t *testing.T) {
 	}
 }
 
+// TestReloadNeverGoesBackToAFile starts with a kept bundle, whose file is older, damaged or gone by the time of a reload.
+func TestReloadNeverGoesBackToAFile(t *testing.T) {
+	newer := builtInDate.Add(48 * time.Hour)
+	for name, data := range map[string][]byte{"older": builtInPEM(builtInDate.Add(time.Hour)), "damaged": []byte("x"), "gone": nil} {
+		t.Run(name, func(t *testing.T) {
+			cfg := testConfig(t)
+			cfg.Bundle.File = catest.File(t, "cacert.pem", builtInPEM(newer))
+			s, err := New(cfg, Hooks{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Remove(cfg.Bundle.File); err != nil {
+				t.Fatal(err)
+			}
+			if data != nil {
+				if err := os.WriteFile(cfg.Bundle.File, data, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 2 {
+				if s, err = s.Reload(cfg, Hooks{}); err != nil {
+					t.Fatalf("Reload: %v", err)
+				}
+				if !s.Timestamp().Equal(newer) {
+					t.Errorf("got roots as of %s; want %s as before", s.Timestamp(), newer)
+				}
+			}
+		})
+	}
+}
+
 // TestReloadDuringUpdate is a bundle that comes to the old Store once the new one is made.
 func TestReloadDuringUpdate(t *testing.T) {
 	newer := builtInDate.Add(time.Hour)

@@ -136,23 +136,24 @@ func (s *Store) load() (err error) {
 	return nil
 }
 
-// newestBundle returns the newest there is: built in, kept in the file, or downloaded by a Store before this one.
+// newestBundle returns the newest there is: built in, kept in the file, or in use by a Store before this one.
 func (s *Store) newestBundle() bundle {
 	newest := builtIn()
 	kept, seen, err := loadKept(s.cfg.Bundle.File)
 	if err != nil {
 		s.hooks.warn(fmt.Errorf("caBundle.file: %w; going on with the bundle that there is", err))
 	}
-	downloaded := s.learned.bundle()
-	for _, b := range []bundle{kept, downloaded} {
+	known := s.learned.bundle()
+	for _, b := range []bundle{kept, known} {
 		if b.asOf.After(newest.asOf) {
 			newest = b
 		}
 	}
 	// A file that was kept does not have the query of its URL, so it may be that of another one.
-	if downloaded.roots == nil && !hasQuery(s.cfg.Bundle.URL) && seen.URL == redactURL(s.cfg.Bundle.URL) {
+	if known.roots == nil && !hasQuery(s.cfg.Bundle.URL) && seen.URL == redactURL(s.cfg.Bundle.URL) {
 		s.learned.saw(s.cfg.Bundle.URL, seen)
 	}
+	s.learned.keep(kept) // the file may be another by the time of a reload, or gone
 	return newest
 }
 
