@@ -75,17 +75,6 @@ func (ex *exchange) inspect(t *upstream.Tunnel, isWhole bool) {
 	ex.client.within, ex.held = within, nil
 }
 
-// interceptsPlain reports whether the client begins an intercepted tunnel with a request, not TLS. It has clientTimeout
-// for either.
-func (ex *exchange) interceptsPlain() (bool, error) {
-	if ex.run.cfg.ConnectPlain == PlainOpaque {
-		return false, nil
-	}
-	c := ex.client
-	c.limit(ex.run.cfg.ClientTimeout)
-	return c.awaitOpening(openingPatience, func() {})
-}
-
 // awaitOpening reads what a tunnel's client begins with, into c.in, until it is clear whether that is a request; heard is
 // told when the first of it has come. What is no request after patience is none. An error is that of reading, behind what
 // has come.

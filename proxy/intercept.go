@@ -29,7 +29,8 @@ type interception struct {
 
 // intercept answers a CONNECT by speaking TLS with the client in the destination's place. From here on the client's
 // connection carries requests to that destination alone, and each is handled like one with X-WhSentry-TLS. The
-// CONNECT itself leaves no line in the log.
+// CONNECT itself leaves no line in the log. A client that does not begin with TLS is served as in a tunnel that is not
+// intercepted: its requests are inspected, or passed on as bytes.
 func (ex *exchange) intercept(refused *reason.Failure) *reason.Failure {
 	if refused == nil {
 		refused = ex.judge()
@@ -46,18 +47,47 @@ func (ex *exchange) intercept(refused *reason.Failure) *reason.Failure {
 	if c.write([]byte(connectionEstablished)) != nil {
 		return reason.ClientGone()
 	}
-	within := &interception{authority: bytes.Clone(ex.authority), alias: ex.named, identity: ex.identity(), issuer: issuer}
-	within.address.copy(&ex.address)
-	if within.plain, err = ex.interceptsPlain(); err == nil && !within.plain {
+	ex.endDeadline()
+	c.limit(ex.run.cfg.ClientTimeout)
+	plain, err := c.awaitOpening(openingPatience, func() {})
+	switch {
+	case err != nil:
+	case plain && ex.run.cfg.ConnectPlain == PlainOpaque:
+		return ex.passPlain()
+	case !plain:
 		err = c.startTLS(cfg, c.takeEarly())
+	case !c.awaitHead(): // the client has been told why
+		err = errNoRequest
+	case isOpaqueUpgrade(c.head):
+		return ex.passPlain()
 	}
 	if err != nil {
 		ex.keep = false
 		return nil
 	}
+	within := &interception{plain: plain, authority: bytes.Clone(ex.authority), alias: ex.named, identity: ex.identity(), issuer: issuer}
+	within.address.copy(&ex.address)
 	c.within = within
 	ex.keep = true // whatever the CONNECT said of the connection is about the tunnel
 	return nil
+}
+
+var errNoRequest = errors.New("there is no request inside")
+
+// passPlain carries what a client has begun without TLS as bytes, after a CONNECT that was to be intercepted.
+func (ex *exchange) passPlain() *reason.Failure {
+	c := ex.client
+	ex.status, ex.begun = 200, true // it has been answered, whatever comes
+	if f := ex.acquire(nil, true); f != nil {
+		return f
+	}
+	return ex.join(func(t *upstream.Tunnel) (opaque bool) {
+		early := append(bytes.Clone(c.head), c.takeEarly()...)
+		c.head, c.untimed = nil, true
+		t.Begin()
+		t.Carry(early, nil)
+		return true
+	})
 }
 
 // startTLS speaks TLS with the client, who may have sent some of it already, within clientTimeout.

@@ -15,7 +15,7 @@ func (ex *exchange) tunnel(refused *reason.Failure) *reason.Failure {
 	if refused != nil {
 		return refused
 	}
-	c, p := ex.client, ex.client.proxy
+	c := ex.client
 	if f := ex.acquire(nil, true); f != nil {
 		return f
 	}
@@ -24,6 +24,13 @@ func (ex *exchange) tunnel(refused *reason.Failure) *reason.Failure {
 		ex.drop(upstream.CloseClient)
 		return reason.ClientGone()
 	}
+	return ex.join(ex.carry)
+}
+
+// join makes a tunnel of the client's connection and of the one that is held, once the CONNECT has been answered. carry
+// carries it, and reports false where what is inside are requests.
+func (ex *exchange) join(carry func(t *upstream.Tunnel) (opaque bool)) *reason.Failure {
+	c, p := ex.client, ex.client.proxy
 	p.metrics.Tunnels.Add(1)
 	p.metrics.TunnelsTotal.Inc()
 	defer p.metrics.Tunnels.Add(-1)
@@ -34,7 +41,7 @@ func (ex *exchange) tunnel(refused *reason.Failure) *reason.Failure {
 	t := ex.held.Join(c.conn, c.tcp, func(bug any) {
 		p.log().Error().Str("panic", fmt.Sprint(bug)).Msg("a bug ended a tunnel")
 	})
-	opaque := ex.carry(t)
+	opaque := carry(t)
 	c.attach(nil, nil)
 	if !opaque {
 		return nil

@@ -430,6 +430,61 @@ func TestPlainOpaque(t *testing.T) {
 	}
 }
 
+// TestPlainUnderMITMIsOpaque: where what is plain stays opaque, be it all of it or a WebSocket, only TLS is intercepted.
+func TestPlainUnderMITMIsOpaque(t *testing.T) {
+	t.Parallel()
+	root, issuer := catest.Root(t, "Root"), catest.Root(t, "Issuer")
+	request := inOrigin("anything", "/", "x", "X-WhSentry-TLS: true\r\n")
+	const upgrade = "GET /chat HTTP/1.1\r\nHost: anything\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+	for _, tt := range []struct{ name, plain, begins string }{
+		{"a request", proxy.PlainOpaque, request},
+		{"a request that is announced slowly", proxy.PlainOpaque, request},
+		{"a WebSocket", proxy.PlainInspect, upgrade},
+		{"a WebSocket where all is", proxy.PlainOpaque, upgrade},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := startMITM(t, root, issuer, func(cfg *proxy.Config, _ *guard.Config) { cfg.ConnectPlain = tt.plain })
+			o := answering(t, okResponse)
+			c := s.tunnelTo(t, o.addr)
+			if o.connections() != 0 {
+				t.Error("the destination was connected to before it was clear what the client begins with")
+			}
+			first := 1
+			if !strings.Contains(tt.name, "slowly") {
+				first = len(tt.begins)
+			}
+			c.send(tt.begins[:first])
+			c.send(tt.begins[first:])
+			c.receive("POST").check(t, "200 OK", "")
+			if got := o.bytes(); got != tt.begins {
+				t.Errorf("got %q at the destination; want %q", got, tt.begins)
+			}
+			c.Close()
+			if line := s.logLines(1)[0]; !strings.Contains(line, " CONNECT "+o.addr+" 200 ") {
+				t.Errorf("got the line %q; want the CONNECT's", line)
+			}
+		})
+	}
+	t.Run("nobody is there", func(t *testing.T) {
+		s := startMITM(t, root, issuer, func(cfg *proxy.Config, _ *guard.Config) { cfg.ConnectPlain = proxy.PlainOpaque })
+		_, to := boundSocket(t)
+		c := s.tunnelTo(t, to)
+		c.send(request)
+		c.waitEnd()
+		if line := s.logLines(1)[0]; !strings.Contains(line, " CONNECT "+to+" 200 ") || !strings.Contains(line, " 1006 ") {
+			t.Errorf("got the line %q; want the CONNECT's, with 1006", line)
+		}
+	})
+	t.Run("TLS is intercepted all the same", func(t *testing.T) {
+		s := startMITM(t, root, issuer, func(cfg *proxy.Config, _ *guard.Config) { cfg.ConnectPlain = proxy.PlainOpaque })
+		o := answeringTLS(t, serving(root.Leaf(t, hooksHost)), okResponse)
+		at := o.to(hooksHost)
+		in := s.dialFor(t).intercepted(issuer, at)
+		in.send(inOrigin(at, "/", "x"))
+		in.receive("POST").check(t, "200 OK", "")
+	})
+}
+
 // TestConnectFields: fields for the proxy that a tunnel cannot give are refused, and those that do not exist.
 func TestConnectFields(t *testing.T) {
 	t.Parallel()

@@ -337,16 +337,6 @@ func TestInterceptConnect(t *testing.T) {
 		in.send(inOrigin(at, "/", "x"))
 		in.receive("POST").check(t, "200 OK", "")
 	})
-	t.Run("plain HTTP inside", func(t *testing.T) {
-		opaque := startMITM(t, root, issuer, func(cfg *proxy.Config, _ *guard.Config) { cfg.ConnectPlain = proxy.PlainOpaque })
-		c := opaque.dialFor(t)
-		c.open(at)
-		c.send(inOrigin(at, "/plain", "x"))
-		c.waitEnd()
-		if strings.Contains(o.decrypted(), "/plain") {
-			t.Errorf("a plain request was forwarded")
-		}
-	})
 }
 
 // eagerConn sends its first flight with what was packed before, and calls then before it first reads.
