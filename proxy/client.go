@@ -63,6 +63,7 @@ type client struct {
 	cancel  context.CancelFunc
 	gone    bool    // the client went away while its request was being served
 	overdue bool    // the deadline that the client gave its request has passed
+	dropped bool    // the proxy is stopping, and has waited for the request for as long as it may
 	request int     // counts the requests with such a deadline
 	rights  *rights // what its opaque tunnel rests on; nil: there is none
 }
@@ -183,16 +184,31 @@ func (c *client) writeBuffers(ex *exchange, head, body []byte) error {
 	}
 }
 
-// attach notes what the client's going away, or its deadline, would end. It reports false where that is the case already:
-// then it is to be ended at once, by end.
+// attach notes what the client's going away, its deadline, or the proxy's stopping would end. It reports false where that
+// is the case already: then it is to be ended at once, by end.
 func (c *client) attach(up *upstream.Conn, cancel context.CancelFunc) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.up, c.cancel = up, cancel
-	return !c.gone && !c.overdue
+	return !c.gone && !c.overdue && !c.dropped
 }
 
-// vanished ends what is being done for a client that went away, or that a stopping proxy does not wait for.
+// drop ends what is being done for a client that a stopping proxy waits for no longer. It can still be told so.
+func (c *client) drop() {
+	c.mu.Lock()
+	c.dropped = true
+	c.endLocked()
+	c.mu.Unlock()
+	c.tcp.InterruptRead()
+}
+
+func (c *client) isDropped() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.dropped && !c.gone
+}
+
+// vanished ends what is being done for a client that went away, or that has not taken its answer from a stopping proxy.
 func (c *client) vanished() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -209,7 +225,11 @@ func (c *client) end() {
 
 func (c *client) endLocked() {
 	why := upstream.CloseClient
-	if c.overdue && !c.gone {
+	switch {
+	case c.gone:
+	case c.dropped:
+		why = upstream.CloseShutdown
+	case c.overdue:
 		why = upstream.CloseDeadline
 	}
 	if c.up != nil {

@@ -162,12 +162,12 @@ func (ex *exchange) handshakeFailure(err error) *reason.Failure {
 	return ex.timeFailure(reason.OfHandshake(err, ex.address.name(), ex.terms.connectTimeout))
 }
 
-// timeFailure is f with the key of the limit that applies, or the caller's deadline where that was what ended it.
+// timeFailure is f with the key of the limit that applies, or what ended it where that was the caller's deadline, or the
+// proxy's stopping.
 func (ex *exchange) timeFailure(f *reason.Failure) *reason.Failure {
-	if ex.isOverdue() {
-		late := reason.CallerDeadline(ex.timeout)
-		late.Tried = f.Tried
-		return late
+	if ended := ex.endedByUs(); ended != nil {
+		ended.Tried = f.Tried
+		return ended
 	}
 	if f.Limit == reason.LimitConnectTimeout {
 		f.Limit = ex.terms.keys.connectTimeout

@@ -58,12 +58,17 @@ func (c *client) pass(request int) {
 	}
 }
 
-// isOverdue reports whether the caller's deadline has ended what was being done.
-func (ex *exchange) isOverdue() bool {
-	if ex.timer == nil {
-		return false
+// endedByUs is the failure where the caller's deadline, or the stopping proxy, has ended what was being done; nil: neither.
+func (ex *exchange) endedByUs() *reason.Failure {
+	c := ex.client
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.gone:
+	case c.dropped:
+		return reason.Stopping()
+	case c.overdue && ex.timer != nil:
+		return reason.CallerDeadline(ex.timeout)
 	}
-	ex.client.mu.Lock()
-	defer ex.client.mu.Unlock()
-	return ex.client.overdue && !ex.client.gone
+	return nil
 }

@@ -254,6 +254,11 @@ func (c *client) fill() error {
 
 // readFailure says why a read from the client has failed: with 408 where it was too slow.
 func (c *client) readFailure(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) && c.isDropped() {
+		f := reason.Stopping()
+		f.Fatal = true
+		return f
+	}
 	if errors.Is(err, os.ErrDeadlineExceeded) && c.deadline.Passed() {
 		f := reason.Newf(reason.SlowClient, "the client was too slow")
 		f.Fatal = true

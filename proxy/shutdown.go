@@ -22,6 +22,8 @@ const (
 	// in which the process did not run, its machine suspended, none counts but one step, for what clients have sent
 	// meanwhile is yet to be read.
 	stepInterval = 50 * time.Millisecond
+	// farewellTime is how long clients have to take in that the proxy waits for their requests no longer.
+	farewellTime = 250 * time.Millisecond
 )
 
 // Shutdown stops accepting, lets running requests and tunnels finish until ctx ends, and ends what is then left.
@@ -52,8 +54,8 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	}
 }
 
-// drain waits for the clients to leave: those at rest for restGrace, the others until ctx ends. Then they are thrown
-// out.
+// drain waits for the clients to leave: those at rest for restGrace, the others until ctx ends. Then they are told that
+// the proxy is stopping, and thrown out.
 func (p *Proxy) drain(ctx context.Context) error {
 	left := make(chan struct{})
 	go func() { // ends when the last client has left, which throwing out brings about
@@ -70,6 +72,8 @@ func (p *Proxy) drain(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	p.pool.CloseAll(upstream.CloseShutdown)
+	p.each((*client).drop)
+	awaitSteps(context.Background(), left, farewellTime)
 	var last []*client
 	p.each(func(c *client) {
 		c.vanished()

@@ -84,6 +84,7 @@ func TestShutdownLetsRequestsFinish(t *testing.T) {
 	}
 }
 
+// TestShutdownEndsWhatDoesNot: whoever still has no answer is told that the proxy is stopping, and what has begun is cut.
 func TestShutdownEndsWhatDoesNot(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
@@ -116,6 +117,14 @@ func TestShutdownEndsWhatDoesNot(t *testing.T) {
 	if took := time.Since(began); took < time.Second {
 		t.Errorf("stopped after %v; want 1s at least", took)
 	}
+	for i, delivered := range map[int]string{0: "maybe", 3: "no", 4: "no", 5: "no"} {
+		r := clients[i].receive("POST")
+		r.check(t, "502 Bad Gateway", "1004")
+		r.checkText(t, "stopping")
+		if got := r.header.Get("X-Whsentry-Delivered"); got != delivered {
+			t.Errorf("client %d: got delivered %q; want %q", i, got, delivered)
+		}
+	}
 	for _, c := range clients {
 		c.waitEnd()
 	}
@@ -125,6 +134,9 @@ func TestShutdownEndsWhatDoesNot(t *testing.T) {
 	}
 	if n := strings.Count(string(b), "\n"); n != len(clients) {
 		t.Errorf("got %d log lines; want one for each of %d clients:\n%s", n, len(clients), b)
+	}
+	if strings.Contains(string(b), " 499 ") {
+		t.Errorf("got lines of clients that went away; want none:\n%s", b)
 	}
 }
 
