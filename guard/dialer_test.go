@@ -26,6 +26,11 @@ func listen(t testing.TB, address string) (netip.AddrPort, *atomic.Int64) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return accepting(t, ln)
+}
+
+// accepting is listen for a listener that is there.
+func accepting(t testing.TB, ln net.Listener) (netip.AddrPort, *atomic.Int64) {
 	var accepted atomic.Int64
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -41,6 +46,29 @@ func listen(t testing.TB, address string) (netip.AddrPort, *atomic.Int64) {
 	})
 	t.Cleanup(func() { ln.Close(); wg.Wait() })
 	return netip.MustParseAddrPort(ln.Addr().String()), &accepted
+}
+
+// ListenOnOnePort listens on one port of two addresses, for the tests outside of the package too. Somebody else may have that of the second which the first is given:
+// then it is given another.
+func ListenOnOnePort(t *testing.T, first, second string) (net.Listener, net.Listener) {
+	t.Helper()
+	for range 100 {
+		a, err := net.Listen("tcp", net.JoinHostPort(first, "0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, port, _ := net.SplitHostPort(a.Addr().String())
+		b, err := net.Listen("tcp", net.JoinHostPort(second, port))
+		if err == nil {
+			return a, b
+		}
+		a.Close()
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
+	}
+	t.Fatalf("no port is free at both %s and %s", first, second)
+	return nil, nil
 }
 
 // script is how a fake destination behaves: how long it takes, and what comes of it.
@@ -418,8 +446,9 @@ func TestEgress(t *testing.T) {
 // TestRebinding has names that point to a public address (127.0.0.2 plays it) and to an inner one in every
 // order and mixture, and counts the connections that reach the inner one.
 func TestRebinding(t *testing.T) {
-	canary, reached := listen(t, "127.0.0.1:0")
-	public, served := listen(t, fmt.Sprintf("127.0.0.2:%d", canary.Port()))
+	inside, outside := ListenOnOnePort(t, "127.0.0.1", "127.0.0.2")
+	canary, reached := accepting(t, inside)
+	public, served := accepting(t, outside)
 	inner := []string{"A 127.0.0.1", "AAAA ::ffff:127.0.0.1", "AAAA ::1", "AAAA 64:ff9b::7f00:1", "AAAA ::127.0.0.1", "A 0.0.0.0", "AAAA ::"}
 	var round atomic.Int64
 	s := startDNS(t, func(_ string, q dns.Question, reply *dns.Msg) bool {

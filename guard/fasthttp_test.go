@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -44,29 +43,6 @@ func serveOn(t *testing.T, ln net.Listener) (netip.AddrPort, *atomic.Int64) {
 	return netip.MustParseAddrPort(ln.Addr().String()), &counted.accepted
 }
 
-// listenOnOnePort listens on one port of two addresses. Somebody else may have that of the second which the first is given:
-// then it is given another.
-func listenOnOnePort(t *testing.T, first, second string) (net.Listener, net.Listener) {
-	t.Helper()
-	for range 100 {
-		a, err := net.Listen("tcp", net.JoinHostPort(first, "0"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, port, _ := net.SplitHostPort(a.Addr().String())
-		b, err := net.Listen("tcp", net.JoinHostPort(second, port))
-		if err == nil {
-			return a, b
-		}
-		a.Close()
-		if !errors.Is(err, syscall.EADDRINUSE) {
-			t.Fatal(err)
-		}
-	}
-	t.Fatalf("no port is free at both %s and %s", first, second)
-	return nil, nil
-}
-
 type countingListener struct {
 	net.Listener
 	accepted atomic.Int64
@@ -82,7 +58,7 @@ func (l *countingListener) Accept() (net.Conn, error) {
 
 // TestFasthttpClient lets fasthttp's client connect through a Dialer: to what is allowed, and to nothing else.
 func TestFasthttpClient(t *testing.T) {
-	first, second := listenOnOnePort(t, "127.0.0.2", "127.0.0.1")
+	first, second := guard.ListenOnOnePort(t, "127.0.0.2", "127.0.0.1")
 	allowed, served := serveOn(t, first)
 	canary, reached := serveOn(t, second)
 	cfg := guard.DefaultConfig()

@@ -10,8 +10,9 @@ import (
 
 // TestAllAddressesAreJudged has the one address that is allowed come after many that are not, in an answer over TCP.
 func TestAllAddressesAreJudged(t *testing.T) {
-	to, served := listen(t, "127.0.0.2:0")
-	canary, reached := listen(t, fmt.Sprintf("127.0.0.1:%d", to.Port()))
+	allowed, refused := ListenOnOnePort(t, "127.0.0.2", "127.0.0.1")
+	to, served := accepting(t, allowed)
+	canary, reached := accepting(t, refused)
 	for _, row := range []struct {
 		name   string
 		before int
