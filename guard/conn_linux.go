@@ -94,19 +94,22 @@ func bindSource(fd int, source netip.Addr) error {
 // await waits until the connection is made, which it is once it has a peer. Where it has none, a second connect(2) says how
 // it stands: not yet, EALREADY; else it is the result.
 func (c *tcpConn) await(ctx context.Context) error {
-	deadline, ends := ctx.Deadline()
-	if ends {
-		c.SetWriteDeadline(deadline)
-	}
-	stop := context.AfterFunc(ctx, func() { c.SetWriteDeadline(time.Unix(1, 0)) })
+	stop := func() bool { return true }
 	var errno syscall.Errno
+	waits := false
 	err := c.raw.Write(func(fd uintptr) (done bool) {
 		if peer := addressOf(fd, syscall.Getpeername); peer.IP != nil {
 			c.remote = peer
 			return true
 		}
-		errno = c.sockaddr.connect(fd)
-		return errno != unix.EALREADY && errno != unix.EINPROGRESS
+		if errno = c.sockaddr.connect(fd); errno != unix.EALREADY && errno != unix.EINPROGRESS {
+			return true
+		}
+		if !waits { // near by a connection is made at once
+			waits = true
+			stop = context.AfterFunc(ctx, func() { c.SetWriteDeadline(time.Unix(1, 0)) })
+		}
+		return false
 	})
 	stopped := stop()
 	switch {
@@ -116,9 +119,6 @@ func (c *tcpConn) await(ctx context.Context) error {
 		return err
 	case errno != 0 && errno != unix.EISCONN:
 		return os.NewSyscallError("connect", errno)
-	}
-	if ends {
-		return c.SetWriteDeadline(time.Time{})
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -173,9 +172,9 @@ func (ex *exchange) try(q *checkQuestion) ([]guard.Judged, *reason.Failure) {
 
 // judgeEach is judge, with the addresses.
 func (ex *exchange) judgeEach() ([]guard.Judged, *reason.Failure) {
-	ctx, cancel := context.WithTimeout(context.Background(), ex.terms.connectTimeout)
-	defer cancel()
-	ex.beginWait(nil, cancel)
+	ctx := newConnecting(ex.terms.connectTimeout)
+	defer ctx.cancel()
+	ex.beginWait(nil, ctx)
 	defer ex.endWait()
 	addresses, err := ex.dialer().JudgeEach(ctx, ex.address.name(), ex.address.port)
 	ex.at = socket.Now()

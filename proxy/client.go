@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -60,12 +59,12 @@ type client struct {
 
 	mu      sync.Mutex     // guards the following
 	up      *upstream.Conn // the connection that serves this client now
-	cancel  context.CancelFunc
-	gone    bool    // the client went away while its request was being served
-	overdue bool    // the deadline that the client gave its request has passed
-	dropped bool    // the proxy is stopping, and has waited for the request for as long as it may
-	request int     // counts the requests with such a deadline
-	rights  *rights // what its opaque tunnel rests on; nil: there is none
+	pending *connecting    // a connection that is being made for it
+	gone    bool           // the client went away while its request was being served
+	overdue bool           // the deadline that the client gave its request has passed
+	dropped bool           // the proxy is stopping, and has waited for the request for as long as it may
+	request int            // counts the requests with such a deadline
+	rights  *rights        // what its opaque tunnel rests on; nil: there is none
 }
 
 // clientState says what a client's goroutine is doing, for the sweeper and for a stopping proxy.
@@ -186,10 +185,10 @@ func (c *client) writeBuffers(ex *exchange, head, body []byte) error {
 
 // attach notes what the client's going away, its deadline, or the proxy's stopping would end. It reports false where that
 // is the case already: then it is to be ended at once, by end.
-func (c *client) attach(up *upstream.Conn, cancel context.CancelFunc) bool {
+func (c *client) attach(up *upstream.Conn, pending *connecting) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.up, c.cancel = up, cancel
+	c.up, c.pending = up, pending
 	return !c.gone && !c.overdue && !c.dropped
 }
 
@@ -235,8 +234,8 @@ func (c *client) endLocked() {
 	if c.up != nil {
 		c.up.Kill(why)
 	}
-	if c.cancel != nil {
-		c.cancel()
+	if c.pending != nil {
+		c.pending.cancel()
 	}
 }
 

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"crypto/tls"
 	"net"
 	"net/netip"
@@ -128,9 +127,9 @@ func (ex *exchange) openFor(r upstream.Route, done chan<- made) {
 // sake, plain, over TLS, in a tunnel or from an intercepted one, leaves over what it returns.
 func (ex *exchange) open(r upstream.Route) (*upstream.Conn, *reason.Failure) {
 	p := ex.client.proxy
-	ctx, cancel := context.WithTimeout(context.Background(), ex.terms.connectTimeout)
-	defer cancel()
-	ex.beginWait(nil, cancel)
+	ctx := newConnecting(ex.terms.connectTimeout)
+	defer ctx.cancel()
+	ex.beginWait(nil, ctx)
 	defer ex.endWait()
 	generation := p.pool.Generation()
 	if p.run.Load() != ex.run {
@@ -188,9 +187,9 @@ func (ex *exchange) noteTiming(t guard.Timing) {
 // Where it fails it has closed them.
 func (ex *exchange) startTLS(u *upstream.Conn, r upstream.Route, generation uint32) (*upstream.Conn, *reason.Failure) {
 	host, port, limit := ex.address.name(), ex.address.port, ex.terms.connectTimeout
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	ex.beginWait(u, cancel)
+	ctx := newConnecting(limit)
+	defer ctx.cancel()
+	ex.beginWait(u, ctx)
 	defer ex.endWait()
 	ex.remote = u.Remote()
 	began := socket.Now()
@@ -206,7 +205,7 @@ func (ex *exchange) startTLS(u *upstream.Conn, r upstream.Route, generation uint
 			return nil, err
 		}
 		u, ex.remote = next, next.Remote()
-		if !ex.client.attach(u, cancel) {
+		if !ex.client.attach(u, ctx) {
 			ex.client.end()
 		}
 		return u.Wire(), nil

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -256,9 +255,9 @@ func (ex *exchange) awaitsContinue() bool {
 // judge looks the destination up and judges it, without contacting it.
 func (ex *exchange) judge() *reason.Failure {
 	limit := ex.terms.connectTimeout
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	ex.beginWait(nil, cancel)
+	ctx := newConnecting(limit)
+	defer ctx.cancel()
+	ex.beginWait(nil, ctx)
 	defer ex.endWait()
 	err := ex.dialer().Judge(ctx, ex.address.name(), ex.address.port)
 	ex.at = socket.Now()
@@ -268,12 +267,12 @@ func (ex *exchange) judge() *reason.Failure {
 	return nil
 }
 
-// beginWait marks the client as one that waits for a destination: its going away ends up and cancels cancel, either
-// of which may be nil. endWait ends that.
-func (ex *exchange) beginWait(up *upstream.Conn, cancel context.CancelFunc) {
+// beginWait marks the client as one that waits for a destination: its going away ends up and pending, either of which may
+// be nil. endWait ends that.
+func (ex *exchange) beginWait(up *upstream.Conn, pending *connecting) {
 	c := ex.client
 	c.unlimited()
-	if !c.attach(up, cancel) {
+	if !c.attach(up, pending) {
 		c.end()
 	}
 	c.enter(clientWaiting)

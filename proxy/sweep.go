@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"runtime"
 	"runtime/debug"
 	"sync/atomic"
@@ -9,7 +10,7 @@ import (
 	"whsentry/proxy/socket"
 )
 
-// sweep is the goroutine that enforces every limit in time but those of connecting.
+// sweep is the goroutine that enforces every limit in time.
 func (p *Proxy) sweep() {
 	defer close(p.swept)
 	timer := time.NewTimer(0)
@@ -83,6 +84,15 @@ func (r *rounds) late(at socket.Tick, interval int64) bool {
 // half-closes looks the same; it gets its answer if that comes within this time.
 const vanishGrace = 250 * time.Millisecond
 
+// expire ends the making of a connection whose time is up.
+func (c *client) expire(at socket.Tick) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pending != nil && at >= c.pending.due {
+		c.pending.end(context.DeadlineExceeded)
+	}
+}
+
 // sweep enforces the client's time limits, and notices that it went away while the destination is waited for.
 func (c *client) sweep(at socket.Tick) {
 	c.deadline.Expire(at, c.tcp)
@@ -91,6 +101,7 @@ func (c *client) sweep(at socket.Tick) {
 		c.finSeen = 0
 		return
 	}
+	c.expire(at)
 	switch c.prober.Look() {
 	case socket.Closed, socket.Ending: // be it behind TLS' farewell, or another request that nobody waits for
 		if c.finSeen == 0 {

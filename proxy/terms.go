@@ -109,9 +109,9 @@ func (r *run) exceptions(c *policy.Client, t *terms) guard.Exceptions {
 
 // intervalLimits are the limits in time that the sweeper enforces.
 func (r *run) intervalLimits() []time.Duration {
-	limits := []time.Duration{r.cfg.ClientTimeout, r.cfg.ClientIdleTimeout, r.cfg.ReadTimeout, r.cfg.ConnectionLifetime}
+	limits := []time.Duration{r.cfg.ClientTimeout, r.cfg.ClientIdleTimeout, r.cfg.ConnectTimeout, r.cfg.ReadTimeout, r.cfg.ConnectionLifetime}
 	for i := range r.entries {
-		limits = append(limits, r.entries[i].limits.Idle, r.entries[i].limits.Lifetime)
+		limits = append(limits, r.entries[i].connectTimeout, r.entries[i].limits.Idle, r.entries[i].limits.Lifetime)
 	}
 	return limits
 }
