@@ -3,6 +3,7 @@ package ca
 import (
 	"bytes"
 	"context"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -25,6 +26,9 @@ const (
 	// maxFetched bounds what is fetched, in bytes, and fetchTimeout how long it may take.
 	maxFetched   = 64 << 10
 	fetchTimeout = 3 * time.Second
+	// maxFetchedRSABits is the longest RSA key of what is fetched, as crypto/tls has it of what a server sends: maxFetched has
+	// room for one of 480,000 bits, and to check a signature with that takes 15 seconds, which nothing ends.
+	maxFetchedRSABits = 8192
 	// maxFetchURL bounds the URL that a certificate names, in bytes.
 	maxFetchURL = 2 << 10
 	// maxFetches bounds the URLs that are remembered: a certificate for fetchedFor, a failure for failedFor.
@@ -241,6 +245,9 @@ func parseFetched(data []byte) (*x509.Certificate, error) {
 	cert, err := x509.ParseCertificate(data)
 	if err != nil {
 		return nil, errors.New("it is no certificate in DER or PEM: " + clip(trimPackage(err), 100))
+	}
+	if key, ok := cert.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() > maxFetchedRSABits {
+		return nil, fmt.Errorf("it has an RSA key of %d bits; want at most %d", key.N.BitLen(), maxFetchedRSABits)
 	}
 	return cert, nil
 }

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -234,6 +236,34 @@ func TestTopOfHostileChains(t *testing.T) {
 	}
 }
 
+// immense is an RSA key that is only ever shown: nobody has the other half.
+type immense struct {
+	crypto.Signer
+	bits int
+}
+
+func (k immense) Public() crypto.PublicKey {
+	n := new(big.Int).Lsh(big.NewInt(1), uint(k.bits-1))
+	return &rsa.PublicKey{N: n.SetBit(n, 0, 1), E: 1<<31 - 1}
+}
+
+// TestFetchedKeyIsBounded shows that no signature is checked with a key so long that this takes seconds.
+func TestFetchedKeyIsBounded(t *testing.T) {
+	l := newLibrary(t)
+	root := catest.Root(t, "Root")
+	one := root.Intermediate(t, "One")
+	long := root.Intermediate(t, "One", catest.Key(immense{bits: maxFetchedRSABits + 1}))
+	leaf := alone(one.Leaf(t, testHost, catest.FoundAt(l.publish("/one", long.Certificate.Raw))))
+	report, err := checkDial(t, l.store(t, root), serveCertificate(t, leaf))
+	checkError(t, err, testHost, true, "did not send its intermediate certificate")
+	if report.FetchErr == nil || !strings.Contains(report.FetchErr.Error(), "an RSA key of 8193 bits; want at most 8192") {
+		t.Errorf("got %v; want an error for the key's length", report.FetchErr)
+	}
+	if _, err := parseFetched(root.Intermediate(t, "One", catest.Key(immense{bits: maxFetchedRSABits})).Certificate.Raw); err != nil {
+		t.Errorf("a key of %d bits: got %v; want it taken", maxFetchedRSABits, err)
+	}
+}
+
 // TestFetchOff shows that nothing is asked for where that is not wanted, or no way is given.
 func TestFetchOff(t *testing.T) {
 	l := newLibrary(t)
@@ -425,6 +455,7 @@ func FuzzFetched(f *testing.F) {
 	f.Add(root.PEM(), "http://me@pki.test:80/One")
 	f.Add([]byte("-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n"), "http://[::1]:80/")
 	f.Add([]byte{}, "http://pki.test:8080/")
+	f.Add(root.Intermediate(f, "One", catest.Key(immense{bits: maxFetchedRSABits + 1})).Certificate.Raw, "http://pki.test/One")
 	f.Fuzz(func(t *testing.T, data []byte, raw string) {
 		if cert, err := parseFetched(data); err == nil && !bytes.Contains(data, cert.Raw) && !bytes.Contains(data, []byte("-----BEGIN")) {
 			t.Errorf("got a certificate that is not in %q", data)
