@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/miekg/dns"
@@ -79,11 +80,12 @@ func ttlOf(seconds uint32) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
-// collect takes the addresses of owner, and the smallest of ttl and theirs.
+// collect takes the addresses of owner, and the smallest of ttl and theirs. Names are compared as they are: thousands of
+// records of a name that takes a kilobyte, escaped, are not worth a canonical form each. All that Unpack returns is ASCII.
 func (a *answer) collect(rrs []dns.RR, owner string, ttl time.Duration) {
 	for _, rr := range rrs {
 		h := rr.Header()
-		if h.Class != dns.ClassINET || dns.CanonicalName(h.Name) != owner {
+		if h.Class != dns.ClassINET || !strings.EqualFold(h.Name, owner) {
 			continue
 		}
 		addr, ok := addressIn(rr, a.qtype)
