@@ -19,6 +19,10 @@ const (
 	maxClassic = 10_000
 	// classicFor is how long they are remembered.
 	classicFor = 24 * time.Hour
+	// maxSessionCerts and maxSessionBytes bound a session that is kept: a server decides how large it is, by what it sends of
+	// its chain, of which a byte can take ten once it is parsed, and by its ticket.
+	maxSessionCerts = 8
+	maxSessionBytes = 8 << 10
 	// unansweredShare is the part of a handshake's time in which a server has to say its first word: one third.
 	unansweredShare = 3
 )
@@ -240,6 +244,7 @@ type keyedSessions struct {
 	now      func() time.Time
 	until    time.Time // of a session that begins on this connection
 	offered  bool      // a session was there to be resumed
+	tooLarge bool      // what the server has sent of its chain, to be kept with a session
 	closed   bool
 }
 
@@ -257,11 +262,20 @@ func (k *keyedSessions) Get(string) (*tls.ClientSessionState, bool) {
 func (k *keyedSessions) Put(_ string, state *tls.ClientSessionState) {
 	switch {
 	case k.closed:
-	case state == nil:
+	case state == nil, k.tooLarge, ticketBytes(state) > maxSessionBytes:
 		k.sessions.drop(k.key)
 	default:
 		k.sessions.put(k.key, session{state, k.until})
 	}
+}
+
+// ticketBytes is the size of a session's ticket.
+func ticketBytes(state *tls.ClientSessionState) int {
+	ticket, _, err := state.ResumptionState()
+	if err != nil { // never
+		return 0
+	}
+	return len(ticket)
 }
 
 // forget drops the session that the server did not resume, and what it offers in its place: that was agreed on with

@@ -17,6 +17,10 @@ const (
 	maxVerified = 4096
 	// maxVerifiedBytes bounds one of them, as the server sends it; longer ones are verified each time.
 	maxVerifiedBytes = 16 << 10
+	// maxSent and maxSentBytes bound what a server sends of its chain, with all that goes with it. crypto/tls takes 256 KiB,
+	// which can be a thousand certificates and 3 MiB of memory for as long as a connection lives. OpenSSL takes 100 KiB, too.
+	maxSent      = 100
+	maxSentBytes = 100 << 10
 )
 
 // anchors are the roots of a moment, with the chains that were found to lead to one of them. They never change, so what
@@ -52,8 +56,11 @@ func (a *attempt) verify(state tls.ConnectionState) error {
 		a.report.Chain = certs
 	}
 	rules := a.rules.current.Load()
-	var err error
+	size := sentBytes(&state)
+	a.sessions.tooLarge = len(certs) > maxSessionCerts || size > maxSessionBytes
+	err := checkSent(len(certs), size)
 	switch {
+	case err != nil:
 	case a.store.cfg.InsecureSkipVerify:
 		a.sessions.until = certs[0].NotAfter
 	case len(rules.pins) > 0:
@@ -67,6 +74,28 @@ func (a *attempt) verify(state tls.ConnectionState) error {
 	if err != nil {
 		a.sessions.forget()
 		return &tls.CertificateVerificationError{UnverifiedCertificates: certs, Err: err}
+	}
+	return nil
+}
+
+// sentBytes is the size of what a server has sent about itself, which its connection and its session keep.
+func sentBytes(state *tls.ConnectionState) (size int) {
+	for _, c := range state.PeerCertificates {
+		size += len(c.Raw)
+	}
+	for _, sct := range state.SignedCertificateTimestamps {
+		size += len(sct)
+	}
+	return size + len(state.OCSPResponse)
+}
+
+// checkSent refuses what is more than any client needs.
+func checkSent(certs, size int) error {
+	switch {
+	case certs > maxSent:
+		return fmt.Errorf("the server sends %d certificates; want at most %d", certs, maxSent)
+	case size > maxSentBytes:
+		return fmt.Errorf("the server sends %d bytes of certificates; want at most %d", size, maxSentBytes)
 	}
 	return nil
 }
