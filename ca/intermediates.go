@@ -167,7 +167,7 @@ func newFetcher(dial func(ctx context.Context, host string, port uint16) (net.Co
 // fetched is what became of a URL. done is closed once the other fields are set, which then do not change.
 type fetched struct {
 	done     chan struct{}
-	cert     *x509.Certificate
+	der      []byte // the certificate as it came: parsed, it can be ten times as large, and there are maxFetches of them
 	err      error
 	until    time.Time
 	canceled bool // whoever asked went away: nothing is known
@@ -179,23 +179,34 @@ func (f *fetcher) get(ctx context.Context, known *fetches, raw string, now func(
 	for {
 		got, mine := known.claim(raw, now())
 		if mine {
-			got.cert, got.err = f.fetch(ctx, raw)
+			cert, err := f.fetch(ctx, raw)
+			if got.err = err; err == nil {
+				got.der = bytes.Clone(cert.Raw)
+			}
 			got.settle(ctx, now())
 			if got.canceled {
 				known.release(raw, got)
 			}
 			close(got.done)
-			return got.cert, got.err
+			return cert, err
 		}
 		select {
 		case <-got.done:
 			if !got.canceled {
-				return got.cert, got.err
+				return got.certificate()
 			}
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// certificate returns what was fetched, or why nothing was.
+func (got *fetched) certificate() (*x509.Certificate, error) {
+	if got.err != nil {
+		return nil, got.err
+	}
+	return x509.ParseCertificate(got.der)
 }
 
 // settle decides how long an outcome is good for.
