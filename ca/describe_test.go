@@ -7,11 +7,14 @@ import (
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"io"
 	"math/big"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -234,5 +237,26 @@ func TestDescribeOthers(t *testing.T) {
 				t.Errorf("DescribeError(%v): got %v, %q; want %v, %q", tt.err, certificate, text, tt.certificate, tt.want)
 			}
 		})
+	}
+}
+
+// TestLongNames shows that a name is put into words only where it is short.
+func TestLongNames(t *testing.T) {
+	for _, tt := range []struct {
+		names int
+		want  string
+	}{
+		{2, `"1.2.3=#130161,1.2.3=#130161"`},
+		{20_000, `"with a name of 220005 bytes"`},
+	} {
+		name := slices.Repeat(pkix.RDNSequence{{{Type: asn1.ObjectIdentifier{1, 2, 3}, Value: "a"}}}, tt.names)
+		raw, err := asn1.Marshal(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := catest.SelfSigned(t, testHost, func(c *catest.Template) { c.RawSubject = raw }).Leaf
+		if subject, issuer := subjectName(c), issuerName(c); subject != tt.want || issuer != tt.want {
+			t.Errorf("got %s and %s; want %s", subject, issuer, tt.want)
+		}
 	}
 }
