@@ -58,6 +58,9 @@ func ProxyHeaderLen(b []byte) (n int, reject string) {
 // ParseProxyHeader returns the client's address from a whole header, IPv4 as IPv4, or none, where the load balancer speaks for itself
 // (a health check) or does not know.
 func ParseProxyHeader(b []byte) (source netip.AddrPort, reject string) {
+	if namesNobody(b) {
+		return source, ""
+	}
 	h, err := proxyproto.Read(bufio.NewReaderSize(bytes.NewReader(b), len(b)))
 	if err != nil {
 		return source, "its PROXY protocol header is malformed"
@@ -74,4 +77,15 @@ func ParseProxyHeader(b []byte) (source netip.AddrPort, reject string) {
 	}
 	source = tcp.AddrPort()
 	return netip.AddrPortFrom(source.Addr().Unmap(), source.Port()), ""
+}
+
+// namesNobody reports whether b is a header of version 2 that is LOCAL, of which the specification wants the rest ignored,
+// whatever it is, or one of an unspecified protocol, which is version 1's UNKNOWN.
+func namesNobody(b []byte) bool {
+	const local, proxied, unspecified = 0x20, 0x21, 0x00
+	if len(b) < proxyFixed || string(b[:len(proxySignature)]) != proxySignature {
+		return false
+	}
+	command, protocol := b[len(proxySignature)], b[len(proxySignature)+1]
+	return command == local || command == proxied && protocol == unspecified
 }
