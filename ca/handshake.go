@@ -22,7 +22,7 @@ const (
 	// maxSessionCerts and maxSessionBytes bound a session that is kept: a server decides how large it is, by what it sends of
 	// its chain, of which a byte can take ten once it is parsed, and by its ticket.
 	maxSessionCerts = 8
-	maxSessionBytes = 8 << 10
+	maxSessionBytes = 12 << 10
 	// unansweredShare is the part of a handshake's time in which a server has to say its first word: one third.
 	unansweredShare = 3
 )
