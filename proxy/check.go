@@ -172,8 +172,8 @@ func (ex *exchange) try(q *checkQuestion) ([]guard.Judged, *reason.Failure) {
 
 // judgeEach is judge, with the addresses.
 func (ex *exchange) judgeEach() ([]guard.Judged, *reason.Failure) {
-	ctx := newConnecting(ex.terms.connectTimeout)
-	defer ctx.cancel()
+	ctx := socket.NewContext(ex.terms.connectTimeout)
+	defer ctx.Cancel()
 	ex.beginWait(nil, ctx)
 	defer ex.endWait()
 	addresses, err := ex.dialer().JudgeEach(ctx, ex.address.name(), ex.address.port)

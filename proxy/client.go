@@ -57,14 +57,14 @@ type client struct {
 	place    place       // that its request has among those of its client that are in flight
 	verified *tls.Config // that its certificate has been verified by; nil: it is plain
 
-	mu      sync.Mutex     // guards the following
-	up      *upstream.Conn // the connection that serves this client now
-	pending *connecting    // a connection that is being made for it
-	gone    bool           // the client went away while its request was being served
-	overdue bool           // the deadline that the client gave its request has passed
-	dropped bool           // the proxy is stopping, and has waited for the request for as long as it may
-	request int            // counts the requests with such a deadline
-	rights  *rights        // what its opaque tunnel rests on; nil: there is none
+	mu      sync.Mutex      // guards the following
+	up      *upstream.Conn  // the connection that serves this client now
+	pending *socket.Context // a connection that is being made for it
+	gone    bool            // the client went away while its request was being served
+	overdue bool            // the deadline that the client gave its request has passed
+	dropped bool            // the proxy is stopping, and has waited for the request for as long as it may
+	request int             // counts the requests with such a deadline
+	rights  *rights         // what its opaque tunnel rests on; nil: there is none
 }
 
 // clientState says what a client's goroutine is doing, for the sweeper and for a stopping proxy.
@@ -185,7 +185,7 @@ func (c *client) writeBuffers(ex *exchange, head, body []byte) error {
 
 // attach notes what the client's going away, its deadline, or the proxy's stopping would end. It reports false where that
 // is the case already: then it is to be ended at once, by end.
-func (c *client) attach(up *upstream.Conn, pending *connecting) bool {
+func (c *client) attach(up *upstream.Conn, pending *socket.Context) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.up, c.pending = up, pending
@@ -235,7 +235,7 @@ func (c *client) endLocked() {
 		c.up.Kill(why)
 	}
 	if c.pending != nil {
-		c.pending.cancel()
+		c.pending.Cancel()
 	}
 }
 

@@ -127,8 +127,8 @@ func (ex *exchange) openFor(r upstream.Route, done chan<- made) {
 // sake, plain, over TLS, in a tunnel or from an intercepted one, leaves over what it returns.
 func (ex *exchange) open(r upstream.Route) (*upstream.Conn, *reason.Failure) {
 	p := ex.client.proxy
-	ctx := newConnecting(ex.terms.connectTimeout)
-	defer ctx.cancel()
+	ctx := socket.NewContext(ex.terms.connectTimeout)
+	defer ctx.Cancel()
 	ex.beginWait(nil, ctx)
 	defer ex.endWait()
 	generation := p.pool.Generation()
@@ -187,8 +187,8 @@ func (ex *exchange) noteTiming(t guard.Timing) {
 // Where it fails it has closed them.
 func (ex *exchange) startTLS(u *upstream.Conn, r upstream.Route, generation uint32) (*upstream.Conn, *reason.Failure) {
 	host, port, limit := ex.address.name(), ex.address.port, ex.terms.connectTimeout
-	ctx := newConnecting(limit)
-	defer ctx.cancel()
+	ctx := socket.NewContext(limit)
+	defer ctx.Cancel()
 	ex.beginWait(u, ctx)
 	defer ex.endWait()
 	ex.remote = u.Remote()

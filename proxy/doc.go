@@ -38,7 +38,7 @@
 //	destination.go  the host and port that a request is for, as the pool, the guard and the log want them
 //	ask.go          what a request asks of the proxy itself, in its own fields
 //	body.go         a request's body, read in full within the limits (skip.go: read and dropped, of one that is refused)
-//	connect.go      get a connection to the destination: one at rest, or a new one, through the guard (connecting.go: its time)
+//	connect.go      get a connection to the destination: one at rest, or a new one, through the guard
 //	forward.go      send the request, read the answer's head
 //	headers.go      what is dropped, replaced and rewritten, both ways
 //	relay.go        pass the answer's body on within the limits, or cut it so that the client can tell
@@ -112,7 +112,7 @@
 // No read or write sets a deadline. A connection's owner stores the moment by which it must have got on, one atomic
 // store; one goroutine, the sweeper, looks at all of them several times within the shortest limit. It wakes a client's
 // goroutine by a deadline in the past, and closes a destination's socket. The making of a connection has a context
-// (connecting), which the sweeper ends as well.
+// (socket.Context), which the sweeper ends as well.
 //
 // # Memory
 //

@@ -255,8 +255,8 @@ func (ex *exchange) awaitsContinue() bool {
 // judge looks the destination up and judges it, without contacting it.
 func (ex *exchange) judge() *reason.Failure {
 	limit := ex.terms.connectTimeout
-	ctx := newConnecting(limit)
-	defer ctx.cancel()
+	ctx := socket.NewContext(limit)
+	defer ctx.Cancel()
 	ex.beginWait(nil, ctx)
 	defer ex.endWait()
 	err := ex.dialer().Judge(ctx, ex.address.name(), ex.address.port)
@@ -269,7 +269,7 @@ func (ex *exchange) judge() *reason.Failure {
 
 // beginWait marks the client as one that waits for a destination: its going away ends up and pending, either of which may
 // be nil. endWait ends that.
-func (ex *exchange) beginWait(up *upstream.Conn, pending *connecting) {
+func (ex *exchange) beginWait(up *upstream.Conn, pending *socket.Context) {
 	c := ex.client
 	c.unlimited()
 	if !c.attach(up, pending) {

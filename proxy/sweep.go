@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"runtime"
 	"runtime/debug"
 	"sync/atomic"
@@ -88,8 +87,8 @@ const vanishGrace = 250 * time.Millisecond
 func (c *client) expire(at socket.Tick) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.pending != nil && at >= c.pending.due {
-		c.pending.end(context.DeadlineExceeded)
+	if c.pending != nil {
+		c.pending.Expire(at)
 	}
 }
 

@@ -1,5 +1,5 @@
 // Package socket reads and writes TCP connections by system calls made at once, and leaves to Go's poller nothing but
-// the waits for them. It knows limits in time that cost no system call (Deadline, on a clock of ticks), a look at what
+// the waits for them. It knows limits in time that cost no system call (Deadline and Context, on a clock of ticks), a look at what
 // has come without reading it (Prober), what lies below TLS (Wire), and memory for bytes on their way. It knows nothing
 // of HTTP, nor of who is at the other end.
 package socket

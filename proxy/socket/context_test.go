@@ -1,18 +1,15 @@
-package proxy
+package socket
 
 import (
 	"context"
-	"errors"
 	"testing"
 	"time"
-
-	"whsentry/proxy/socket"
 )
 
-// TestConnecting holds the context to what those of the standard library do.
-func TestConnecting(t *testing.T) {
+// TestContext holds the context to what those of the standard library do.
+func TestContext(t *testing.T) {
 	for _, why := range []error{context.Canceled, context.DeadlineExceeded} {
-		c := newConnecting(time.Hour)
+		c := NewContext(time.Hour)
 		if deadline, ok := c.Deadline(); !ok || time.Until(deadline) < time.Minute || c.Err() != nil {
 			t.Fatalf("got %v, %v and %v at first; want an hour, and no error", deadline, ok, c.Err())
 		}
@@ -25,7 +22,7 @@ func TestConnecting(t *testing.T) {
 			t.Error("what is called in the end cannot be taken back, or twice")
 		}
 		c.end(why)
-		c.cancel() // is too late
+		c.Cancel() // is too late
 		<-c.Done()
 		<-child.Done()
 		if c.Err() != why || child.Err() != why {
@@ -41,10 +38,10 @@ func TestConnecting(t *testing.T) {
 	}
 }
 
-// TestConnectingForgets: nothing is kept of contexts that have ended before it.
-func TestConnectingForgets(t *testing.T) {
-	c := newConnecting(time.Hour)
-	defer c.cancel()
+// TestContextForgets: nothing is kept of contexts that have ended before it.
+func TestContextForgets(t *testing.T) {
+	c := NewContext(time.Hour)
+	defer c.Cancel()
 	for range 100 {
 		child, cancel := context.WithTimeout(c, time.Minute)
 		stop := context.AfterFunc(child, func() {})
@@ -56,24 +53,13 @@ func TestConnectingForgets(t *testing.T) {
 	}
 }
 
-// TestSweepEndsConnecting: the sweeper ends what is due, and the client's going away what is not.
-func TestSweepEndsConnecting(t *testing.T) {
-	for _, tt := range []struct {
-		name string
-		does func(c *client, due socket.Tick)
-		want error
-	}{
-		{"not due", func(c *client, due socket.Tick) { c.expire(due - 1) }, nil},
-		{"due", func(c *client, due socket.Tick) { c.expire(due) }, context.DeadlineExceeded},
-		{"the client left", func(c *client, _ socket.Tick) { c.vanished() }, context.Canceled},
-		{"the client left, and then it was due", func(c *client, due socket.Tick) { c.vanished(); c.expire(due) }, context.Canceled},
-	} {
-		pending, c := newConnecting(time.Hour), new(client)
-		c.attach(nil, pending)
-		tt.does(c, pending.due)
-		if !errors.Is(pending.Err(), tt.want) {
-			t.Errorf("%s: got %v; want %v", tt.name, pending.Err(), tt.want)
-		}
-		pending.cancel()
+func TestContextExpires(t *testing.T) {
+	c := NewContext(time.Hour)
+	defer c.Cancel()
+	if c.Expire(c.due - 1); c.Err() != nil {
+		t.Errorf("got %v before its time is up; want nil", c.Err())
+	}
+	if c.Expire(c.due); c.Err() != context.DeadlineExceeded {
+		t.Errorf("got %v once its time is up; want %v", c.Err(), context.DeadlineExceeded)
 	}
 }
