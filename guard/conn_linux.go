@@ -94,9 +94,8 @@ func bindSource(fd int, source netip.Addr) error {
 // await waits until the connection is made, which it is once it has a peer. Where it has none, a second connect(2) says how
 // it stands: not yet, EALREADY; else it is the result.
 func (c *tcpConn) await(ctx context.Context) error {
-	stop := func() bool { return true }
 	var errno syscall.Errno
-	waits := false
+	var stop func() bool // nil: it was made at once, as near by
 	err := c.raw.Write(func(fd uintptr) (done bool) {
 		if peer := addressOf(fd, syscall.Getpeername); peer.IP != nil {
 			c.remote = peer
@@ -105,13 +104,12 @@ func (c *tcpConn) await(ctx context.Context) error {
 		if errno = c.sockaddr.connect(fd); errno != unix.EALREADY && errno != unix.EINPROGRESS {
 			return true
 		}
-		if !waits { // near by a connection is made at once
-			waits = true
+		if stop == nil {
 			stop = context.AfterFunc(ctx, func() { c.SetWriteDeadline(time.Unix(1, 0)) })
 		}
 		return false
 	})
-	stopped := stop()
+	stopped := stop == nil || stop()
 	switch {
 	case ctx.Err() != nil || !stopped:
 		return ctx.Err()
