@@ -274,9 +274,10 @@ func (c *client) settleInput() {
 	}
 }
 
-// takeEarly returns what has come behind a CONNECT or a PROXY protocol header.
+// takeEarly returns what has come behind a CONNECT or a PROXY protocol header, a head that was looked at first.
 func (c *client) takeEarly() []byte {
-	early := bytes.Clone(c.in.Unused())
+	early := append(bytes.Clone(c.head), c.in.Unused()...)
+	c.head = nil
 	c.in.Release()
 	return early
 }

@@ -51,10 +51,9 @@ func (ex *exchange) carry(t *upstream.Tunnel) (opaque bool) {
 	if isWhole && isOpaqueUpgrade(c.head) {
 		c.unlimited()
 		c.enter(clientBusy)
-		early := append(bytes.Clone(c.head), c.takeEarly()...)
-		c.head, c.untimed = nil, true
+		c.untimed = true
 		t.Resume()
-		t.Carry(early, nil)
+		t.Carry(c.takeEarly(), nil)
 		return true
 	}
 	ex.inspect(t, isWhole)

@@ -82,10 +82,9 @@ func (ex *exchange) passPlain() *reason.Failure {
 		return f
 	}
 	return ex.join(func(t *upstream.Tunnel) (opaque bool) {
-		early := append(bytes.Clone(c.head), c.takeEarly()...)
-		c.head, c.untimed = nil, true
+		c.untimed = true
 		t.Begin()
-		t.Carry(early, nil)
+		t.Carry(c.takeEarly(), nil)
 		return true
 	})
 }
