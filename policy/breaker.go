@@ -15,7 +15,8 @@ type Breaker struct {
 	state    *breakerState
 }
 
-const maxOpenFor = 10 * time.Minute
+// MaxOpenFor is the longest that a breaker may be open, at first (Breaker.OpenFor) and after it has doubled.
+const MaxOpenFor = 10 * time.Minute
 
 // newBreaker returns a Breaker that has seen nothing.
 func newBreaker(cfg BreakerConfig) (*Breaker, error) {
@@ -25,7 +26,7 @@ func newBreaker(cfg BreakerConfig) (*Breaker, error) {
 		return nil, &ConfigError{"breaker.failures", strconv.Itoa(cfg.Failures), "is negative", "0 (off) or more"}
 	case cfg.Failures == 0:
 		return new(Breaker), nil
-	case cfg.OpenFor <= 0 || cfg.OpenFor > maxOpenFor:
+	case cfg.OpenFor <= 0 || cfg.OpenFor > MaxOpenFor:
 		return nil, &ConfigError{key, cfg.OpenFor.String(), "is out of range", "more than 0s, at most 10m"}
 	}
 	return &Breaker{failures: cfg.Failures, openFor: cfg.OpenFor, state: newBreakerState()}, nil
@@ -120,7 +121,7 @@ func (b *Breaker) failed(shard *breakerShard, r *record, key []byte, pass Pass, 
 	case pass.probe && r.open:
 		r.failures++
 		r.lastFailure, r.probing = now, false
-		r.openFor = min(2*r.openFor, maxOpenFor)
+		r.openFor = min(2*r.openFor, MaxOpenFor)
 		r.opened, r.until = now, now.Add(r.openFor)
 		return
 	case r.open || !r.opened.IsZero() && !pass.began.After(r.opened):

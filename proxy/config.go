@@ -92,8 +92,9 @@ const (
 	kiB = 1 << 10
 	miB = 1 << 20
 
-	minHeaderSize = 256
-	maxHeaderSize = 16 * miB
+	// MinHeaderSize and MaxHeaderSize bound Config.MaxHeaderSize, in bytes.
+	MinHeaderSize = 256
+	MaxHeaderSize = 16 * miB
 )
 
 // DefaultConfig returns the defaults of every key.
@@ -215,7 +216,7 @@ func (c *Config) validateSizes() error {
 		{"maxResponseBodySize", c.MaxResponseBodySize, 0, math.MaxInt64, "0 bytes or more"},
 		{"maxRequestBodySize", c.MaxRequestBodySize, 0, math.MaxInt64, "0 bytes or more"},
 		{"maxBufferedBytes", c.MaxBufferedBytes, 0, math.MaxInt64, "0 bytes or more"},
-		{"maxHeaderSize", c.MaxHeaderSize, minHeaderSize, maxHeaderSize, "256 bytes to 16MiB"},
+		{"maxHeaderSize", c.MaxHeaderSize, MinHeaderSize, MaxHeaderSize, "256 bytes to 16MiB"},
 		{"maxConnections", int64(c.MaxConnections), 1, math.MaxInt32, "1 to 2147483647"},
 		{"maxConnectionsPerDestination", int64(c.MaxConnectionsPerDestination), 1, math.MaxInt32, "1 to 2147483647"},
 	} {

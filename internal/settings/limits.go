@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"errors"
 	"math"
-	"time"
+
+	"whsentry/policy"
+	"whsentry/proxy"
 )
 
 // The formats of what has limits. The packages' Validate hold their values to the same, but have them no more as they
@@ -12,13 +14,10 @@ import (
 var (
 	durationsAboveZero = within(durations, 1, math.MaxInt64, "not above 0", durations.want)
 	durationsFromZero  = within(durations, 0, math.MaxInt64, "negative", durations.want+", or 0s")
-	openDurations      = within(durations, 1, longestOpen, "not above 0 and at most 10m", durations.want)
+	openDurations      = within(durations, 1, policy.MaxOpenFor, "not above 0 and at most 10m", durations.want)
 	sizesAboveZero     = within(sizes, 1, math.MaxInt64, "not above 0", sizes.want)
-	headSizes          = within(sizes, 256, 16<<20, "out of range", "256 bytes to 16MiB, such as 65536 or 64KiB")
+	headSizes          = within(sizes, proxy.MinHeaderSize, proxy.MaxHeaderSize, "out of range", "256 bytes to 16MiB, such as 65536 or 64KiB")
 )
-
-// longestOpen is how long an open breaker may refuse requests.
-const longestOpen = 10 * time.Minute
 
 // within returns f for values from least to most alone; what is said of others is problem and want.
 func within[T cmp.Ordered](f format[T], least, most T, problem, want string) format[T] {

@@ -1,7 +1,6 @@
 package settings
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -31,16 +30,8 @@ func (s *Settings) settlePolicy() {
 
 // validatePolicy compiles the rules, which finds what is wrong with them.
 func (s *Settings) validatePolicy() error {
-	if d := s.Policy.Breaker.OpenFor; d <= 0 || d > longestOpen {
-		return wrongSetting("breaker.openFor", printDuration(d), "not above 0 and at most 10m", durations.want)
-	}
 	_, err := policy.New(s.Policy, nil, time.Now())
 	return err
-}
-
-// wrongSetting is a package's error, for Locate.
-func wrongSetting(key, text, problem, want string) error {
-	return fmt.Errorf("%s: %s: %s; want %s", key, Quote(text), problem, want)
 }
 
 // Warnings are what is wrong but stops nothing: rules that can never apply.
