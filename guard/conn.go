@@ -15,6 +15,8 @@ type Conn interface {
 	CloseWrite() error
 	// SetLinger is that of net.TCPConn: with 0 seconds, closing resets the connection.
 	SetLinger(seconds int) error
+	// Peer is the address that the connection goes to, as the system says; not valid once it goes nowhere any more.
+	Peer() netip.AddrPort
 }
 
 // connectTCP connects to an address that was judged, and judges it once more now, and what the connection really goes
@@ -37,7 +39,7 @@ func (d *Dialer) connectTCP(ctx context.Context, to netip.AddrPort, source netip
 // checkPeer judges what conn is connected to. That it is connected to nothing any more, because the destination has
 // broken it off at once, is no reason to refuse the address.
 func (d *Dialer) checkPeer(conn Conn, to netip.AddrPort) error {
-	peer := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
+	peer := conn.Peer()
 	if !peer.IsValid() {
 		return syscall.ECONNRESET
 	}

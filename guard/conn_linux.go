@@ -18,8 +18,7 @@ import (
 type tcpConn struct {
 	*os.File // which knows the poller
 	raw      syscall.RawConn
-	sockaddr sockaddr
-	remote   *net.TCPAddr
+	peer     netip.AddrPort
 }
 
 // dialTCP connects to an address. A valid source is the address that the connection comes from.
@@ -35,15 +34,15 @@ func dialTCP(ctx context.Context, to netip.AddrPort, source netip.Addr) (Conn, e
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	c := &tcpConn{}
-	c.sockaddr.set(to)
-	if err := c.begin(fd, source); err != nil {
+	a := &connecting{ctx: ctx}
+	a.to.set(to)
+	if err := a.begin(fd, source); err != nil {
 		unix.Close(fd)
 		return nil, err
 	}
-	c.File = os.NewFile(uintptr(fd), "tcp")
+	c := &tcpConn{File: os.NewFile(uintptr(fd), "tcp")}
 	if c.raw, err = c.File.SyscallConn(); err == nil {
-		err = c.await(ctx)
+		err = a.await(c)
 	}
 	if err != nil {
 		c.Close()
@@ -62,8 +61,17 @@ func hasIPv6() bool {
 	return err != unix.EAFNOSUPPORT
 }
 
+// connecting is a connection that is being made. What it takes is not held for as long as the connection lives.
+type connecting struct {
+	ctx   context.Context
+	to    sockaddr
+	conn  *tcpConn
+	errno syscall.Errno
+	stop  func() bool // nil: it was made at once, as near by
+}
+
 // begin sends the SYN.
-func (c *tcpConn) begin(fd int, source netip.Addr) error {
+func (a *connecting) begin(fd int, source netip.Addr) error {
 	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
 		return os.NewSyscallError("setsockopt", err)
 	}
@@ -72,7 +80,7 @@ func (c *tcpConn) begin(fd int, source netip.Addr) error {
 			return err
 		}
 	}
-	if err := c.sockaddr.connect(uintptr(fd)); err != unix.EINPROGRESS && err != 0 {
+	if err := a.to.connect(uintptr(fd)); err != unix.EINPROGRESS && err != 0 {
 		return os.NewSyscallError("connect", err)
 	}
 	return nil
@@ -91,64 +99,57 @@ func bindSource(fd int, source netip.Addr) error {
 	return os.NewSyscallError("bind", unix.Bind(fd, sa))
 }
 
-// await waits until the connection is made, which it is once it has a peer. Where it has none, a second connect(2) says how
-// it stands: not yet, EALREADY; else it is the result.
-func (c *tcpConn) await(ctx context.Context) error {
-	var errno syscall.Errno
-	var stop func() bool // nil: it was made at once, as near by
-	err := c.raw.Write(func(fd uintptr) (done bool) {
-		if peer := addressOf(fd, syscall.Getpeername); peer.IP != nil {
-			c.remote = peer
-			return true
-		}
-		if errno = c.sockaddr.connect(fd); errno != unix.EALREADY && errno != unix.EINPROGRESS {
-			return true
-		}
-		if stop == nil {
-			stop = context.AfterFunc(ctx, func() { c.SetWriteDeadline(time.Unix(1, 0)) })
-		}
-		return false
-	})
-	stopped := stop == nil || stop()
+// await waits until c is connected.
+func (a *connecting) await(c *tcpConn) error {
+	a.conn = c
+	err := c.raw.Write(a.isOver)
+	stopped := a.stop == nil || a.stop()
 	switch {
-	case ctx.Err() != nil || !stopped:
-		return ctx.Err()
+	case a.ctx.Err() != nil || !stopped:
+		return a.ctx.Err()
 	case err != nil:
 		return err
-	case errno != 0 && errno != unix.EISCONN:
-		return os.NewSyscallError("connect", errno)
+	case a.errno != 0 && a.errno != unix.EISCONN:
+		return os.NewSyscallError("connect", a.errno)
 	}
 	return nil
 }
 
+// isOver reports whether there is nothing more to wait for: the connection has a peer, and so has been made. Where it has
+// none, a second connect(2) says how it stands: not yet, EALREADY; else it is the result.
+func (a *connecting) isOver(fd uintptr) bool {
+	if a.conn.peer = addressOf(fd, syscall.SYS_GETPEERNAME); a.conn.peer.IsValid() {
+		return true
+	}
+	if a.errno = a.to.connect(fd); a.errno != unix.EALREADY && a.errno != unix.EINPROGRESS {
+		return true
+	}
+	if a.stop == nil {
+		a.stop = context.AfterFunc(a.ctx, func() { a.conn.SetWriteDeadline(time.Unix(1, 0)) })
+	}
+	return false
+}
+
 func (c *tcpConn) SyscallConn() (syscall.RawConn, error) { return c.raw, nil }
 
-// LocalAddr returns a *net.TCPAddr, or nil once the connection is closed.
-func (c *tcpConn) LocalAddr() net.Addr { return c.address(syscall.Getsockname) }
-
-// RemoteAddr returns a *net.TCPAddr: what the system says that the connection goes to.
-func (c *tcpConn) RemoteAddr() net.Addr {
-	if c.remote == nil {
-		c.remote = c.address(syscall.Getpeername)
+func (c *tcpConn) Peer() netip.AddrPort {
+	if !c.peer.IsValid() {
+		c.peer = c.address(syscall.SYS_GETPEERNAME)
 	}
-	return c.remote
+	return c.peer
 }
 
-func (c *tcpConn) address(get func(fd int) (syscall.Sockaddr, error)) *net.TCPAddr {
-	a := new(net.TCPAddr)
-	c.raw.Control(func(fd uintptr) { a = addressOf(fd, get) })
+// LocalAddr returns a *net.TCPAddr, without an IP once the connection is closed.
+func (c *tcpConn) LocalAddr() net.Addr {
+	return net.TCPAddrFromAddrPort(c.address(syscall.SYS_GETSOCKNAME))
+}
+
+// RemoteAddr returns Peer as a *net.TCPAddr.
+func (c *tcpConn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.Peer()) }
+
+func (c *tcpConn) address(call uintptr) (a netip.AddrPort) {
+	c.raw.Control(func(fd uintptr) { a = addressOf(fd, call) })
 	return a
-}
-
-// addressOf returns what get says, or an address without IP.
-func addressOf(fd uintptr, get func(fd int) (syscall.Sockaddr, error)) *net.TCPAddr {
-	switch sa, _ := get(int(fd)); sa := sa.(type) {
-	case *syscall.SockaddrInet4:
-		return &net.TCPAddr{IP: sa.Addr[:], Port: sa.Port}
-	case *syscall.SockaddrInet6:
-		return &net.TCPAddr{IP: sa.Addr[:], Port: sa.Port}
-	}
-	return new(net.TCPAddr)
 }
 
 func (c *tcpConn) CloseWrite() error {
@@ -204,4 +205,18 @@ func (s *sockaddr) connect(fd uintptr) syscall.Errno {
 			return errno
 		}
 	}
+}
+
+// addressOf returns what getpeername(2) or getsockname(2) says, whose number call is; not valid: nothing.
+func addressOf(fd, call uintptr) netip.AddrPort {
+	var a unix.RawSockaddrInet6 // in which one of IPv4 has room too
+	size := uint32(unsafe.Sizeof(a))
+	if _, _, errno := syscall.RawSyscall(call, fd, uintptr(unsafe.Pointer(&a)), uintptr(unsafe.Pointer(&size))); errno != 0 {
+		return netip.AddrPort{}
+	}
+	ip := netip.AddrFrom16(a.Addr)
+	if a.Family == unix.AF_INET {
+		ip = netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(&a)).Addr)
+	}
+	return netip.AddrPortFrom(ip, binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&a.Port))[:]))
 }

@@ -19,8 +19,13 @@ func dialTCP(ctx context.Context, to netip.AddrPort, source netip.Addr) (Conn, e
 	if err != nil {
 		return nil, err
 	}
-	return conn.(*net.TCPConn), nil
+	return tcpConn{conn.(*net.TCPConn)}, nil
 }
+
+// tcpConn is a TCP connection as net makes them.
+type tcpConn struct{ *net.TCPConn }
+
+func (c tcpConn) Peer() netip.AddrPort { return c.RemoteAddr().(*net.TCPAddr).AddrPort() }
 
 // hasIPv6 reports whether sockets can be had for IPv6. Elsewhere than on Linux that is taken for granted.
 func hasIPv6() bool { return true }

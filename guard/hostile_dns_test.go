@@ -637,13 +637,13 @@ func TestBrokenOffAtOnce(t *testing.T) {
 	to := netip.MustParseAddrPort("8.8.8.8:80")
 	for _, row := range []struct {
 		name string
-		peer net.TCPAddr
+		peer netip.AddrPort
 		want error
 	}{
-		{"connected", *net.TCPAddrFromAddrPort(to), nil},
-		{"broken off", net.TCPAddr{}, syscall.ECONNRESET},
+		{"connected", to, nil},
+		{"broken off", netip.AddrPort{}, syscall.ECONNRESET},
 	} {
-		if err := d.checkPeer(peerConn{peer: &row.peer}, to); err != row.want {
+		if err := d.checkPeer(peerConn{peer: row.peer}, to); err != row.want {
 			t.Errorf("%s: got %v; want %v", row.name, err, row.want)
 		}
 	}
@@ -652,7 +652,7 @@ func TestBrokenOffAtOnce(t *testing.T) {
 // peerConn is a connection to peer.
 type peerConn struct {
 	Conn
-	peer *net.TCPAddr
+	peer netip.AddrPort
 }
 
-func (c peerConn) RemoteAddr() net.Addr { return c.peer }
+func (c peerConn) Peer() netip.AddrPort { return c.peer }

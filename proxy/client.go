@@ -22,47 +22,48 @@ type client struct {
 	listener *listener
 	conn     net.Conn // what is read and written: tcp, or TLS above it
 	tcp      *socket.Conn
-	prober   *socket.Prober
-	addr     string // as it is logged
-	overload bool   // one more than maxConnections: it is told so, and closed
+	prober   *socket.Prober // the sweeper's own; nil: it has not looked
+	addr     string         // as it is logged
 
 	within *interception // set once what is inside a CONNECT of this client are requests
 
 	deadline socket.Deadline
-	state    atomic.Uint32 // a clientState
 	finSeen  socket.Tick   // since when the client's FIN has been seen; the sweeper's own
+	state    atomic.Uint32 // a clientState
 
-	in        socket.Buffer         // what has come and not been used
-	head      []byte                // of the request that has come, a part of in
-	lines     int                   // of head
-	start     socket.Tick           // when its first bytes came
-	delivered bool                  // fasthttp has the head
-	large     bool                  // it is served by a server with a larger buffer
-	looping   bool                  // Close has taken over
-	parks     bool                  // it has rested for parkAfter
-	parked    bool                  // it rests outside of fasthttp
-	restEnds  socket.Tick           // when the wait for a request ends; 0: there is none
-	ready     func(fd uintptr) bool // takeReady
-	readErr   error                 // what takeReady has found
-	first     [1]byte               // of a request above TLS
-	greeted   bool                  // PROXY protocol and TLS have been seen to
-	final     bool                  // the next request is the last
-	over      bool                  // there is no further request
-	lingers   bool                  // there is input that will not be read
-	isReset   bool                  // the connection is to be broken off
-	untimed   bool                  // what it is sent has no limit in time but a tunnel's
+	first    [1]byte               // of a request above TLS
+	in       socket.Buffer         // what has come and not been used
+	head     []byte                // of the request that has come, a part of in
+	lines    int                   // of head
+	start    socket.Tick           // when its first bytes came
+	restEnds socket.Tick           // when the wait for a request ends; 0: there is none
+	ready    func(fd uintptr) bool // takeReady
+	readErr  error                 // what takeReady has found
+
+	delivered bool // fasthttp has the head
+	large     bool // it is served by a server with a larger buffer
+	looping   bool // Close has taken over
+	parks     bool // it has rested for parkAfter
+	parked    bool // it rests outside of fasthttp
+	greeted   bool // PROXY protocol and TLS have been seen to
+	final     bool // the next request is the last
+	over      bool // there is no further request
+	overload  bool // one more than maxConnections: it is told so, and closed
+	lingers   bool // there is input that will not be read
+	isReset   bool // the connection is to be broken off
+	untimed   bool // what it is sent has no limit in time but a tunnel's
+	known     bool // its last request was one of a client's of the settings
 
 	peer     policy.Peer // what it shows of who it is
-	known    bool        // its last request was one of a client's of the settings
 	place    place       // that its request has among those of its client that are in flight
 	verified *tls.Config // that its certificate has been verified by; nil: it is plain
 
 	mu      sync.Mutex      // guards the following
-	up      *upstream.Conn  // the connection that serves this client now
-	pending *socket.Context // a connection that is being made for it
 	gone    bool            // the client went away while its request was being served
 	overdue bool            // the deadline that the client gave its request has passed
 	dropped bool            // the proxy is stopping, and has waited for the request for as long as it may
+	up      *upstream.Conn  // the connection that serves this client now
+	pending *socket.Context // a connection that is being made for it
 	request int             // counts the requests with such a deadline
 	rights  *rights         // what its opaque tunnel rests on; nil: there is none
 }
@@ -84,7 +85,7 @@ func newClient(p *Proxy, l *listener, tcp *net.TCPConn) (*client, error) {
 	}
 	from := tcp.RemoteAddr().(*net.TCPAddr).AddrPort()
 	from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
-	c := &client{proxy: p, listener: l, conn: s, tcp: s, prober: s.NewProber(), addr: from.String()}
+	c := &client{proxy: p, listener: l, conn: s, tcp: s, addr: from.String()}
 	c.peer.Addr = from.Addr()
 	c.ready = c.takeReady
 	s.OnStall(c.place.stalls)
@@ -261,13 +262,6 @@ func (c *client) linger() {
 			return
 		}
 	}
-}
-
-// hasInput reports whether the client has sent what has not been read. It looks with a prober of its own, for the
-// sweeper may be using the other.
-func (c *client) hasInput() bool {
-	found := c.tcp.NewProber().Look()
-	return found == socket.Data || found == socket.Ending
 }
 
 // reset makes the closing of the connection a reset, so that the client cannot take what it got for a whole message.

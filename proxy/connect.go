@@ -140,7 +140,7 @@ func (ex *exchange) open(r upstream.Route) (*upstream.Conn, *reason.Failure) {
 	if err != nil {
 		return nil, ex.connectFailure(err)
 	}
-	u, err := upstream.NewConn(conn, r, ex.terms.limits, generation)
+	u, err := upstream.NewConn(conn, conn.Peer(), r, ex.terms.limits, generation)
 	if err != nil {
 		conn.Close()
 		return nil, ex.connectFailure(err)
@@ -199,7 +199,7 @@ func (ex *exchange) startTLS(u *upstream.Conn, r upstream.Route, generation uint
 		if err != nil {
 			return nil, err
 		}
-		next, err := upstream.NewConn(conn, r, ex.terms.limits, generation)
+		next, err := upstream.NewConn(conn, conn.Peer(), r, ex.terms.limits, generation)
 		if err != nil {
 			conn.Close()
 			return nil, err

@@ -318,11 +318,11 @@ func (ex *exchange) finish(f *reason.Failure) bool {
 func (ex *exchange) lingers(f *reason.Failure) bool {
 	switch {
 	case f == nil:
-		return !ex.connect && (ex.client.in.Len() > 0 || ex.client.hasInput())
+		return !ex.connect && (ex.client.in.Len() > 0 || ex.client.tcp.HasBytes())
 	case ex.begun || f.Status == reason.StatusClientGone:
 		return false
 	}
-	return f.Fatal || ex.client.hasInput()
+	return f.Fatal || ex.client.tcp.HasBytes()
 }
 
 // fail answers the client for the destination, unless the destination's answer has begun: then it is cut.

@@ -101,6 +101,9 @@ func (c *client) sweep(at socket.Tick) {
 		return
 	}
 	c.expire(at)
+	if c.prober == nil {
+		c.prober = c.tcp.NewProber()
+	}
 	switch c.prober.Look() {
 	case socket.Closed, socket.Ending: // be it behind TLS' farewell, or another request that nobody waits for
 		if c.finSeen == 0 {

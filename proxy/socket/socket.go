@@ -24,22 +24,30 @@ type TCP interface {
 // direction may be used by one goroutine at a time.
 type Conn struct {
 	TCP
-	raw     syscall.RawConn
-	in, out transfer
+	raw syscall.RawConn
+	in  reading
+	out writing
 }
 
-// transfer is what one read or write has done so far. Its step is made once per connection, so that neither
-// allocates anything.
-type transfer struct {
+// reading is what a read has done so far. Its steps are made once per connection, so that no read allocates anything.
+type reading struct {
+	buf  []byte // empty: it is only looked
+	n    int
+	err  error
+	step func(fd uintptr) (done bool)
+	once func(fd uintptr) // step, where nothing is waited for; nil: that was never asked for
+}
+
+// writing is what a write has done so far, likewise.
+type writing struct {
 	buf  []byte
 	rest []byte // what is written behind buf
 	n    int
 	err  error
-	late bool // a write had to wait
+	late bool // it had to wait
 	// stalls, where it is set, is called as a write begins to wait.
 	stalls func()
 	step   func(fd uintptr) (done bool)
-	once   func(fd uintptr) // step, where nothing is waited for
 }
 
 // New returns a Conn on conn, which is its own from here on. It fails only where conn is closed.
@@ -49,8 +57,7 @@ func New(conn TCP) (*Conn, error) {
 		return nil, err
 	}
 	c := &Conn{TCP: conn, raw: raw}
-	c.in.step, c.out.step = c.in.read, c.out.write
-	c.in.once = func(fd uintptr) { c.in.read(fd) }
+	c.in.step, c.out.step = c.in.advance, c.out.advance
 	return c, nil
 }
 
@@ -59,18 +66,31 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	return c.in.run(c.raw.Read, p)
+	r := &c.in
+	r.buf, r.n, r.err = p, 0, nil
+	err := c.raw.Read(r.step)
+	r.buf = nil
+	if err == nil {
+		err = r.err
+	}
+	return r.n, err
 }
 
 // Write writes all of p.
 func (c *Conn) Write(p []byte) (int, error) {
-	return c.out.run(c.raw.Write, p)
+	return c.WriteBoth(p, nil)
 }
 
 // WriteBoth writes all of head and of body, in one call to the system where it takes both.
 func (c *Conn) WriteBoth(head, body []byte) (int, error) {
-	c.out.rest = body
-	return c.out.run(c.raw.Write, head)
+	w := &c.out
+	w.buf, w.rest, w.n, w.err, w.late = head, body, 0, nil, false
+	err := c.raw.Write(w.step)
+	w.buf, w.rest = nil, nil
+	if err == nil {
+		err = w.err
+	}
+	return w.n, err
 }
 
 // WriteWaited reports whether the last write could not send all at once. It is for the goroutine that writes.
@@ -89,13 +109,23 @@ func (c *Conn) Control(look func(fd uintptr)) error { return c.raw.Control(look)
 
 // ReadNow reads what has come: syscall.EAGAIN says that nothing has. It may be called from within Await.
 func (c *Conn) ReadNow(p []byte) (n int, err error) {
-	c.in.buf, c.in.n, c.in.err = p, 0, nil
-	err = c.raw.Control(c.in.once)
-	c.in.buf = nil
-	if err == nil {
-		err = c.in.err
+	r := &c.in
+	r.buf, r.n, r.err = p, 0, nil
+	if r.once == nil {
+		r.once = func(fd uintptr) { r.advance(fd) }
 	}
-	return c.in.n, err
+	err = c.raw.Control(r.once)
+	r.buf = nil
+	if err == nil {
+		err = r.err
+	}
+	return r.n, err
+}
+
+// HasBytes reports whether bytes have come that were not read. It is for the goroutine that reads.
+func (c *Conn) HasBytes() bool {
+	n, _ := c.ReadNow(nil)
+	return n > 0
 }
 
 // Interrupt ends a write that waits, and lets the next one fail, until Resume is called.
@@ -104,54 +134,48 @@ func (c *Conn) Interrupt() { c.SetWriteDeadline(aLongTimeAgo) }
 // InterruptRead ends a wait for input, and lets the next one fail, until SetReadDeadline takes that back.
 func (c *Conn) InterruptRead() { c.SetReadDeadline(aLongTimeAgo) }
 
-func (t *transfer) run(wait func(func(fd uintptr) bool) error, p []byte) (int, error) {
-	t.buf, t.n, t.err, t.late = p, 0, nil, false
-	err := wait(t.step)
-	t.buf, t.rest = nil, nil
-	if err == nil {
-		err = t.err
+func (r *reading) advance(fd uintptr) (done bool) {
+	if len(r.buf) == 0 {
+		r.n, r.err = peek(fd)
+	} else {
+		r.n, r.err = Receive(fd, r.buf)
 	}
-	return t.n, err
+	return r.err != syscall.EAGAIN
 }
 
-func (t *transfer) read(fd uintptr) bool {
-	t.n, t.err = Receive(fd, t.buf)
-	return t.err != syscall.EAGAIN
-}
-
-func (t *transfer) write(fd uintptr) bool {
-	for len(t.buf)+len(t.rest) > 0 {
-		n, err := t.send(fd)
-		t.n += n
-		if n < len(t.buf) {
-			t.buf = t.buf[n:]
+func (w *writing) advance(fd uintptr) (done bool) {
+	for len(w.buf)+len(w.rest) > 0 {
+		n, err := w.send(fd)
+		w.n += n
+		if n < len(w.buf) {
+			w.buf = w.buf[n:]
 		} else {
-			t.buf, t.rest = t.rest[n-len(t.buf):], nil
+			w.buf, w.rest = w.rest[n-len(w.buf):], nil
 		}
 		switch err {
 		case nil:
 		case syscall.EAGAIN:
-			if t.stalls != nil && !t.late {
-				t.stalls()
+			if w.stalls != nil && !w.late {
+				w.stalls()
 			}
-			t.late = true
+			w.late = true
 			return false
 		default:
-			t.err = err
+			w.err = err
 			return true
 		}
 	}
 	return true
 }
 
-func (t *transfer) send(fd uintptr) (int, error) {
-	if len(t.buf) > 0 && len(t.rest) > 0 {
-		return sendBoth(fd, t.buf, t.rest)
+func (w *writing) send(fd uintptr) (int, error) {
+	if len(w.buf) > 0 && len(w.rest) > 0 {
+		return sendBoth(fd, w.buf, w.rest)
 	}
-	if len(t.buf) == 0 {
-		t.buf, t.rest = t.rest, nil
+	if len(w.buf) == 0 {
+		w.buf, w.rest = w.rest, nil
 	}
-	return send(fd, t.buf)
+	return send(fd, w.buf)
 }
 
 // Receive reads what the socket holds, without waiting: syscall.EAGAIN says that there is nothing, io.EOF that the

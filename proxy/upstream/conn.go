@@ -31,8 +31,8 @@ type Limits struct {
 type Conn struct {
 	conn       net.Conn // what is read and written: tcp, or TLS above it
 	tcp        *socket.Conn
-	wire       *socket.Wire // nil without TLS
-	prober     *socket.Prober
+	wire       *socket.Wire   // nil without TLS
+	prober     *socket.Prober // nil: it has not been looked at
 	route      Route
 	limits     Limits
 	dest       *Destination
@@ -55,14 +55,14 @@ type Conn struct {
 	left    int // bytes that had not been acknowledged when the sweeper last looked
 }
 
-// NewConn is about a connection that has just been made, for r. The generation is the pool's of before it was judged.
-func NewConn(conn socket.TCP, r Route, limits Limits, generation uint32) (*Conn, error) {
+// NewConn is about a connection that has just been made, for r, and goes to remote. The generation is the pool's of before
+// it was judged.
+func NewConn(conn socket.TCP, remote netip.AddrPort, r Route, limits Limits, generation uint32) (*Conn, error) {
 	s, err := socket.New(conn)
 	if err != nil {
 		return nil, err
 	}
-	c := &Conn{conn: s, tcp: s, prober: s.NewProber(), route: r, limits: limits, generation: generation,
-		remote: conn.RemoteAddr().(*net.TCPAddr).AddrPort(), born: socket.Now()}
+	c := &Conn{conn: s, tcp: s, route: r, limits: limits, generation: generation, remote: remote, born: socket.Now()}
 	c.dies = c.born + int64(limits.Lifetime)
 	c.due.Store(socket.Never)
 	return c, nil
@@ -160,10 +160,19 @@ func (c *Conn) Kill(why CloseReason) {
 // connection, or bytes that answer no request) makes the connection unfit.
 func (c *Conn) quiet() bool {
 	if c.wire == nil {
-		return c.prober.Look() == socket.Quiet
+		return c.look() == socket.Quiet
 	}
 	n, quiet, _ := c.glance(c.odd[:], false)
 	return n == 0 && quiet
+}
+
+// look looks at what has come without TLS. What it takes is held from the first time on: a request on a new connection may
+// wait long for its answer.
+func (c *Conn) look() socket.Input {
+	if c.prober == nil {
+		c.prober = c.tcp.NewProber()
+	}
+	return c.prober.Look()
 }
 
 // glance looks for an answer without waiting for one; quiet says that there is none, and no end either. TLS has to be
@@ -172,7 +181,7 @@ func (c *Conn) quiet() bool {
 // a handshake that the destination has asked for.
 func (c *Conn) glance(p []byte, talk bool) (n int, quiet bool, err error) {
 	if c.wire == nil {
-		return 0, c.prober.Look() == socket.Quiet, nil
+		return 0, c.look() == socket.Quiet, nil
 	}
 	if c.failed != nil {
 		return 0, false, c.failed

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -49,6 +50,9 @@ func newPoolPeers(t testing.TB) *poolPeers {
 	return p
 }
 
+// addr is where the peers' end of connections is.
+func (p *poolPeers) addr() netip.AddrPort { return p.ln.Addr().(*net.TCPAddr).AddrPort() }
+
 // add reserves a place at the destination key and fills it with a new connection.
 func (p *poolPeers) add(key string, r Route) *Conn {
 	p.t.Helper()
@@ -62,7 +66,7 @@ func (p *poolPeers) add(key string, r Route) *Conn {
 		p.t.Fatalf("accept: %v", err)
 	}
 	p.t.Cleanup(func() { conn.Close(); far.Close() })
-	u, err := NewConn(conn.(*net.TCPConn), r, testLimits, p.pool.Generation())
+	u, err := NewConn(conn.(*net.TCPConn), p.addr(), r, testLimits, p.pool.Generation())
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -392,7 +396,7 @@ func useOnce(t *testing.T, p *poolPeers, limits Limits) {
 			p.pool.Release(d)
 			return
 		}
-		if u, err = NewConn(conn.(*net.TCPConn), Route{}, limits, p.pool.Generation()); err != nil {
+		if u, err = NewConn(conn.(*net.TCPConn), p.addr(), Route{}, limits, p.pool.Generation()); err != nil {
 			t.Error(err)
 		}
 		u.watch()
