@@ -119,15 +119,16 @@ func (ex *exchange) keepBody(data []byte) *reason.Failure {
 // takeChunked reads a chunked body and takes its coding off.
 func (ex *exchange) takeChunked() *reason.Failure {
 	c := ex.client
-	ex.chunks.Reset(ex.run.cfg.MaxHeaderSize, false)
+	var chunks http1.Chunks
+	chunks.Reset(ex.run.cfg.MaxHeaderSize, false)
 	for {
-		for c.in.Len() > 0 && !ex.chunks.Done() {
-			data, n, err := ex.chunks.Next(c.in.Unused())
+		for c.in.Len() > 0 && !chunks.Done() {
+			data, n, err := chunks.Next(c.in.Unused())
 			c.in.Skip(n)
 			if err != nil {
 				return ex.chunkFailure(err)
 			}
-			if ex.requestBytes+int64(len(data))+ex.chunks.Left() > ex.run.cfg.MaxRequestBodySize {
+			if ex.requestBytes+int64(len(data))+chunks.Left() > ex.run.cfg.MaxRequestBodySize {
 				return ex.largeBody()
 			}
 			if ex.skipping {
@@ -138,7 +139,7 @@ func (ex *exchange) takeChunked() *reason.Failure {
 				return f
 			}
 		}
-		if ex.chunks.Done() {
+		if chunks.Done() {
 			return nil
 		}
 		c.restOpened()

@@ -10,12 +10,14 @@ import (
 
 // breaking is what an exchange has to do with the breaker of its destination.
 type breaking struct {
-	key  []byte
 	pass policy.Pass
 	// asked says that the breaker has been asked, and owed that it has let the request through and is to be told, once,
 	// what came of it.
 	asked, owed bool
 }
+
+// keySize is how long a breaker's key may be for which no memory is allocated, in bytes.
+const keySize = 128
 
 // askBreaker asks once an exchange whether the destination can be reached, of late: 1018.
 func (ex *exchange) askBreaker() *reason.Failure {
@@ -24,8 +26,8 @@ func (ex *exchange) askBreaker() *reason.Failure {
 		return nil
 	}
 	b.asked = true
-	b.key = ex.appendBreakerKey(b.key[:0])
-	pass, retry, ok := ex.run.policy.Breaker().Allow(b.key, time.Now())
+	var key [keySize]byte
+	pass, retry, ok := ex.run.policy.Breaker().Allow(ex.appendBreakerKey(key[:0]), time.Now())
 	if !ok {
 		f := reason.Newf(reason.BreakerOpen, "%s could not be reached of late: no request is let through for now", ex.address.String())
 		f.RetryAfter = int((retry + time.Second - 1) / time.Second)
@@ -81,6 +83,7 @@ func (ex *exchange) tellBreaker(o policy.Outcome) {
 	b := &ex.breaking
 	if b.owed {
 		b.owed = false
-		ex.run.policy.Breaker().Done(b.key, b.pass, o, time.Now())
+		var key [keySize]byte
+		ex.run.policy.Breaker().Done(ex.appendBreakerKey(key[:0]), b.pass, o, time.Now())
 	}
 }

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"crypto/tls"
 	"net"
 	"net/netip"
 	"time"
@@ -19,7 +18,7 @@ import (
 // place among the connections in use that is given, or one that is free.
 func (ex *exchange) acquire(d *upstream.Destination, fresh bool) *reason.Failure {
 	p := ex.client.proxy
-	ex.reused, ex.remote, ex.tlsVersion = false, netip.AddrPort{}, ""
+	ex.reused, ex.remote, ex.tlsVersion = false, netip.AddrPort{}, 0
 	r := upstream.Route{TLS: ex.tls, Alias: ex.alias, Entry: ex.terms.id, Allow: ex.sender.AllowListID}
 	if u := ex.takeOpened(r); u != nil {
 		ex.hold(u, false)
@@ -77,7 +76,7 @@ func (j *judge) Check(to netip.AddrPort) error {
 }
 
 func (ex *exchange) hold(u *upstream.Conn, reused bool) {
-	ex.held, ex.reused, ex.remote, ex.tlsVersion = u, reused, u.Remote(), tlsVersionName(u.TLSVersion())
+	ex.held, ex.reused, ex.remote, ex.tlsVersion = u, reused, u.Remote(), u.TLSVersion()
 }
 
 // drop closes the connection that carries the request.
@@ -221,21 +220,4 @@ func (ex *exchange) startTLS(u *upstream.Conn, r upstream.Route, generation uint
 	}
 	u.UseTLS(conn)
 	return u, nil
-}
-
-// tlsVersionName names a version as the log does; 0 is none.
-func tlsVersionName(version uint16) string {
-	switch version {
-	case 0:
-		return ""
-	case tls.VersionTLS10: // an entry of destinations may allow these two
-		return "TLSv1.0"
-	case tls.VersionTLS11:
-		return "TLSv1.1"
-	case tls.VersionTLS12:
-		return "TLSv1.2"
-	case tls.VersionTLS13:
-		return "TLSv1.3"
-	}
-	return tls.VersionName(version)
 }

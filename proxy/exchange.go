@@ -38,39 +38,38 @@ type exchange struct {
 	alias     string // of the client certificate that is presented
 	named     string // the alias that the request, or the CONNECT that it came by, names
 
-	sender    *policy.Client // whose request it is; nil: nobody's
-	wouldDeny bool           // its client's rules are against it, and not enforced
-	terms     *terms         // on which the destination is connected to; nil: not known yet
-	breaking  breaking
-	timeout   time.Duration // the caller's own deadline; 0: none
-	timer     *time.Timer   // of it, while it runs
+	sender   *policy.Client // whose request it is; nil: nobody's
+	terms    *terms         // on which the destination is connected to; nil: not known yet
+	breaking breaking
+	timeout  time.Duration // the caller's own deadline; 0: none
+	timer    *time.Timer   // of it, while it runs
 
 	body     []byte // the request's, in full: a part of memory
 	memory   *socket.Memory
-	reserved int64 // of maxBufferedBytes
-	chunks   http1.Chunks
-	skipping bool        // the request is refused: none of its body is kept
-	skipFrom socket.Tick // when that began
+	reserved int64       // of maxBufferedBytes
+	skipFrom socket.Tick // when skipping began
 	stash    []byte      // a response's body while it is read whole
 
-	written   bool        // a byte of the request has left, on whichever connection
 	interims  int         // bytes of interim responses
 	until     socket.Tick // when the connection is not to be used any more, as the destination has announced
 	bodyStart int         // where in call.In the response's body begins
 
 	held *upstream.Conn // the connection that carries the request
 
-	keep  bool // the client's connection goes on
-	begun bool // the head of the final answer has been sent
+	wouldDeny bool // the rules of the request's client are against it, and not enforced
+	skipping  bool // the request is refused: none of its body is kept
+	written   bool // a byte of the request has left, on whichever connection
+	begun     bool // the head of the final answer has been sent
+	keep      bool // the client's connection goes on
 
 	// For the log and the metrics.
 	status        int
 	reason        reason.Code
-	closed        upstream.CloseReason // a tunnel: for its idleness or its age
-	failed        *reason.Failure      // nil: the destination has answered, to the end
+	failed        *reason.Failure // nil: the destination has answered, to the end
 	remote        netip.AddrPort
+	closed        upstream.CloseReason // a tunnel: for its idleness or its age
+	tlsVersion    uint16               // as in tls.VersionTLS13; 0: none
 	reused        bool
-	tlsVersion    string
 	requestBytes  int64
 	responseBytes int64
 	phases        [metrics.Phases]time.Duration // -1: did not happen
@@ -117,12 +116,12 @@ func (ex *exchange) clear() {
 	ex.authority, ex.path = nil, nil
 	ex.tls, ex.connect, ex.alias, ex.named = false, false, "", ""
 	ex.sender, ex.wouldDeny, ex.terms, ex.timeout = nil, false, nil, 0
-	ex.breaking = breaking{key: ex.breaking.key[:0]}
+	ex.breaking = breaking{}
 	ex.skipping = false
 	ex.written, ex.interims, ex.bodyStart = false, 0, 0
 	ex.keep, ex.begun = false, false
 	ex.status, ex.reason, ex.failed = 0, reason.None, nil
-	ex.remote, ex.reused, ex.tlsVersion = netip.AddrPort{}, false, ""
+	ex.remote, ex.reused, ex.tlsVersion = netip.AddrPort{}, false, 0
 	ex.requestBytes, ex.responseBytes = 0, 0
 	ex.closed = upstream.CloseNone
 }

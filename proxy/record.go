@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
@@ -70,7 +71,7 @@ func (l *line) fill(ex *exchange, at time.Time, took time.Duration) {
 	r.At, r.Took = at, took
 	r.ID, r.ClientAddr, r.Method, r.URL = l.requestID(ex), ex.client.addr, ex.method(), l.url
 	r.Status, r.Code = ex.status, ex.reason
-	r.Upstream, r.Reused, r.TLSVersion = ex.remote, ex.reused, ex.tlsVersion
+	r.Upstream, r.Reused, r.TLSVersion = ex.remote, ex.reused, tlsVersionName(ex.tlsVersion)
 	r.Closed = ex.closed.String()
 	if f := ex.failed; f != nil {
 		r.Tried = f.Tried
@@ -194,4 +195,21 @@ func (l *line) requestID(ex *exchange) []byte {
 		j += 2
 	}
 	return b
+}
+
+// tlsVersionName names a version as the log does; 0 is none.
+func tlsVersionName(version uint16) string {
+	switch version {
+	case 0:
+		return ""
+	case tls.VersionTLS10: // an entry of destinations may allow these two
+		return "TLSv1.0"
+	case tls.VersionTLS11:
+		return "TLSv1.1"
+	case tls.VersionTLS12:
+		return "TLSv1.2"
+	case tls.VersionTLS13:
+		return "TLSv1.3"
+	}
+	return tls.VersionName(version)
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"net/netip"
 	"regexp"
 	"strings"
@@ -182,7 +183,7 @@ func TestFillRecord(t *testing.T) {
 	ex.failed = reason.Newf(reason.Timeout, "timed out")
 	ex.failed.Happened(true, 0)
 	ex.status, ex.reason = 502, reason.Timeout
-	ex.remote, ex.reused, ex.tlsVersion = netip.MustParseAddrPort("192.0.2.1:443"), true, "TLSv1.3"
+	ex.remote, ex.reused, ex.tlsVersion = netip.MustParseAddrPort("192.0.2.1:443"), true, tls.VersionTLS13
 	ex.requestBytes, ex.responseBytes = 3, 4
 	ex.phases = [metrics.Phases]time.Duration{1, 2, 3, -1}
 	var r line

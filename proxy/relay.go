@@ -22,7 +22,8 @@ type responseBody struct {
 	ex      *exchange
 	left    int64 // of a body with a Content-Length; -1: none is known
 	chunked bool
-	total   int64 // read so far
+	chunks  http1.Chunks // of one that is
+	total   int64        // read so far
 	ended   bool
 	wrong   error // with the chunks, after the data that has been returned
 	// clean says that the body ended by its own framing, so that the connection can carry another request.
@@ -37,7 +38,7 @@ func (ex *exchange) passBody() *reason.Failure {
 		return ex.passBodiless(isHead)
 	}
 	body := responseBody{ex: ex, left: r.ContentLength, chunked: r.Chunked}
-	ex.chunks.Reset(ex.run.cfg.MaxHeaderSize, true)
+	body.chunks.Reset(ex.run.cfg.MaxHeaderSize, true)
 	limit := ex.terms.maxResponseBodySize
 	if ex.run.cfg.IncompleteResponses == IncompletePass {
 		return ex.passWhatCame(&body, limit)
@@ -266,9 +267,9 @@ func (b *responseBody) decode() ([]byte, *reason.Failure) {
 		if err != nil {
 			return nil, reason.BadResponsef("%s", err)
 		}
-		b.ended = b.ex.chunks.Done()
+		b.ended = b.chunks.Done()
 		b.clean = b.ended
-		if b.ex.chunks.OddTrailers() {
+		if b.chunks.OddTrailers() {
 			b.ex.resp.Untidy |= http1.OddTrailers
 		}
 		return data, nil
@@ -290,8 +291,8 @@ func (b *responseBody) decode() ([]byte, *reason.Failure) {
 func (b *responseBody) dechunk() ([]byte, error) {
 	var data []byte
 	up := &b.ex.call.In
-	for b.wrong == nil && up.Len() > 0 && !b.ex.chunks.Done() {
-		piece, n, err := b.ex.chunks.Next(up.Unused())
+	for b.wrong == nil && up.Len() > 0 && !b.chunks.Done() {
+		piece, n, err := b.chunks.Next(up.Unused())
 		up.Skip(n)
 		if err != nil {
 			b.wrong = err
