@@ -47,8 +47,10 @@ func (ex *exchange) carry(t *upstream.Tunnel) (opaque bool) {
 		return true
 	}
 	c.untimed = false
+	ex.enclose(&interception{plain: true})
 	isWhole := c.awaitHead()
 	if isWhole && isOpaqueUpgrade(c.head) {
+		c.within = nil
 		c.unlimited()
 		c.enter(clientBusy)
 		c.untimed = true
@@ -56,22 +58,20 @@ func (ex *exchange) carry(t *upstream.Tunnel) (opaque bool) {
 		t.Carry(c.takeEarly(), nil)
 		return true
 	}
-	ex.inspect(t, isWhole)
+	ex.inspect(isWhole)
 	return false
 }
 
-// inspect makes the tunnel one of requests. The CONNECT leaves no line in the log, for they have theirs. isWhole says that
-// the first of them is there; else the client has been told why it was refused.
-func (ex *exchange) inspect(t *upstream.Tunnel, isWhole bool) {
+// inspect leaves the tunnel to the requests inside. The CONNECT leaves no line in the log, for they have theirs. isWhole
+// says that the first of them is there; else the client has been told why it was refused.
+func (ex *exchange) inspect(isWhole bool) {
 	ex.status, ex.begun, ex.keep = 0, false, isWhole
 	if !isWhole {
 		ex.drop(upstream.CloseTunnel)
 		return
 	}
-	within := &interception{plain: true, authority: bytes.Clone(ex.authority), opened: opened{ex.held, ex.phases},
-		identity: ex.identity(), issuer: ex.client.proxy.issuers.Load()}
-	within.address.copy(&ex.address)
-	ex.client.within, ex.held = within, nil
+	ex.client.within.opened = opened{ex.held, ex.phases}
+	ex.held = nil
 }
 
 // awaitOpening reads what a tunnel's client begins with, into c.in, until it is clear whether that is a request; heard is

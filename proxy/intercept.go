@@ -22,7 +22,7 @@ type interception struct {
 	alias     string          // X-WhSentry-ClientCert of the CONNECT: for the requests that name none
 	identity  policy.Identity // whose the CONNECT was
 	begun     bool            // there has been a request inside: the first counts as one with the CONNECT
-	issuer    uint32          // of its certificate: as Proxy.issuers counts
+	issuer    uint32          // of its certificate, where it has one: as Proxy.issuers counts
 	plain     bool            // the client does not speak TLS
 	opened    opened          // the connection made at CONNECT, until it is used
 }
@@ -54,22 +54,26 @@ func (ex *exchange) intercept(refused *reason.Failure) *reason.Failure {
 	case err != nil:
 	case plain && ex.run.cfg.ConnectPlain == PlainOpaque:
 		return ex.passPlain()
-	case !plain:
-		err = c.startTLS(cfg, c.takeEarly())
-	case !c.awaitHead(): // the client has been told why
-		err = errNoRequest
-	case isOpaqueUpgrade(c.head):
-		return ex.passPlain()
+	default:
+		ex.enclose(&interception{plain: plain, alias: ex.named, issuer: issuer})
+		if !plain {
+			err = c.startTLS(cfg, c.takeEarly())
+		} else if !c.awaitHead() { // the client has been told why
+			err = errNoRequest
+		} else if isOpaqueUpgrade(c.head) {
+			c.within = nil
+			return ex.passPlain()
+		}
 	}
-	if err != nil {
-		ex.keep = false
-		return nil
-	}
-	within := &interception{plain: plain, authority: bytes.Clone(ex.authority), alias: ex.named, identity: ex.identity(), issuer: issuer}
-	within.address.copy(&ex.address)
-	c.within = within
-	ex.keep = true // whatever the CONNECT said of the connection is about the tunnel
+	ex.keep = err == nil // whatever the CONNECT said of the connection is about the tunnel
 	return nil
+}
+
+// enclose makes what the client sends from here on requests inside the tunnel that it has asked for.
+func (ex *exchange) enclose(within *interception) {
+	within.authority, within.identity = bytes.Clone(ex.authority), ex.identity()
+	within.address.copy(&ex.address)
+	ex.client.within = within
 }
 
 var errNoRequest = errors.New("there is no request inside")

@@ -47,9 +47,7 @@ func (ex *exchange) record() *line {
 	}
 	m.CountRequest(ex.status, ex.reason, source, took)
 	l := lines.Get().(*line)
-	if ex.sender != nil {
-		l.Client = ex.sender.Name
-	}
+	l.Client = ex.clientName()
 	counts := m.Client(l.Client)
 	counts.Count(ex.reason)
 	if ex.wouldDeny {

@@ -85,5 +85,5 @@ func (p *Proxy) ReplaceListener(old, now *tls.Config) {
 // for them has changed.
 func (p *Proxy) RetireInterceptions() { p.issuers.Add(1) }
 
-// isCurrent reports whether the CA that has signed for the interception is still in use.
-func (w *interception) isCurrent(p *Proxy) bool { return w.issuer == p.issuers.Load() }
+// isCurrent reports whether the CA that has signed for the interception is still in use, where one has.
+func (w *interception) isCurrent(p *Proxy) bool { return w.plain || w.issuer == p.issuers.Load() }

@@ -39,6 +39,19 @@ func (ex *exchange) identify() *reason.Failure {
 	return ex.admit(rated)
 }
 
+// clientName is whose the request is, for the log and the metrics; "": of none of the clients of the settings. Inside a
+// tunnel that is known before the request is read, and so of what is no request, too.
+func (ex *exchange) clientName() string {
+	sender := ex.sender
+	if w := ex.client.within; w != nil && sender == nil {
+		sender = ex.run.policy.Recheck(&w.identity)
+	}
+	if sender == nil {
+		return ""
+	}
+	return sender.Name
+}
+
 // turnDown gives a refusal of who the client is the status that asks for a credential where there are any.
 func (ex *exchange) turnDown(f *reason.Failure) *reason.Failure {
 	switch {

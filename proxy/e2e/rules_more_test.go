@@ -13,10 +13,12 @@ import (
 	"testing"
 	"time"
 
+	"whsentry/ca"
 	"whsentry/ca/catest"
 	"whsentry/guard"
 	"whsentry/policy"
 	"whsentry/proxy"
+	"whsentry/proxy/accesslog"
 )
 
 // TestClientByAddress goes by the address of the PROXY header, and knows nobody where that has none.
@@ -268,5 +270,70 @@ func TestRenegotiationIsRefused(t *testing.T) {
 		if got := requests.Load(); int(got) != tt.answered+1 || o.connections() != 1 {
 			t.Errorf("%s: got %d requests on %d connections; want each once, on one", tt.name, got, o.connections())
 		}
+	}
+}
+
+// TestClientOfBrokenRequests: what is no request is a client's too where it comes by a tunnel, which is known before it is
+// read, and it is told where it would have gone.
+func TestClientOfBrokenRequests(t *testing.T) {
+	t.Parallel()
+	issuer := catest.Root(t, "Issuer")
+	certFile, keyFile := issuer.Files(t)
+	o := answering(t, okResponse)
+	rules := clientsOf(client("billing", billingToken, nil))
+	quick := func(cfg *proxy.Config, _ *guard.Config) {
+		cfg.AccessLog.Type, cfg.ClientTimeout = accesslog.JSON, time.Second
+	}
+	inspecting := startRuled(t, rules, nil, quick)
+	intercepting := startRuled(t, rules, func(cfg *ca.Config) {
+		cfg.MITMIssuer = ca.KeyPairFiles{CertFile: certFile, KeyFile: keyFile}
+	}, func(cfg *proxy.Config, g *guard.Config) {
+		quick(cfg, g)
+		cfg.ConnectMode = proxy.ConnectMITM
+	})
+	authority := o.addr
+	plain := func(s *sentry) *rawConn {
+		c := s.dial()
+		if r := c.open(authority, bearer(billingToken)); r.code() != 200 {
+			t.Fatalf("got %q to the CONNECT; want 200", r.status)
+		}
+		return c
+	}
+	for _, tt := range []struct{ name, sent, code string }{
+		{"head", "GET /a HTTP/1.1\r\nHost : x\r\n\r\n", "1002"},
+		{"framing", "GET /a HTTP/1.1\r\nHost: " + authority + "\r\nContent-Length: 1, 2\r\n\r\n", "1002"},
+		{"large", "GET /a HTTP/1.1\r\nHost: " + authority + "\r\nX: " + strings.Repeat("x", 70_000) + "\r\n\r\n", "1012"},
+		{"slow", "GET /a HTTP/1.1\r\nHost: ", "1017"},
+	} {
+		for _, way := range []struct {
+			name, url string
+			s         *sentry
+			open      func(s *sentry) *rawConn
+		}{
+			{"inspected", "http://", inspecting, plain},
+			{"plain in an intercepting proxy's", "http://", intercepting, plain},
+			{"intercepted", "https://", intercepting, func(s *sentry) *rawConn {
+				return s.dial().intercepted(issuer, authority, bearer(billingToken))
+			}},
+		} {
+			before := len(way.s.jsonLines(0))
+			c := way.open(way.s)
+			c.send(tt.sent)
+			if r := c.receive("GET"); r.reason() != tt.code {
+				t.Errorf("%s, %s: got %q, reason %s; want %s", tt.name, way.name, r.status, r.reason(), tt.code)
+			}
+			line := way.s.jsonLines(before + 1)[before]
+			if line["client"] != "billing" || line["url"] != way.url+authority+"/a" {
+				t.Errorf("%s, %s: got the line %v; want billing's, for %s%s/a", tt.name, way.name, line, way.url, authority)
+			}
+		}
+	}
+	inspecting.waitMetric(`whsentry_client_requests_total{client="billing",reason="1002"}`, "2")
+	if n := inspecting.metric(`whsentry_client_requests_total{client="",reason="1002"}`); n != "" {
+		t.Errorf("got %s requests of no client; want none", n)
+	}
+	intercepting.waitMetric(`whsentry_client_requests_total{client="billing",reason="1017"}`, "2")
+	if n := o.requestCount("GET"); n != 0 {
+		t.Errorf("got %d requests at the destination; want none", n)
 	}
 }
