@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"bytes"
 	"container/list"
 	"crypto"
 	"crypto/ecdsa"
@@ -12,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -65,6 +67,15 @@ func newIssuer(files KeyPairFiles) (*issuer, error) {
 		cert: c, chain: pair.Certificate, key: pair.PrivateKey, leafKey: leafKey,
 		issued: make(map[string]*list.Element), recent: list.New(),
 	}, nil
+}
+
+// SharesIssuer reports whether both Stores sign certificates for intercepted tunnels as the same CA, or neither does.
+func (s *Store) SharesIssuer(other *Store) bool {
+	a, b := s.issuer.Load(), other.issuer.Load()
+	if a == nil || b == nil {
+		return a == b
+	}
+	return slices.EqualFunc(a.chain, b.chain, bytes.Equal)
 }
 
 // IssuerConfig returns the configuration that answers TLS in place of host, a DNS name or IP address, with a

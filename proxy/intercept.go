@@ -40,6 +40,9 @@ func (ex *exchange) intercept(refused *reason.Failure) *reason.Failure {
 	}
 	c := ex.client
 	issuer := c.proxy.issuers.Load()
+	if c.proxy.run.Load() != ex.run {
+		issuer-- // it may be another by now than the one that signs below
+	}
 	cfg, err := ex.run.ca.IssuerConfig(ex.address.name())
 	if err != nil {
 		return reason.Newf(reason.Internal, "internal error: make a certificate for %s: %v", ex.address.name(), err)

@@ -43,6 +43,9 @@ func (p *Proxy) Reload(cfg Config, deps Dependencies) error {
 	p.protect(deps.Guard)
 	p.install(next)
 	p.pool.Retire()
+	if !deps.CA.SharesIssuer(old.ca) {
+		p.RetireInterceptions()
+	}
 	p.recheckTunnels()
 	p.metrics.ReloadsOK.Inc()
 	return nil

@@ -407,6 +407,39 @@ func TestInterceptReload(t *testing.T) {
 	}
 }
 
+// TestInterceptReloadOfIssuer has another CA sign: what the one before has signed for ends with its next answer, as where
+// its files have changed, and a tunnel whose client speaks no TLS goes on.
+func TestInterceptReloadOfIssuer(t *testing.T) {
+	t.Parallel()
+	root, first, second := catest.Root(t, "Root"), catest.Root(t, "First"), catest.Root(t, "Second")
+	pair := func(a *catest.Authority) ca.KeyPairFiles {
+		certFile, keyFile := a.Files(t)
+		return ca.KeyPairFiles{CertFile: certFile, KeyFile: keyFile}
+	}
+	current := pair(first)
+	o := answeringTLS(t, serving(root.Leaf(t, hooksHost)), okResponse)
+	p := answering(t, okResponse)
+	s := startTLS(t, root, func(cfg *ca.Config) { cfg.MITMIssuer = current }, func(cfg *proxy.Config, _ *guard.Config) {
+		cfg.ConnectMode = proxy.ConnectMITM
+	})
+	ask := func(c *rawConn, authority string) {
+		t.Helper()
+		c.send(inOrigin(authority, "/", "x"))
+		c.receive("POST").check(t, "200 OK", "")
+	}
+	in, plain := s.dial().intercepted(first, o.to(hooksHost)), s.tunnelTo(t, p.addr)
+	ask(in, o.to(hooksHost))
+	ask(plain, p.addr)
+	s.mustReload(nil)
+	ask(in, o.to(hooksHost))
+	current = pair(second)
+	s.mustReload(nil)
+	ask(in, o.to(hooksHost))
+	in.waitEnd()
+	ask(plain, p.addr)
+	ask(s.dial().intercepted(second, o.to(hooksHost)), o.to(hooksHost))
+}
+
 // TestInterceptAfterOtherRequests intercepts a tunnel on a connection that has carried requests before, and leaves it at
 // rest for longer than a connection without TLS keeps its goroutine.
 func TestInterceptAfterOtherRequests(t *testing.T) {
