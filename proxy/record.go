@@ -50,7 +50,7 @@ func (ex *exchange) record() *line {
 	l.Client = ex.clientName()
 	counts := m.Client(l.Client)
 	counts.Count(ex.reason)
-	if ex.wouldDeny {
+	if ex.takeDenied() || ex.wouldDeny {
 		l.WouldDeny = reason.NotAllowed
 		counts.CountWouldDeny()
 	}

@@ -52,6 +52,17 @@ func (ex *exchange) clientName() string {
 	return sender.Name
 }
 
+// takeDenied reports whether the CONNECT that the request came by was against its client's rules, to the first that is
+// logged: the CONNECT has no line of its own, and both count once.
+func (ex *exchange) takeDenied() bool {
+	w := ex.client.within
+	if w == nil || !w.denies {
+		return false
+	}
+	w.denies = false
+	return true
+}
+
 // turnDown gives a refusal of who the client is the status that asks for a credential where there are any.
 func (ex *exchange) turnDown(f *reason.Failure) *reason.Failure {
 	switch {

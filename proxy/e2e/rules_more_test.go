@@ -337,3 +337,36 @@ func TestClientOfBrokenRequests(t *testing.T) {
 		t.Errorf("got %d requests at the destination; want none", n)
 	}
 }
+
+// TestReportedCONNECT: what only the CONNECT would have been refused for is in the log with the first that comes of it,
+// which counts as one with it.
+func TestReportedCONNECT(t *testing.T) {
+	t.Parallel()
+	o := answering(t, okResponse)
+	trial := client("trial", billingToken, func(c *policy.ClientConfig) { c.Mode, c.AllowHosts = "report", []string{"other.example"} })
+	s := startRuled(t, clientsOf(trial), nil, jsonLog)
+	for _, tt := range []struct {
+		name, sent string
+		denied     []bool // of each line
+	}{
+		{"no request", "GET / HTTP/1.1\r\nHost : x\r\n\r\n", []bool{true}},
+		{"refused before the rules", with(inOrigin(o.addr, "/", ""), "X-WhSentry-Other: x\r\n") + inOrigin("x.example", "/", ""), []bool{true, false}},
+		{"two requests", inOrigin(o.addr, "/", "x") + inOrigin(o.addr, "/", "y"), []bool{true, true}},
+	} {
+		before := len(s.jsonLines(0))
+		c := s.dial()
+		if r := c.open(o.addr, bearer(billingToken)); r.code() != 200 {
+			t.Fatalf("%s: got %q to the CONNECT; want 200", tt.name, r.status)
+		}
+		c.send(tt.sent)
+		for range tt.denied {
+			c.receive("POST")
+		}
+		for i, line := range s.jsonLines(before + len(tt.denied))[before:] {
+			if got := line["would_deny"] == 1019.0; got != tt.denied[i] || line["client"] != "trial" {
+				t.Errorf("%s: got the line %v; want trial's, would_deny %v", tt.name, line, tt.denied[i])
+			}
+		}
+	}
+	s.waitMetric(`whsentry_would_deny_total{client="trial"}`, "4")
+}
