@@ -195,19 +195,19 @@ func TestExampleFile(t *testing.T) {
 
 const documentationHead = `# Configuration
 
-Every setting, from the same table as ` + "`whsentry --help`" + `. The first of these that has a value wins: flag, environment
-variable (an empty one has no value), YAML file, default. The file is ` + "`config.yaml`" + ` in the working directory, if there is one, or the one
-that ` + "`--config FILE`" + ` or ` + "`WHSENTRY_CONFIG`" + ` names. ` + "[`config.example.yaml`](../config.example.yaml)" + ` has every key with its
+This page has every setting, as does ` + "`whsentry --help`" + `. The first of these that has a value wins: flag, environment
+variable (an empty one has no value), YAML file, default. The file is ` + "`config.yaml`" + ` in the working directory, if there is one, or the
+one that ` + "`--config FILE`" + ` or ` + "`WHSENTRY_CONFIG`" + ` names. [` + "`config.example.yaml`" + `](../config.example.yaml) has every key with its
 default; delete what you do not change.
 
 - Durations: ` + "`10s`, `500ms`, `1h30m`" + `; a number without a unit is an error.
 - Sizes: bytes, or whole ` + "`KiB`, `MiB`, `GiB`" + `, as in ` + "`512KiB`" + `.
-- CIDR prefixes: ` + "`10.0.0.0/8`" + `, without host bits; a bare address is a prefix of one address.
+- CIDR prefixes: ` + "`10.0.0.0/8`" + `, not ` + "`10.0.0.1/8`" + ` (which has host bits); a bare address stands for itself alone.
 - Lists, outside of YAML: items separated by commas; repeating a flag adds to its list.
 - Booleans: ` + "`--listener-reuse-port`, `--listener-reuse-port=false`" + `.
 - Files: relative to the working directory; a leading ` + "`~/`" + ` is ` + "`$HOME/`" + `.
 
-A mistake stops the start with one message that names the place, the key, the value and what is accepted.
+If there is a mistake, the proxy does not start, and one message names the place, the key, the value and what is accepted.
 ` + "`whsentry check`" + ` finds it beforehand, and also looks into the files that the settings name.
 
 `
@@ -259,21 +259,23 @@ destinations: # the first entry that fits applies
 
 ## Unknown variables
 
-A non-empty variable that begins with ` + "`WHSENTRY_`" + ` and is not a setting is an error, so that a misspelt setting does not go unnoticed.
+A variable that begins with ` + "`WHSENTRY_`" + `, is not empty and is not a setting is an error, so that a misspelt setting does not go
+unnoticed.
 Variables that Kubernetes makes for a Service (` + "`WHSENTRY_SERVICE_HOST`, `WHSENTRY_PORT_9090_TCP`" + `, …) are ignored.
 
 ## Memory
 
-If ` + "`maxBufferedBytes`" + ` is not set, it is 256MiB, or a quarter of the memory that the process may use if that is less. That memory is
-the smallest limit of its cgroup and the cgroups above it, or the machine's. If ` + "`GOMEMLIMIT`" + ` is not set, it is nine tenths of the same.
-The application log says what was chosen.
+If ` + "`maxBufferedBytes`" + ` is not set, it is 256MiB, or a quarter of the memory that the process may use if that is less. The process may use
+what its cgroup and the cgroups above it allow, or all of the machine's memory. If ` + "`GOMEMLIMIT`" + ` (Go's own memory limit) is not set, the
+proxy sets it to nine tenths of the same. The application log says what was chosen.
 
 ## Changing settings at run time
 
 SIGHUP reads everything again. If something is wrong, that is logged and nothing changes. A listener's address, ` + "`type`" + ` and
-` + "`reusePort`" + `, ` + "`metrics.address`" + ` and the types of the logs need a restart. Certificate, key and CA files need neither: their contents
-are looked at every ` + "`watchFiles`" + ` (10 s), through symbolic links, and used once certificate and key fit together.
-` + "[upgrading.md](upgrading.md)" + ` says how to restart without losing a request.
+` + "`reusePort`, `metrics.address`, `accessLog.type` and `proxyLog.type`" + ` need a restart: if one of these has changed, the log warns that
+it stays as it was, and the rest of the new settings is used. Certificate, key and CA files need neither signal nor restart: their
+contents are looked at every ` + "`watchFiles`" + ` (10 s), through symbolic links, and used once certificate and key fit together.
+[upgrading.md](upgrading.md) says how to restart without losing a request.
 `
 
 func TestDocumentation(t *testing.T) {
