@@ -128,7 +128,7 @@ func (ex *exchange) takeChunked() *reason.Failure {
 			if err != nil {
 				return ex.chunkFailure(err)
 			}
-			if ex.requestBytes+int64(len(data))+chunks.Left() > ex.run.cfg.MaxRequestBodySize {
+			if chunks.Left() > ex.run.cfg.MaxRequestBodySize-ex.requestBytes-int64(len(data)) { // a sum could overflow
 				return ex.largeBody()
 			}
 			if ex.skipping {

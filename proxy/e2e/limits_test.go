@@ -94,6 +94,8 @@ func TestMaxRequestBodySize(t *testing.T) {
 		{"one chunk over the limit", postChunked(o, "/", pattern(limit+1), limit+1), false},
 		{"a chunk that is announced over the limit", announcing + "186a1\r\n", false},
 		{"a chunk that is announced far over the limit", announcing + "3fffffffffffffff;a", false},
+		{"a chunk as large as can be counted", announcing + "7fffffffffffffff\r\n", false},
+		{"a second chunk as large as can be counted", announcing + "1\r\na\r\n7fffffffffffffff\r\n", false},
 		{"a second chunk that is announced over the limit", announcing + "1\r\na\r\n186a0\r\n", false},
 	}
 	for _, tt := range tests {

@@ -1,5 +1,7 @@
 package http1
 
+import "math"
+
 // ErrTrailersTooLarge is what is wrong with a body whose trailer section is over the limit.
 var ErrTrailersTooLarge = &Error{TooLarge, "trailer section too large"}
 
@@ -115,7 +117,7 @@ func (d *Chunks) step(c byte) error {
 
 func (d *Chunks) stepSize(c byte) error {
 	if digit := hexDigit(c); digit >= 0 {
-		if d.digits++; d.digits > 16 || d.left > 1<<58 {
+		if d.digits++; d.digits > 16 || d.left > math.MaxInt64>>4 {
 			return errChunk
 		}
 		d.left = d.left<<4 | int64(digit)
