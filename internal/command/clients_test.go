@@ -73,7 +73,7 @@ destinations:
 		}
 	}
 	r := runApp(t, nil, "explain", "--client", "a", "http://8.8.8.8/")
-	if want := `--client: "a": clients is not set; want no such flag`; r.code != exitFailed || !strings.Contains(r.stderr, want) {
+	if want := `--client: "a": clients is not set; want the settings that have it, or no --client`; r.code != exitFailed || !strings.Contains(r.stderr, want) {
 		t.Errorf("got %+v; want %s", r, want)
 	}
 	if r := runApp(t, nil, "check", "--client", "a"); r.code != exitFailed || !strings.Contains(r.stderr, `"--client": unknown flag`) {

@@ -82,7 +82,7 @@ func (a *app) explainedClient(rules *policy.Policy) (*policy.Client, error) {
 	}
 	name := settings.Quote(a.client.texts[len(a.client.texts)-1])
 	if !rules.HasClients() {
-		return nil, fmt.Errorf("--client: %s: clients is not set; want no such flag", name)
+		return nil, fmt.Errorf("--client: %s: clients is not set; want the settings that have it, or no --client", name)
 	}
 	client := rules.Client(a.client.texts[len(a.client.texts)-1])
 	if client == nil {

@@ -227,11 +227,11 @@ func many[T any](key string, f format[T], field func(*Settings) *[]T, help strin
 
 // The formats of texts, by what they name. The packages' Validate hold them to it.
 var (
-	files       = fileNames("the name of a file that can be read, as text")
-	newFiles    = fileNames("the name of a file that can be written, as text")
-	listenAddrs = texts("HOST:PORT", "host:port such as :9090, as text")
+	files       = fileNames("the name of a file that can be read")
+	newFiles    = fileNames("the name of a file that can be written")
+	listenAddrs = texts("HOST:PORT", "host:port such as :9090")
 	lines       = texts("TEXT", "text (in quotes where it looks like a number)")
-	urls        = texts("URL", "an http or https URL, as text")
+	urls        = texts("URL", "an http or https URL")
 	logTypes    = texts("text|json", "text or json")
 )
 
@@ -249,7 +249,7 @@ var table = []Setting{
 	one("listener.clientCAFile", files, func(s *Settings) *string { return &s.listener.ClientCAFile },
 		"PEM certificates of the CA that a client's own certificate has to come from; empty asks for none"),
 	one("listener.reusePort", booleans, func(s *Settings) *bool { return &s.listener.ReusePort },
-		"let a second instance listen on the same address"),
+		"let a second instance of the same user listen on the same address (SO_REUSEPORT)"),
 	one("listener.proxyProtocol", booleans, func(s *Settings) *bool { return &s.listener.ProxyProtocol },
 		"take PROXY protocol v1 and v2 from the peers in proxyProtocolFrom"),
 	many("listener.proxyProtocolFrom", prefixes, func(s *Settings) *[]netip.Prefix { return &s.listener.ProxyProtocolFrom },
@@ -263,7 +263,7 @@ var table = []Setting{
 	one("connectTimeout", durationsAboveZero, func(s *Settings) *time.Duration { return &s.Proxy.ConnectTimeout },
 		"resolving the name and connecting TCP, over all its addresses together; the TLS handshake has as long again"),
 	one("connectionLifetime", durationsAboveZero, func(s *Settings) *time.Duration { return &s.Proxy.ConnectionLifetime },
-		"how long a connection to a destination may live: at this age it is closed, even mid-response"),
+		"how long a connection to a destination may live: at this age it is closed, even mid-response; a tunnel that is busy, at twice this age"),
 	one("readTimeout", durationsAboveZero, func(s *Settings) *time.Duration { return &s.Proxy.ReadTimeout },
 		"how long a connection to a destination may be idle"),
 	one("maxResponseBodySize", sizes, func(s *Settings) *int64 { return &s.Proxy.MaxResponseBodySize },

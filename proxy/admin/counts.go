@@ -73,8 +73,9 @@ func (src *Source) count(state State) counts {
 	for name, n := range map[string]uint64{
 		countOpened: m.UpstreamsOpened.Get(), countReused: m.UpstreamsReused.Get(), countTunnels: m.TunnelsTotal.Get(),
 		countLookedUp: m.Lookups(guard.LookupOK), countCached: m.Lookups(guard.LookupCached), countUnresolved: m.Lookups(guard.LookupFailed),
-		countFresh: m.Refreshes(ca.RefreshUpdated) + m.Refreshes(ca.RefreshUnchanged), countStale: m.Refreshes(ca.RefreshFailed),
-		countReloads: m.ReloadsOK.Get(), countReloadsFailed: m.ReloadsFailed.Get(), countLogErrors: m.LogErrors.Get(),
+		countRefreshes: m.Refreshes(ca.RefreshUpdated) + m.Refreshes(ca.RefreshUnchanged) + m.Refreshes(ca.RefreshFailed),
+		countStale:     m.Refreshes(ca.RefreshFailed),
+		countReloads:   m.ReloadsOK.Get(), countReloadsFailed: m.ReloadsFailed.Get(), countLogErrors: m.LogErrors.Get(),
 	} {
 		all[countKey{byMiscellany, name}] = n
 	}
@@ -88,7 +89,7 @@ const (
 	countOpened, countReused, countTunnels      = "opened", "reused", "tunnels"
 	countLookedUp, countCached, countUnresolved = "names looked up", "names found in the cache", "names that did not resolve"
 	countReloads, countReloadsFailed            = "settings reloaded", "reloads that failed"
-	countFresh, countStale                      = "looks for a newer bundle", "looks that failed"
+	countRefreshes, countStale                  = "looks for a newer bundle", "looks that failed"
 	countLogErrors                              = "errors in writing logs"
 )
 

@@ -265,14 +265,14 @@ const staleBundle = 180 * 24 * time.Hour
 
 func trustFacts(t tally, m *metrics.Metrics, store *ca.Store, now time.Time) []fact {
 	age := now.Sub(store.Timestamp())
-	fresh, stale := t.fact(countFresh), t.fact(countStale)
-	fresh.Note += ", " + showCount(m.Refreshes(ca.RefreshUpdated)) + " found"
+	looks, stale := t.fact(countRefreshes), t.fact(countStale)
+	looks.Note += ", " + showCount(m.Refreshes(ca.RefreshUpdated)) + " found"
 	stale.Alarm = m.Refreshes(ca.RefreshFailed) > 0
 	return []fact{
 		{Name: "roots trusted", Value: showCount(store.Roots())},
 		{Name: "bundle of", Value: store.Timestamp().UTC().Format(time.DateOnly), Note: showAge(age) + " old", Alarm: age > staleBundle},
 		{Name: "bundle from", Value: RedactURL(store.Origin())},
-		fresh, stale,
+		looks, stale,
 	}
 }
 
