@@ -35,6 +35,15 @@ func (l *Listener) ignoreNew() bool {
 // made once the answer has reached it, and may have sent a request. What the system answers with SYN cookies, in a flood
 // or where it always does, is not seen.
 func (l *Listener) halfMade() bool {
+	found, err := askHalfMade(l.Addr().(*net.TCPAddr))
+	if err != nil {
+		return l.readHalfMade()
+	}
+	return found
+}
+
+// readHalfMade is halfMade by way of the system's table of sockets.
+func (l *Listener) readHalfMade() bool {
 	table, err := l.socketTable()
 	if err != nil {
 		return false

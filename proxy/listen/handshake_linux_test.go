@@ -1,6 +1,7 @@
 package listen
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -99,36 +100,85 @@ func passes(t *testing.T, client net.Conn, l *Listener) {
 	}
 }
 
-// TestHalfMade: a handshake that has begun is seen, and no longer once it has ended.
+// TestHalfMade: a handshake that has begun is seen, and no longer once it has ended, whichever way the system is asked.
 func TestHalfMade(t *testing.T) {
 	if cookies, _ := os.ReadFile("/proc/sys/net/ipv4/tcp_syncookies"); strings.TrimSpace(string(cookies)) == "2" {
 		t.Skip("the system answers with SYN cookies always, and remembers nothing")
 	}
-	for _, address := range []string{"127.0.0.1:0", "[::1]:0", ":0"} {
-		t.Run(address, func(t *testing.T) {
-			l, to := openListener(t, address)
-			if l.halfMade() {
-				t.Fatal("half made with nobody there")
+	for _, way := range []struct {
+		name string
+		look func(t *testing.T, l *Listener) bool
+	}{
+		{"asked", func(t *testing.T, l *Listener) bool {
+			found, err := askHalfMade(l.Addr().(*net.TCPAddr))
+			if err != nil {
+				t.Skipf("the system cannot be asked: %v", err)
 			}
-			seen := false
-			for range 50 { // the ACK comes by itself after a while, before there was time to look
-				conn, err := (&net.Dialer{Control: lateACK}).Dial("tcp", to)
-				if err != nil {
-					t.Fatal(err)
-				}
-				seen = l.halfMade()
-				passes(t, conn, l)
-				conn.Close()
-				if l.halfMade() {
-					t.Fatal("half made after the handshake")
-				}
-				if seen {
-					break
-				}
-			}
-			if !seen {
-				t.Error("a handshake that had begun was not seen")
-			}
-		})
+			return found
+		}},
+		{"read", func(_ *testing.T, l *Listener) bool { return l.readHalfMade() }},
+		{"either", func(_ *testing.T, l *Listener) bool { return l.halfMade() }},
+	} {
+		for _, address := range []string{"127.0.0.1:0", "[::1]:0", ":0"} {
+			t.Run(way.name+" "+address, func(t *testing.T) { testHalfMade(t, address, way.look) })
+		}
+	}
+}
+
+func testHalfMade(t *testing.T, address string, look func(t *testing.T, l *Listener) bool) {
+	l, to := openListener(t, address)
+	other, _ := openListener(t, address)
+	if look(t, l) {
+		t.Fatal("half made with nobody there")
+	}
+	for range 50 { // the ACK comes by itself after a while, before there was time to look
+		conn, err := (&net.Dialer{Control: lateACK}).Dial("tcp", to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := look(t, l)
+		if look(t, other) {
+			t.Fatal("half made at another port")
+		}
+		passes(t, conn, l)
+		conn.Close()
+		if look(t, l) {
+			t.Fatal("half made after the handshake")
+		}
+		if seen {
+			return
+		}
+	}
+	t.Error("a handshake that had begun was not seen")
+}
+
+// TestHalfMadeAnswer: what the kernel says otherwise than with sockets, or their end, is an error, so that the table is read.
+func TestHalfMadeAnswer(t *testing.T) {
+	message := func(kind uint16, body ...byte) []byte {
+		m := make([]byte, unix.SizeofNlMsghdr)
+		binary.NativeEndian.PutUint32(m, uint32(len(m)+len(body)))
+		binary.NativeEndian.PutUint16(m[4:], kind)
+		return append(m, body...)
+	}
+	errno := int32(unix.ENOENT)
+	noEntry := binary.NativeEndian.AppendUint32(nil, uint32(-errno))
+	for _, tt := range []struct {
+		name   string
+		answer []byte
+		found  bool
+		err    string // a part of it; "": none
+	}{
+		{"a socket", message(unix.SOCK_DIAG_BY_FAMILY, make([]byte, 72)...), true, ""},
+		{"none", message(unix.NLMSG_DONE, 0, 0, 0, 0), false, ""},
+		{"no such table", message(unix.NLMSG_ERROR, noEntry...), false, unix.ENOENT.Error()},
+		{"an error that is cut", message(unix.NLMSG_ERROR), false, "ask the kernel"},
+		{"nothing", nil, false, "not a netlink message"},
+		{"half a head", make([]byte, 8), false, "not a netlink message"},
+		{"another message", message(unix.NLMSG_NOOP), false, "of type 1"},
+	} {
+		found, err := halfMadeAnswer(tt.answer)
+		if found != tt.found || (err != nil) != (tt.err != "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+			t.Errorf("%s: got %v, %v; want %v and an error with %q", tt.name, found, err, tt.found, tt.err)
+		}
 	}
 }
