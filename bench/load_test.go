@@ -89,6 +89,7 @@ func TestLoadFailures(t *testing.T) {
 }
 
 func TestLoadTimeout(t *testing.T) {
+	t.Parallel()
 	hang := scripted(t, func(_ int, conn net.Conn) { sink(conn) })
 	got, err := load{targets: []string{"http://a.test/"}, count: 1, cold: true, timeout: 2 * time.Second}.run(t.Context(), hang)
 	if err != nil || got.failed != 1 || got.firstError != "no whole answer within 2s" {
@@ -235,6 +236,7 @@ func TestFailuresArePaced(t *testing.T) {
 }
 
 func TestClosedLoopBelowCeiling(t *testing.T) {
+	t.Parallel()
 	o, proxy := testOrigins(t), forwardProxy(t)
 	const rate, count = 200, 101
 	got, err := load{targets: []string{onPort(o.plain, "/ok")}, connections: 8, maxRate: rate, count: count}.run(t.Context(), proxy)

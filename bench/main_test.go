@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,7 +14,8 @@ import (
 )
 
 // TestMain also is the programs that tests start: this one over again, told by the environment what to be. Other programs
-// than those that every system has are found only where TEST_INSTALLED is set.
+// than those that every system has are found only where TEST_INSTALLED is set. Tests that only wait are parallel, so that
+// many may be at once.
 func TestMain(m *testing.M) {
 	if role := os.Getenv(roleVariable); role != "" {
 		os.Exit(playRole(role))
@@ -26,6 +28,7 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 	}
+	flag.Set("test.parallel", "16")
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		os.RemoveAll(folder)
 		os.Exit(code)

@@ -10,6 +10,7 @@ import (
 // A proxy that stalls once is charged with every request that was due in the meantime. A load generator that waits for
 // the answer and then goes on as if nothing had been would show one slow request in 400.
 func TestOpenLoopChargesStalls(t *testing.T) {
+	t.Parallel()
 	const rate, duration, stall = 400, time.Second, 300 * time.Millisecond
 	var asked atomic.Int64
 	proxy := scripted(t, answering(func(int, int) string {
@@ -34,6 +35,7 @@ func TestOpenLoopChargesStalls(t *testing.T) {
 }
 
 func TestOpenLoopCountsWhatCouldNotBeSent(t *testing.T) {
+	t.Parallel()
 	proxy := scripted(t, answering(func(_, request int) string {
 		if request > 0 {
 			time.Sleep(500 * time.Millisecond)

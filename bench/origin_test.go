@@ -31,6 +31,7 @@ func originClient(t *testing.T, o *origins) *http.Client {
 }
 
 func TestOriginAnswers(t *testing.T) {
+	t.Parallel()
 	o := testOrigins(t)
 	client := originClient(t, o)
 	tests := []struct {
@@ -60,6 +61,7 @@ func TestOriginAnswers(t *testing.T) {
 	} {
 		for _, tt := range tests {
 			t.Run(name+tt.path, func(t *testing.T) {
+				t.Parallel()
 				resp, err := client.Post(base+tt.path, "text/plain", strings.NewReader(strings.Repeat("x", 5000)))
 				if err != nil {
 					t.Fatal(err)

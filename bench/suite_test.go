@@ -34,7 +34,7 @@ func suiteOfTest(t *testing.T, out *bytes.Buffer) suiteOptions {
 		t.Fatal(err)
 	}
 	return suiteOptions{
-		peersFile: file, peers: []string{"none"}, binary: env, short: true, rounds: 1, duration: 300 * time.Millisecond,
+		peersFile: file, peers: []string{"none"}, binary: env, short: true, rounds: 1, duration: 100 * time.Millisecond,
 		out: t.TempDir(), stdout: out, stderr: new(bytes.Buffer),
 	}
 }

@@ -11,6 +11,7 @@ import (
 )
 
 func TestTunnelBulk(t *testing.T) {
+	t.Parallel()
 	o, proxy := testOrigins(t), forwardProxy(t)
 	target := fmt.Sprintf("127.0.0.1:%d", o.tunnel)
 	tests := []struct {
