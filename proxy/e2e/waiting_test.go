@@ -5,14 +5,17 @@ import (
 	"testing"
 )
 
+// part is a test that is run by another one, beside others of its kind.
+type part struct {
+	name string
+	run  func(t *testing.T)
+}
+
 // TestLimitsInTime runs the tests of limits in time that do little but wait, beside one another and beside nothing else:
 // on a machine that is busy with the others, limits would strike that must not.
 func TestLimitsInTime(t *testing.T) {
-	for _, part := range []struct {
-		name string
-		run  func(t *testing.T)
-	}{
-		{"PipeliningFlood", testPipeliningFlood}, // the longest first
+	together(t, []part{
+		{"PipeliningFlood", testPipeliningFlood},
 		{"HTTPSListenerSlowReader", testHTTPSListenerSlowReader},
 		{"DeafClientsEverywhere", testDeafClientsEverywhere},
 		{"InspectedLimits", testInspectedLimits},
@@ -49,12 +52,28 @@ func TestLimitsInTime(t *testing.T) {
 		{"TLSLargeRequest", testTLSLargeRequest},
 		{"SlowHeadsEverywhere", testSlowHeadsEverywhere},
 		{"DrippingInEveryPhase", testDrippingInEveryPhase},
-	} {
-		t.Run(part.name, func(t *testing.T) {
-			t.Parallel()
-			part.run(t)
-		})
-	}
+	})
+}
+
+// TestDestinationsThatGoWrong runs the tests of destinations that go wrong in every way there is, of which as many wait
+// for a limit as do not, beside one another and beside nothing else.
+func TestDestinationsThatGoWrong(t *testing.T) {
+	together(t, []part{
+		{"BodiesWithoutEnd", testBodiesWithoutEnd},
+		{"EveryPhase", testEveryPhase},
+		{"TLSEveryPhase", testTLSEveryPhase},
+		{"TLSEveryPhaseOfTheHandshake", testTLSEveryPhaseOfTheHandshake},
+	})
+}
+
+// together runs parts beside one another, however many there are.
+func together(t *testing.T, parts []part) {
+	t.Helper()
+	allAtOnce(t, func(run func(name string, test func(t *testing.T))) {
+		for _, p := range parts {
+			run(p.name, p.run)
+		}
+	})
 }
 
 // allAtOnce runs the subtests that begin gives to run beside one another, however many there are, and returns once all
