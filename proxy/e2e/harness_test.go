@@ -33,7 +33,7 @@ import (
 // not parallel: those come first, one after the other. Those among them that mostly wait are parts of TestLimitsInTime or
 // of TestDestinationsThatGoWrong.
 func TestMain(m *testing.M) {
-	flag.Set("test.parallel", "16")
+	flag.Set("test.parallel", "24")
 	goleak.VerifyTestMain(m)
 }
 
