@@ -156,6 +156,7 @@ func TestLogWriterKeepsTheOrder(t *testing.T) {
 }
 
 func TestLogWriterOnAFullDisk(t *testing.T) {
+	t.Parallel()
 	out := &flakyWriter{full: true, most: 7} // in the middle of a line
 	w, r := openFlaky(t, out)
 	var want strings.Builder
@@ -211,6 +212,7 @@ func TestLogWriterKeepsTheOrderOfFailedLines(t *testing.T) {
 
 // What a full disk keeps waiting is bounded, requests go on, and it is the oldest that is given up.
 func TestLogWriterBacklogIsBounded(t *testing.T) {
+	t.Parallel()
 	out := &flakyWriter{full: true}
 	w, r := openFlaky(t, out)
 	w.Write([]byte("the oldest line\n"))
@@ -248,6 +250,7 @@ func TestLogWriterBacklogIsBounded(t *testing.T) {
 
 // A line of which the disk took a part before it was full is completed, however long that takes.
 func TestLogWriterCompletesALine(t *testing.T) {
+	t.Parallel()
 	out := &flakyWriter{full: true, most: 5}
 	w, r := openFlaky(t, out)
 	w.Write([]byte("the oldest line\n"))
@@ -287,6 +290,7 @@ func TestLogWriterLosesLines(t *testing.T) {
 
 // A reader that is slow, not gone, makes requests wait: no line is dropped.
 func TestLogWriterWaitsForASlowReader(t *testing.T) {
+	t.Parallel()
 	out := &flakyWriter{stuck: make(chan struct{})}
 	w, _ := openFlaky(t, out)
 	const size = 64 << 10
