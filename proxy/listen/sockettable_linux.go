@@ -32,14 +32,19 @@ func (l *Listener) socketTable() (*os.File, error) {
 	return os.Open("/proc/self/net/tcp6")
 }
 
-// socketRows are the rows of a table that are in a state, cut into columns.
+// socketRows are the rows of a table that are in a state, cut into columns. Behind those that listen nothing is read.
 func socketRows(table io.Reader, state string) iter.Seq[[]string] {
 	mark := []byte(" " + state + " ")
 	return func(yield func([]string) bool) {
+		found := false
 		for lines := bufio.NewScanner(io.LimitReader(table, socketTableLimit)); lines.Scan(); {
 			if !bytes.Contains(lines.Bytes(), mark) {
+				if found && state == stateListening {
+					return
+				}
 				continue // cutting costs more than all the rest, and there may be very many
 			}
+			found = true
 			columns := strings.Fields(lines.Text())
 			if len(columns) > tableInode && columns[tableState] == state && !yield(columns) {
 				return

@@ -28,6 +28,7 @@ func TestCountListening(t *testing.T) {
 		{"two", head + row(here, "0A", "8") + row(here, "0A", "7"), 2},
 		{"another port", head + row(there, "0A", "8") + row(here, "0A", "7"), 1},
 		{"a connection", head + row(here, "0A", "7") + row(here, "01", "8"), 1},
+		{"behind those that listen", head + row(here, "0A", "7") + row(here, "01", "8") + row(here, "0A", "9"), 1},
 		{"itself no listener", head + row(here, "01", "7") + row(here, "0A", "8"), 0},
 		{"short line", head + "   0: " + here + " 00000000:0000 0A\n" + row(here, "0A", "7"), 1},
 		{"part of an inode", head + row(here, "0A", "77") + row(there, "0A", "7"), 1},
