@@ -349,6 +349,7 @@ func TestTLSBodyEnd(t *testing.T) {
 					if c.request() {
 						io.WriteString(c, test.response)
 						test.end(c)
+						waitArrived(c.tcp)
 						ended <- struct{}{}
 						io.Copy(io.Discard, c)
 					}
@@ -371,7 +372,6 @@ func TestTLSBodyEnd(t *testing.T) {
 					}
 					if !large {
 						<-ended
-						time.Sleep(200 * time.Millisecond) // nothing tells that the end has arrived at the proxy
 					}
 				}
 				if n := o.connections(); n != 2 {
@@ -406,6 +406,7 @@ func TestTLSCloseNotifyAtRest(t *testing.T) {
 					if packed {
 						c.wire.unpack()
 					}
+					waitArrived(c.tcp)
 					left <- struct{}{}
 					io.Copy(io.Discard, c.r)
 				})
@@ -416,9 +417,6 @@ func TestTLSCloseNotifyAtRest(t *testing.T) {
 					c.receive("POST").check(t, "200 OK", "")
 					leave <- struct{}{}
 					<-left
-					if !packed {
-						time.Sleep(200 * time.Millisecond) // nothing tells that it has arrived at the proxy
-					}
 					if n := o.connections(); n != i+1 {
 						t.Errorf("got %d connections after %d requests; want one each", n, i+1)
 					}
