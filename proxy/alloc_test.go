@@ -31,6 +31,21 @@ func startForBench(t testing.TB, change func(*Config)) *Proxy {
 // startRuledForBench is startForBench with rules about who may send where.
 func startRuledForBench(t testing.TB, rules policy.Config, change func(*Config)) *Proxy {
 	t.Helper()
+	p := newForBench(t, rules, change)
+	served := make(chan error, 1)
+	go func() { served <- p.Serve() }() // awaited below
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		p.Shutdown(ctx)
+		<-served
+	})
+	return p
+}
+
+// newForBench returns a proxy that is still to be started.
+func newForBench(t testing.TB, rules policy.Config, change func(*Config)) *Proxy {
+	t.Helper()
 	cfg := DefaultConfig()
 	cfg.Listeners[0].Address, cfg.Metrics.Address = "127.0.0.1:0", "127.0.0.1:0"
 	cfg.AccessLog.File = filepath.Join(t.TempDir(), "access.log")
@@ -52,6 +67,7 @@ func startRuledForBench(t testing.TB, rules policy.Config, change func(*Config))
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(store.Close)
 	judged, err := policy.New(rules, nil, time.Now())
 	if err != nil {
 		t.Fatal(err)
@@ -60,15 +76,6 @@ func startRuledForBench(t testing.TB, rules policy.Config, change func(*Config))
 	if err != nil {
 		t.Fatal(err)
 	}
-	served := make(chan error, 1)
-	go func() { served <- p.Serve() }() // awaited below
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		p.Shutdown(ctx)
-		<-served
-		store.Close()
-	})
 	return p
 }
 

@@ -37,6 +37,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	<-p.swept
 	p.pool.CloseAll(upstream.CloseShutdown)
 	if p.admin != nil {
+		p.adminLn.Close() // its server may not have begun to accept yet, and would not know of it
 		p.admin.Shutdown()
 	}
 	written := make(chan struct{})
