@@ -119,6 +119,7 @@ func (a *connecting) await(c *tcpConn) error {
 // none, a second connect(2) says how it stands: not yet, EALREADY; else it is the result.
 func (a *connecting) isOver(fd uintptr) bool {
 	if a.conn.peer = addressOf(fd, syscall.SYS_GETPEERNAME); a.conn.peer.IsValid() {
+		a.errno = 0 // it says how it stood before the wait
 		return true
 	}
 	if a.errno = a.to.connect(fd); a.errno != unix.EALREADY && a.errno != unix.EINPROGRESS {
