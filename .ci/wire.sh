@@ -1,15 +1,15 @@
-# Two network namespaces joined by a veth pair, for scripts that source lib.sh and then this: $near, the proxy's side,
-# whose name server and default route is $far, where the program in internal/acceptance plays the Internet (`accept far`). The
-# addresses are public ones, for only those may be reached, and are used inside the namespaces only.
+# Two network namespaces joined by a long wire (`accept wire`), for scripts that source lib.sh and then this: $near, the
+# proxy's side, whose name server and default route is $far, where the program in internal/acceptance plays the Internet
+# (`accept far`). The addresses are public ones, for only those may be reached, and are used inside the namespaces only.
 # Needs root. The real network is not touched.
 
 near=whs-near-$$ far=whs-far-$$
-far_pid=
+wire_pids=()
 remove_wire() {
-	if [ -n "$far_pid" ]; then
-		kill "$far_pid" 2>/dev/null || true
-		wait "$far_pid" 2>/dev/null || true
-	fi
+	for pid in "${wire_pids[@]}"; do
+		kill "$pid" 2>/dev/null || true
+		wait "$pid" 2>/dev/null || true
+	done
 	ip netns delete "$near" 2>/dev/null || true
 	ip netns delete "$far" 2>/dev/null || true
 	rm -rf "/etc/netns/$near"
@@ -29,9 +29,11 @@ lay_wire() {
 	[ "$(id -u)" = 0 ] || fail "$0: root is needed for network namespaces"
 	on_exit+=(remove_wire)
 	{ ip netns add "$near" && ip netns add "$far"; } || fail "$0: this machine does not let us make network namespaces (ip netns add)"
-	ip link add "whsn$$" netns "$near" type veth peer name "whsf$$" netns "$far" || fail "$0: this machine does not let us make a veth pair"
-	side "$near" "whsn$$" 8.8.9.2 2a00:1450:9::2
-	side "$far" "whsf$$" 8.8.9.1 2a00:1450:9::1
+	"$ACCEPT" wire -near "$near" -far "$far" -device whs -limit 15m &
+	wire_pids+=($!)
+	await "the wire" ip -n "$far" link show whs
+	side "$near" whs 8.8.9.2 2a00:1450:9::2
+	side "$far" whs 8.8.9.1 2a00:1450:9::1
 	ip -n "$near" route add default via 8.8.9.1
 	ip -n "$near" route add default via 2a00:1450:9::1
 	ip -n "$far" route add local default dev lo table main # every address is one of the far side's own
@@ -43,10 +45,17 @@ lay_wire() {
 		>"/etc/netns/$near/hosts"
 
 	ip netns exec "$far" "$ACCEPT" far -control "$scratch/control" -limit 15m &
-	far_pid=$!
+	wire_pids+=($!)
+	await "the far side" test -S "$scratch/control"
+}
+
+# await WHAT COMMAND... waits until the command succeeds.
+await() {
+	local what=$1
+	shift
 	for _ in $(seq 100); do
-		[ ! -S "$scratch/control" ] || return 0
+		! "$@" >/dev/null 2>&1 || return 0
 		sleep 0.1
 	done
-	fail "$0: the far side does not start"
+	fail "$0: $what does not start"
 }

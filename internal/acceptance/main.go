@@ -23,12 +23,15 @@ type options struct {
 	control  string        // path of the far side's control socket
 	requests int           // how many requests the load sends
 	duration time.Duration // how long the soak lasts
+
+	near, far, device string        // the network namespaces at the ends of the wire, and its devices' name
+	delay             time.Duration // how long a packet takes over it
 }
 
 func main() {
 	subcommands := map[string]func(context.Context, options) *report{
 		"clients": clients, "crowd": crowd, "deliveries": deliveries, "far": far, "isolation": isolation, "near": near, "load": load, "resources": resources, "scaling": scaling, "signals": signals, "soak": soak, "tls": tlsChecks,
-		"upgrade": upgrade,
+		"upgrade": upgrade, "wire": wire,
 	}
 	name := ""
 	if len(os.Args) > 1 {
@@ -36,7 +39,7 @@ func main() {
 	}
 	run, known := subcommands[name]
 	if !known {
-		fmt.Fprintf(os.Stderr, "accept: %q is no subcommand; want clients, crowd, deliveries, far, isolation, near, load, resources, scaling, signals, soak, tls or upgrade\n", name)
+		fmt.Fprintf(os.Stderr, "accept: %q is no subcommand; want clients, crowd, deliveries, far, isolation, near, load, resources, scaling, signals, soak, tls, upgrade or wire\n", name)
 		os.Exit(2)
 	}
 	var o options
@@ -47,6 +50,10 @@ func main() {
 	flags.StringVar(&o.control, "control", "", "path of the control socket")
 	flags.IntVar(&o.requests, "requests", 100_000, "requests of the load")
 	flags.DurationVar(&o.duration, "duration", 10*time.Minute, "how long the soak lasts")
+	flags.StringVar(&o.near, "near", "", "network namespace at one end of the wire")
+	flags.StringVar(&o.far, "far", "", "network namespace at its other end")
+	flags.StringVar(&o.device, "device", "", "name of the wire's devices")
+	flags.DurationVar(&o.delay, "delay", time.Millisecond, "how long a packet takes over the wire")
 	limit := flags.Duration("limit", 5*time.Minute, "how long the whole may take")
 	flags.Parse(os.Args[2:])
 
