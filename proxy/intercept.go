@@ -21,7 +21,7 @@ type interception struct {
 	address   address
 	alias     string          // X-WhSentry-ClientCert of the CONNECT: for the requests that name none
 	identity  policy.Identity // whose the CONNECT was
-	denies    bool            // the CONNECT was against its client's rules, and that is not yet in the log
+	wouldDeny bool            // the CONNECT was against its client's rules, and that is not yet in the log
 	begun     bool            // there has been a request inside: the first counts as one with the CONNECT
 	issuer    uint32          // of its certificate, where it has one: as Proxy.issuers counts
 	plain     bool            // the client does not speak TLS
@@ -42,7 +42,7 @@ func (ex *exchange) intercept(refused *reason.Failure) *reason.Failure {
 	c := ex.client
 	issuer := c.proxy.issuers.Load()
 	if c.proxy.run.Load() != ex.run {
-		issuer-- // it may be another by now than the one that signs below
+		issuer-- // the CA that is counted by now may not be the one that signs below
 	}
 	cfg, err := ex.run.ca.IssuerConfig(ex.address.name())
 	if err != nil {
@@ -75,7 +75,7 @@ func (ex *exchange) intercept(refused *reason.Failure) *reason.Failure {
 
 // enclose makes what the client sends from here on requests inside the tunnel that it has asked for.
 func (ex *exchange) enclose(within *interception) {
-	within.authority, within.identity, within.denies = bytes.Clone(ex.authority), ex.identity(), ex.wouldDeny
+	within.authority, within.identity, within.wouldDeny = bytes.Clone(ex.authority), ex.identity(), ex.wouldDeny
 	within.address.copy(&ex.address)
 	ex.client.within = within
 }

@@ -43,7 +43,7 @@ func (ex *exchange) identify() *reason.Failure {
 // tunnel that is known before the request is read, and so of what is no request, too.
 func (ex *exchange) clientName() string {
 	sender := ex.sender
-	if w := ex.client.within; w != nil && sender == nil {
+	if w := ex.client.within; w != nil && sender == nil && ex.client.isVerified() {
 		sender = ex.run.policy.Recheck(&w.identity)
 	}
 	if sender == nil {
@@ -56,10 +56,10 @@ func (ex *exchange) clientName() string {
 // logged: the CONNECT has no line of its own, and both count once.
 func (ex *exchange) takeDenied() bool {
 	w := ex.client.within
-	if w == nil || !w.denies {
+	if w == nil || !w.wouldDeny {
 		return false
 	}
-	w.denies = false
+	w.wouldDeny = false
 	return true
 }
 

@@ -31,7 +31,7 @@ type Conn struct {
 
 // reading is what a read has done so far. Its steps are made once per connection, so that no read allocates anything.
 type reading struct {
-	buf  []byte // empty: it is only looked
+	buf  []byte // nil: what has come is only looked at
 	n    int
 	err  error
 	step func(fd uintptr) (done bool)
@@ -109,6 +109,19 @@ func (c *Conn) Control(look func(fd uintptr)) error { return c.raw.Control(look)
 
 // ReadNow reads what has come: syscall.EAGAIN says that nothing has. It may be called from within Await.
 func (c *Conn) ReadNow(p []byte) (n int, err error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	return c.readOnce(p)
+}
+
+// HasBytes reports whether bytes have come that were not read. It is for the goroutine that reads.
+func (c *Conn) HasBytes() bool {
+	n, _ := c.readOnce(nil)
+	return n > 0
+}
+
+func (c *Conn) readOnce(p []byte) (n int, err error) {
 	r := &c.in
 	r.buf, r.n, r.err = p, 0, nil
 	if r.once == nil {
@@ -122,12 +135,6 @@ func (c *Conn) ReadNow(p []byte) (n int, err error) {
 	return r.n, err
 }
 
-// HasBytes reports whether bytes have come that were not read. It is for the goroutine that reads.
-func (c *Conn) HasBytes() bool {
-	n, _ := c.ReadNow(nil)
-	return n > 0
-}
-
 // Interrupt ends a write that waits, and lets the next one fail, until Resume is called.
 func (c *Conn) Interrupt() { c.SetWriteDeadline(aLongTimeAgo) }
 
@@ -135,7 +142,7 @@ func (c *Conn) Interrupt() { c.SetWriteDeadline(aLongTimeAgo) }
 func (c *Conn) InterruptRead() { c.SetReadDeadline(aLongTimeAgo) }
 
 func (r *reading) advance(fd uintptr) (done bool) {
-	if len(r.buf) == 0 {
+	if r.buf == nil {
 		r.n, r.err = peek(fd)
 	} else {
 		r.n, r.err = Receive(fd, r.buf)

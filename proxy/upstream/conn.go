@@ -166,8 +166,8 @@ func (c *Conn) quiet() bool {
 	return n == 0 && quiet
 }
 
-// look looks at what has come without TLS. What it takes is held from the first time on: a request on a new connection may
-// wait long for its answer.
+// look looks at what has come without TLS. The prober is made with the first look, and kept: a request on a new connection,
+// which may wait long, needs none.
 func (c *Conn) look() socket.Input {
 	if c.prober == nil {
 		c.prober = c.tcp.NewProber()
