@@ -57,14 +57,7 @@ func testDrippingInEveryPhase(t *testing.T) {
 						io.WriteString(s.w, tt.before)
 						drip(s.w, tt.dripped, pace)
 					}
-					request := ""
-					if secure {
-						o := newTLSOrigin(t, serving(root.Leaf(t, hooksHost)), func(c *tlsConn) { serve(side{r: c.r, w: c}) })
-						request = overTLS(o.to(hooksHost), "/", "hook")
-					} else {
-						o := newOrigin(t, func(c *originConn) { serve(side{r: c.r, w: c}) })
-						request = post(o, "/", "hook")
-					}
+					request := requestTo(t, root, secure, serve)
 					c := s.dialFor(t)
 					c.send(request)
 					r := c.receive("POST")
@@ -140,14 +133,7 @@ func testBodiesWithoutEnd(t *testing.T) {
 							}
 						}
 					}
-					request := ""
-					if secure {
-						o := newTLSOrigin(t, serving(root.Leaf(t, hooksHost)), func(c *tlsConn) { serve(side{r: c.r, w: c}) })
-						request = overTLS(o.to(hooksHost), "/", "hook")
-					} else {
-						o := newOrigin(t, func(c *originConn) { serve(side{r: c.r, w: c}) })
-						request = post(o, "/", "hook")
-					}
+					request := requestTo(t, root, secure, serve)
 					c := s.dialFor(t)
 					c.send(strings.Replace(request, "POST", tt.method, 1))
 					r := c.receive(tt.method)
@@ -220,4 +206,15 @@ func TestUploadsThatAreHardlyTaken(t *testing.T) {
 			s.waitMetric("whsentry_buffered_bytes", "0")
 		})
 	}
+}
+
+// requestTo returns a POST to a new destination, over TLS with a certificate of root where it is secure, whose every
+// connection is served by serve.
+func requestTo(t *testing.T, root *catest.Authority, secure bool, serve func(s side)) string {
+	t.Helper()
+	if secure {
+		o := newTLSOrigin(t, serving(root.Leaf(t, hooksHost)), func(c *tlsConn) { serve(side{r: c.r, w: c}) })
+		return overTLS(o.to(hooksHost), "/", "hook")
+	}
+	return post(newOrigin(t, func(c *originConn) { serve(side{r: c.r, w: c}) }), "/", "hook")
 }
