@@ -66,14 +66,8 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	r := &c.in
-	r.buf, r.n, r.err = p, 0, nil
-	err := c.raw.Read(r.step)
-	r.buf = nil
-	if err == nil {
-		err = r.err
-	}
-	return r.n, err
+	c.in.begin(p)
+	return c.in.end(c.raw.Read(c.in.step))
 }
 
 // Write writes all of p.
@@ -122,17 +116,11 @@ func (c *Conn) HasBytes() bool {
 }
 
 func (c *Conn) readOnce(p []byte) (n int, err error) {
-	r := &c.in
-	r.buf, r.n, r.err = p, 0, nil
-	if r.once == nil {
-		r.once = func(fd uintptr) { r.advance(fd) }
+	if c.in.once == nil {
+		c.in.once = func(fd uintptr) { c.in.advance(fd) }
 	}
-	err = c.raw.Control(r.once)
-	r.buf = nil
-	if err == nil {
-		err = r.err
-	}
-	return r.n, err
+	c.in.begin(p)
+	return c.in.end(c.raw.Control(c.in.once))
 }
 
 // Interrupt ends a write that waits, and lets the next one fail, until Resume is called.
@@ -140,6 +128,17 @@ func (c *Conn) Interrupt() { c.SetWriteDeadline(aLongTimeAgo) }
 
 // InterruptRead ends a wait for input, and lets the next one fail, until SetReadDeadline takes that back.
 func (c *Conn) InterruptRead() { c.SetReadDeadline(aLongTimeAgo) }
+
+func (r *reading) begin(p []byte) { r.buf, r.n, r.err = p, 0, nil }
+
+// end returns what came of it; err is that of having waited.
+func (r *reading) end(err error) (int, error) {
+	r.buf = nil
+	if err == nil {
+		err = r.err
+	}
+	return r.n, err
+}
 
 func (r *reading) advance(fd uintptr) (done bool) {
 	if r.buf == nil {
