@@ -54,22 +54,25 @@ func (ex *exchange) intercept(refused *reason.Failure) *reason.Failure {
 	ex.endDeadline()
 	c.limit(ex.run.cfg.ClientTimeout)
 	plain, err := c.awaitOpening(openingPatience, func() {})
+	if err != nil {
+		ex.keep = false
+		return nil
+	}
+	if plain && ex.run.cfg.ConnectPlain == PlainOpaque {
+		return ex.passPlain()
+	}
+	ex.enclose(&interception{plain: plain, alias: ex.named, issuer: issuer})
 	switch {
-	case err != nil:
-	case plain && ex.run.cfg.ConnectPlain == PlainOpaque:
+	case !plain:
+		ex.keep = c.startTLS(cfg, c.takeEarly()) == nil // whatever the CONNECT said of the connection is about the tunnel
+	case !c.awaitHead(): // the client has been told why
+		ex.keep = false
+	case isOpaqueUpgrade(c.head):
+		c.within = nil
 		return ex.passPlain()
 	default:
-		ex.enclose(&interception{plain: plain, alias: ex.named, issuer: issuer})
-		if !plain {
-			err = c.startTLS(cfg, c.takeEarly())
-		} else if !c.awaitHead() { // the client has been told why
-			err = errNoRequest
-		} else if isOpaqueUpgrade(c.head) {
-			c.within = nil
-			return ex.passPlain()
-		}
+		ex.keep = true // likewise
 	}
-	ex.keep = err == nil // whatever the CONNECT said of the connection is about the tunnel
 	return nil
 }
 
@@ -79,8 +82,6 @@ func (ex *exchange) enclose(within *interception) {
 	within.address.copy(&ex.address)
 	ex.client.within = within
 }
-
-var errNoRequest = errors.New("there is no request inside")
 
 // passPlain carries what a client has begun without TLS as bytes, after a CONNECT that was to be intercepted.
 func (ex *exchange) passPlain() *reason.Failure {
