@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -53,6 +54,7 @@ type packet struct {
 }
 
 func takePackets(in *os.File, packets chan<- packet, delay time.Duration) error {
+	defer close(packets)
 	buffer := make([]byte, 64<<10)
 	for {
 		n, err := in.Read(buffer)
@@ -60,7 +62,7 @@ func takePackets(in *os.File, packets chan<- packet, delay time.Duration) error 
 			return err
 		}
 		select {
-		case packets <- packet{append([]byte(nil), buffer[:n]...), time.Now().Add(delay)}:
+		case packets <- packet{bytes.Clone(buffer[:n]), time.Now().Add(delay)}:
 		default: // lost
 		}
 	}
