@@ -172,10 +172,8 @@ func (ex *exchange) try(q *checkQuestion) ([]guard.Judged, *reason.Failure) {
 
 // judgeEach is judge, with the addresses.
 func (ex *exchange) judgeEach() ([]guard.Judged, *reason.Failure) {
-	ctx := socket.NewContext(ex.terms.connectTimeout)
-	defer ctx.Cancel()
-	ex.beginWait(nil, ctx)
-	defer ex.endWait()
+	ctx := ex.beginMaking(nil)
+	defer ex.endMaking(ctx)
 	addresses, err := ex.dialer().JudgeEach(ctx, ex.address.name(), ex.address.port)
 	ex.at = socket.Now()
 	if err != nil {

@@ -126,10 +126,8 @@ func (ex *exchange) openFor(r upstream.Route, done chan<- made) {
 // sake, plain, over TLS, in a tunnel or from an intercepted one, leaves over what it returns.
 func (ex *exchange) open(r upstream.Route) (*upstream.Conn, *reason.Failure) {
 	p := ex.client.proxy
-	ctx := socket.NewContext(ex.terms.connectTimeout)
-	defer ctx.Cancel()
-	ex.beginWait(nil, ctx)
-	defer ex.endWait()
+	ctx := ex.beginMaking(nil)
+	defer ex.endMaking(ctx)
 	generation := p.pool.Generation()
 	if p.run.Load() != ex.run {
 		generation-- // judged by a deny list and verified by a store that are no longer in use: not for the next request
@@ -185,11 +183,9 @@ func (ex *exchange) noteTiming(t guard.Timing) {
 // startTLS makes the TLS handshake, which has connectTimeout for itself, on u or on a connection that takes its place.
 // Where it fails it has closed them.
 func (ex *exchange) startTLS(u *upstream.Conn, r upstream.Route, generation uint32) (*upstream.Conn, *reason.Failure) {
-	host, port, limit := ex.address.name(), ex.address.port, ex.terms.connectTimeout
-	ctx := socket.NewContext(limit)
-	defer ctx.Cancel()
-	ex.beginWait(u, ctx)
-	defer ex.endWait()
+	host, port := ex.address.name(), ex.address.port
+	ctx := ex.beginMaking(u)
+	defer ex.endMaking(ctx)
 	ex.remote = u.Remote()
 	began := socket.Now()
 	again := func() (net.Conn, error) {

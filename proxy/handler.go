@@ -254,11 +254,8 @@ func (ex *exchange) awaitsContinue() bool {
 
 // judge looks the destination up and judges it, without contacting it.
 func (ex *exchange) judge() *reason.Failure {
-	limit := ex.terms.connectTimeout
-	ctx := socket.NewContext(limit)
-	defer ctx.Cancel()
-	ex.beginWait(nil, ctx)
-	defer ex.endWait()
+	ctx := ex.beginMaking(nil)
+	defer ex.endMaking(ctx)
 	err := ex.dialer().Judge(ctx, ex.address.name(), ex.address.port)
 	ex.at = socket.Now()
 	if err != nil {
@@ -281,6 +278,19 @@ func (ex *exchange) beginWait(up *upstream.Conn, pending *socket.Context) {
 func (ex *exchange) endWait() {
 	ex.client.enter(clientBusy)
 	ex.client.attach(nil, nil)
+}
+
+// beginMaking is beginWait for a step on the way to a connection, which has connectTimeout: looking the name up and
+// connecting, or the handshake on up. endMaking ends it.
+func (ex *exchange) beginMaking(up *upstream.Conn) *socket.Context {
+	ctx := socket.NewContext(ex.terms.connectTimeout)
+	ex.beginWait(up, ctx)
+	return ctx
+}
+
+func (ex *exchange) endMaking(ctx *socket.Context) {
+	ex.endWait()
+	ctx.Cancel()
 }
 
 // finish is the one end of every exchange: what the client is still to be told, then the metrics, then the log.
