@@ -1,6 +1,9 @@
 package socket
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // Sizes of memory for bytes on their way, in bytes.
 const (
@@ -11,7 +14,13 @@ const (
 	CopyLimit = 16 << 10
 	// copyBufferSize is how much of a tunnel or of a large body is moved at once.
 	copyBufferSize = 32 << 10
+	// bulkBufferSize is how much of a tunnel is moved at once where more flows than that: a GiB costs a tenth less so.
+	bulkBufferSize = 256 << 10
 )
+
+// bulkBuffers is how many buffers of bulkBufferSize may be in use: a tunnel holds one for as long as who is at its other
+// end does not read.
+const bulkBuffers = 64
 
 // Buffer holds bytes that were read and not yet used. The zero Buffer is empty, and takes its memory with the first
 // call of Free.
@@ -109,3 +118,25 @@ func AcquireCopyBuffer() *[]byte { return copyBuffers.Get().(*[]byte) }
 
 // ReleaseCopyBuffer gives back what AcquireCopyBuffer has returned.
 func ReleaseCopyBuffer(b *[]byte) { copyBuffers.Put(b) }
+
+var (
+	bulkPool = sync.Pool{New: func() any {
+		b := make([]byte, bulkBufferSize)
+		return &b
+	}}
+	bulkInUse atomic.Int32
+)
+
+// acquireBulkBuffer returns 256 KiB, or nil where bulkBuffers are in use. releaseBulkBuffer gives them back.
+func acquireBulkBuffer() *[]byte {
+	if bulkInUse.Add(1) > bulkBuffers {
+		bulkInUse.Add(-1)
+		return nil
+	}
+	return bulkPool.Get().(*[]byte)
+}
+
+func releaseBulkBuffer(b *[]byte) {
+	bulkPool.Put(b)
+	bulkInUse.Add(-1)
+}

@@ -12,6 +12,8 @@ type Reader struct {
 	tcp   *Conn // nil above TLS
 	ready func(fd uintptr) bool
 	buf   *[]byte
+	bulk  bool // what is in buf is a bulk buffer
+	flows bool // the last read has found as much as a copy buffer holds, or more
 	n     int
 	err   error
 }
@@ -49,15 +51,30 @@ func (r *Reader) Bytes() []byte {
 
 // Release gives the buffer back.
 func (r *Reader) Release() {
-	if r.buf != nil {
+	switch {
+	case r.buf == nil:
+	case r.bulk:
+		releaseBulkBuffer(r.buf)
+	default:
 		ReleaseCopyBuffer(r.buf)
-		r.buf = nil
+	}
+	r.buf, r.bulk = nil, false
+}
+
+// take takes a buffer, a large one where bytes flow.
+func (r *Reader) take() {
+	if r.flows {
+		r.buf = acquireBulkBuffer()
+		r.bulk = r.buf != nil
+	}
+	if r.buf == nil {
+		r.buf = AcquireCopyBuffer()
 	}
 }
 
 func (r *Reader) readReady(fd uintptr) bool {
 	if r.buf == nil {
-		r.buf = AcquireCopyBuffer()
+		r.take()
 	}
 	r.n, r.err = Receive(fd, *r.buf)
 	if r.err == syscall.EAGAIN {
@@ -65,5 +82,6 @@ func (r *Reader) readReady(fd uintptr) bool {
 		r.Release()
 		return false
 	}
+	r.flows = r.n >= copyBufferSize
 	return true
 }

@@ -126,6 +126,46 @@ func TestReaderWaitsWithoutABuffer(t *testing.T) {
 	r.Release()
 }
 
+// Where much flows more of it is read at once, into one of a bounded number of large buffers.
+func TestReaderBulk(t *testing.T) {
+	for _, tt := range []struct {
+		name        string
+		taken, want int
+	}{
+		{"a large buffer is free", 0, bulkBufferSize},
+		{"none is free", bulkBuffers, copyBufferSize},
+	} {
+		near, far := tcpPair(t)
+		var others []*[]byte
+		for range tt.taken {
+			others = append(others, acquireBulkBuffer())
+		}
+		sent := make(chan error, 1)
+		go func() { // awaited below
+			_, err := far.Write(make([]byte, 64*bulkBufferSize))
+			far.Close()
+			sent <- err
+		}()
+		r := NewReader(near)
+		most, sum := 0, 0
+		for r.Read() == nil {
+			sum += len(r.Bytes())
+			most = max(most, len(*r.buf))
+			r.Release()
+		}
+		r.Release()
+		if err := <-sent; err != nil || sum != 64*bulkBufferSize || most != tt.want {
+			t.Errorf("%s: read %d bytes (%v), in buffers of %d at most; want %d, in %d", tt.name, sum, err, most, 64*bulkBufferSize, tt.want)
+		}
+		for _, b := range others {
+			releaseBulkBuffer(b)
+		}
+		if n := bulkInUse.Load(); n != 0 {
+			t.Errorf("%s: %d large buffers are in use after all were released", tt.name, n)
+		}
+	}
+}
+
 func TestReaderPassesErrorsOn(t *testing.T) {
 	near, far := tcpPair(t)
 	far.SetLinger(0)

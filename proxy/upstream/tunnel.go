@@ -154,6 +154,7 @@ func (t *Tunnel) note(whose side) {
 // pump carries one direction until src ends, which dst is told, or either fails, which ends the tunnel.
 func (t *Tunnel) pump(dst io.Writer, src io.Reader, count *int64, whose side) {
 	r := socket.NewReader(src)
+	defer r.Release() // also where a bug gets in the way
 	for {
 		err := r.Read()
 		if b := r.Bytes(); len(b) > 0 {
