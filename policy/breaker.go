@@ -45,6 +45,10 @@ type Pass struct {
 	probe bool
 }
 
+// IsProbe reports whether the request is the one that an open breaker has let through, so that Done has to be told even of
+// a Neutral outcome.
+func (p Pass) IsProbe() bool { return p.probe }
+
 // Outcome is what came of a request that Allow let through.
 type Outcome uint8
 

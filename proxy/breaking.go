@@ -6,6 +6,7 @@ import (
 
 	"whsentry/policy"
 	"whsentry/proxy/reason"
+	"whsentry/proxy/socket"
 )
 
 // breaking is what an exchange has to do with the breaker of its destination.
@@ -27,7 +28,7 @@ func (ex *exchange) askBreaker() *reason.Failure {
 	}
 	b.asked = true
 	var key [keySize]byte
-	pass, retry, ok := ex.run.policy.Breaker().Allow(ex.appendBreakerKey(key[:0]), time.Now())
+	pass, retry, ok := ex.run.policy.Breaker().Allow(ex.appendBreakerKey(key[:0]), socket.Time(ex.at))
 	if !ok {
 		f := reason.Newf(reason.BreakerOpen, "%s could not be reached of late: no request is let through for now", ex.address.String())
 		f.RetryAfter = int((retry + time.Second - 1) / time.Second)
@@ -81,8 +82,11 @@ func (ex *exchange) judgeAhead() *reason.Failure {
 // tellBreaker tells what came of the request, where that is still owed.
 func (ex *exchange) tellBreaker(o policy.Outcome) {
 	b := &ex.breaking
-	if b.owed {
-		b.owed = false
+	if !b.owed {
+		return
+	}
+	b.owed = false
+	if o != policy.Neutral || b.pass.IsProbe() { // else it is nothing to the breaker
 		var key [keySize]byte
 		ex.run.policy.Breaker().Done(ex.appendBreakerKey(key[:0]), b.pass, o, time.Now())
 	}
