@@ -125,7 +125,7 @@ func (c *client) refuseTLS(err error) {
 		return // the proxy is stopping
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		f = reason.Newf(reason.SlowClient, "the client was too slow in the TLS handshake")
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), upstream.IsReset(err):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), socket.IsReset(err):
 		return
 	case errors.As(err, &record) && isMethod(record.RecordHeader[:3]):
 		plain = true

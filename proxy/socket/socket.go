@@ -5,6 +5,7 @@
 package socket
 
 import (
+	"errors"
 	"io"
 	"net"
 	"syscall"
@@ -204,4 +205,9 @@ func HasInput(fd uintptr) bool {
 func peek(fd uintptr) (int, error) {
 	var b [1]byte
 	return receive(fd, b[:], syscall.MSG_PEEK)
+}
+
+// IsReset reports whether err says that the peer has broken the connection off.
+func IsReset(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }

@@ -391,8 +391,3 @@ func (c *Call) Broken() (broken, torn bool) { return c.broken, c.torn }
 
 // FirstByte returns the time from the request's end to the first byte of its answer; -1: none has come.
 func (c *Call) FirstByte() time.Duration { return c.firstByte }
-
-// IsReset reports whether err says that the peer has broken the connection off.
-func IsReset(err error) bool {
-	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
-}

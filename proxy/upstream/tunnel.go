@@ -193,7 +193,7 @@ func (t *Tunnel) ended(dst io.Writer, err error) {
 
 // abort closes both sides; a reset of one is passed on to the other.
 func (t *Tunnel) abort(err error) {
-	if IsReset(err) {
+	if socket.IsReset(err) {
 		t.peer.SetLinger(0)
 		t.conn.tcp.SetLinger(0)
 	}
