@@ -107,7 +107,7 @@ func TestAllocHotPath(t *testing.T) {
 }
 
 func benchExchange(t testing.TB) (func(), int) {
-	c := &client{addr: "10.0.0.7:51324", proxy: proxyWith(new(Config))}
+	c := &client{Conn: Conn{Addr: "10.0.0.7:51324"}, proxy: proxyWith(new(Config))}
 	return func() {
 		ex := acquireExchange()
 		ex.begin(c)

@@ -75,26 +75,26 @@ func (ex *exchange) takeBody() (f *reason.Failure) {
 	} else {
 		f = ex.takeLength(int(ex.head.ContentLength))
 	}
-	ex.client.settleInput()
+	ex.client.SettleInput()
 	return f
 }
 
 // takeLength reads a body of a known length.
 func (ex *exchange) takeLength(length int) *reason.Failure {
 	c := ex.client
-	first := c.in.Unused()[:min(length, c.in.Len())]
+	first := c.In.Unused()[:min(length, c.In.Len())]
 	if f := ex.keepBody(first); f != nil {
 		return f
 	}
-	c.in.Skip(len(first))
+	c.In.Skip(len(first))
 	for len(ex.body) < length {
 		c.restOpened() // no slow client holds a destination's connection
 		ex.growBody(1)
-		c.limitFrom(ex.at, ex.run.cfg.ClientTimeout)
-		n, err := c.conn.Read(ex.body[len(ex.body):min(length, cap(ex.body))])
+		c.LimitFrom(ex.at, ex.run.cfg.ClientTimeout)
+		n, err := c.Receive(ex.body[len(ex.body):min(length, cap(ex.body))])
 		ex.at = socket.Now()
-		if n == 0 {
-			return reason.Of(c.readFailure(err))
+		if err != nil {
+			return reason.Of(err)
 		}
 		if f := ex.reserve(n); f != nil {
 			return f
@@ -122,9 +122,9 @@ func (ex *exchange) takeChunked() *reason.Failure {
 	var chunks http1.Chunks
 	chunks.Reset(ex.run.cfg.MaxHeaderSize, false)
 	for {
-		for c.in.Len() > 0 && !chunks.Done() {
-			data, n, err := chunks.Next(c.in.Unused())
-			c.in.Skip(n)
+		for c.In.Len() > 0 && !chunks.Done() {
+			data, n, err := chunks.Next(c.In.Unused())
+			c.In.Skip(n)
 			if err != nil {
 				return ex.chunkFailure(err)
 			}
@@ -143,10 +143,10 @@ func (ex *exchange) takeChunked() *reason.Failure {
 			return nil
 		}
 		c.restOpened()
-		c.in.Clear()
-		c.in.Grow(min(max(len(ex.body), socket.BufferSize), socket.BufferKept))
-		c.limitFrom(ex.bodyPause(), ex.run.cfg.ClientTimeout)
-		err := c.fill()
+		c.In.Clear()
+		c.In.Grow(min(max(len(ex.body), socket.BufferSize), socket.BufferKept))
+		c.LimitFrom(ex.bodyPause(), ex.run.cfg.ClientTimeout)
+		err := c.Fill()
 		ex.at = socket.Now()
 		if err != nil {
 			return reason.Of(err)

@@ -64,7 +64,7 @@ func (ex *exchange) check(f *reason.Failure) *reason.Failure {
 		q, f = ex.readCheck()
 	}
 	if f == nil && ex.awaitsContinue() {
-		f = reason.Of(ex.client.write([]byte("HTTP/1.1 100 Continue\r\n\r\n")))
+		f = reason.Of(ex.client.Send([]byte("HTTP/1.1 100 Continue\r\n\r\n")))
 		ex.head.Expect = false
 	}
 	if f = ex.readBody(f); f != nil {
@@ -258,7 +258,7 @@ func (ex *exchange) answerJSON(v any) *reason.Failure {
 	if err := e.Encode(v); err != nil {
 		return reason.Newf(reason.Internal, "internal error: %v", err)
 	}
-	ex.keep = ex.keep && !ex.client.proxy.stopping.Load()
+	ex.keep = ex.keep && !ex.client.proxy.clients.Stopping()
 	out := append(ex.borrowOut(), "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n"+
 		"Cache-Control: no-store\r\nDate: "...)
 	out = time.Now().UTC().AppendFormat(out, http.TimeFormat)
@@ -273,7 +273,7 @@ func (ex *exchange) answerJSON(v any) *reason.Failure {
 	}
 	ex.out, ex.status, ex.begun = out, http.StatusOK, true
 	ex.client.place.offer()
-	if ex.client.write(out) != nil {
+	if ex.client.Send(out) != nil {
 		return reason.ClientGone()
 	}
 	return nil

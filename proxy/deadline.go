@@ -49,7 +49,7 @@ func (ex *exchange) endDeadline() {
 }
 
 // pass ends what is being done for that request, unless it is over.
-func (c *client) pass(request int) {
+func (c *client) pass(request uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.request == request {

@@ -17,20 +17,20 @@ import (
 type engine [engineSizes]*fasthttp.Server
 
 const (
-	smallHead   = kiB / 2 // the smallest read buffer, in bytes
+	smallHead   = 512     // the smallest read buffer, in bytes
 	engineSizes = 16      // powers of two from there on, up to the largest maxHeaderSize
-	restingHead = 4 * kiB // up to which read buffer a client may rest in a server, for parkAfter
-	// workerRest is how long a goroutine of the engine waits for another connection, and so how long one may outlive
-	// Shutdown.
+	restingHead = 4 << 10 // up to which read buffer a client may rest in a server, for parkAfter
+	// workerRest is how long a goroutine of the engine waits for another connection, and so how long one may outlive the
+	// last of them.
 	workerRest = 200 * time.Millisecond
 )
 
-func newEngine(p *Proxy) *engine {
+func newEngine(s *Server) *engine {
 	e := new(engine)
 	for i := range e {
 		e[i] = &fasthttp.Server{
-			Handler:      p.handle,
-			ErrorHandler: p.handleRefused,
+			Handler:      s.handle,
+			ErrorHandler: s.handleRefused,
 			// The body is the exchange's to read, within limits that fasthttp does not know.
 			HeaderReceived: func(h *fasthttp.RequestHeader) (none fasthttp.RequestConfig) {
 				h.SetContentLength(0)
@@ -60,20 +60,20 @@ func (e *engine) of(n int) *fasthttp.Server {
 	return e[bits.Len(uint((n-1)/smallHead))]
 }
 
-// handle carries out the request whose head fasthttp has parsed.
-func (p *Proxy) handle(ctx *fasthttp.RequestCtx) {
-	c, h := ctx.Conn().(*client), &ctx.Request.Header
-	defer c.recoverBug() // of the exchange's end, for fasthttp's goroutines recover nothing
-	c.serve(h, nil)
+// handle has the request carried out whose head fasthttp has parsed.
+func (s *Server) handle(ctx *fasthttp.RequestCtx) {
+	c := (*Conn)(ctx.Conn().(*gate))
+	defer c.recoverBug() // of the request's end, for fasthttp's goroutines recover nothing
+	c.serve(&ctx.Request.Header, nil)
 	if c.over {
 		ctx.SetConnectionClose()
 	}
 }
 
-// handleRefused is told of what fasthttp does not take. Why is for the exchange to say, which looks at the same head
+// handleRefused is told of what fasthttp does not take. Why is for the Handler to say, which looks at the same head
 // more strictly, but for a few things that it forwards: a Trailer field that announces what will be dropped, say.
-func (p *Proxy) handleRefused(ctx *fasthttp.RequestCtx, _ error) {
-	if c := ctx.Conn().(*client); c.delivered {
+func (s *Server) handleRefused(ctx *fasthttp.RequestCtx, _ error) {
+	if c := (*Conn)(ctx.Conn().(*gate)); c.delivered {
 		c.serveUnparsed()
 	}
 }

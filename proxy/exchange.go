@@ -96,7 +96,7 @@ func (ex *exchange) release() {
 
 // begin prepares the exchange for the request that c has sent.
 func (ex *exchange) begin(c *client) {
-	ex.client, ex.run, ex.start, ex.at = c, c.proxy.run.Load(), c.start, socket.Now()
+	ex.client, ex.run, ex.start, ex.at = c, c.proxy.run.Load(), c.Start, socket.Now()
 	ex.head.Reset()
 	for i := range ex.phases {
 		ex.phases[i] = -1

@@ -150,7 +150,7 @@ func (ex *exchange) passInterim(n int) *reason.Failure {
 	if ex.resp.Status != 100 && !ex.head.HTTP10 {
 		ex.held.Pause() // while the client takes it
 		ex.out = ex.appendResponseHead(ex.borrowOut(), &ex.resp, http1.NoBody, 0)
-		if err := ex.client.write(ex.out); err != nil {
+		if err := ex.client.Send(ex.out); err != nil {
 			return reason.ClientGone()
 		}
 		ex.at = socket.Now()

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bytes"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -20,14 +19,17 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// The client is the net.Conn that fasthttp serves. Its Read is the gate: it hands fasthttp one whole head at a time,
-// whose every line ends with CRLF, and nothing of what follows; its Write swallows what fasthttp says, for every byte
-// that a client gets is written by the exchange; its Close ends the connection only where the exchange has said so.
-var _ net.Conn = (*client)(nil)
+// gate is a Conn as fasthttp is given it to serve. Its Read hands on one whole head at a time, whose every line ends with
+// CRLF, and nothing of what follows; its Write swallows what fasthttp says, for every byte that a client gets is sent by
+// the Handler; its Close ends the connection only where the Handler has said so.
+type gate Conn
+
+var _ net.Conn = (*gate)(nil)
 
 // Read waits for the next request and delivers its head. io.EOF ends fasthttp's loop: the client is gone, has been told
 // why it was refused, or has sent a head that takes a server with a larger buffer, or none.
-func (c *client) Read(p []byte) (n int, err error) {
+func (g *gate) Read(p []byte) (n int, err error) {
+	c := (*Conn)(g)
 	n, err = 0, io.EOF // where there is a bug
 	defer c.recoverBug()
 	if c.delivered { // fasthttp asks for more of a head that was whole: it has not seen what the gate has seen
@@ -37,14 +39,14 @@ func (c *client) Read(p []byte) (n int, err error) {
 		c.greeted = true
 		c.over = !c.greet()
 	}
-	if c.over || c.large && c.head == nil && c.in.Len() == 0 { // no client rests with a large buffer
+	if c.over || c.large && c.head == nil && c.In.Len() == 0 { // no client rests with a large buffer
 		return 0, io.EOF
 	}
-	if c.head == nil && !c.awaitHead() {
+	if c.head == nil && !c.AwaitHead() {
 		c.over = !c.parks
 		return 0, io.EOF
 	}
-	if len(c.head) > len(p) || c.lines > parsedLines {
+	if len(c.head) > len(p) || c.hasManyLines() {
 		return 0, io.EOF
 	}
 	c.delivered = true
@@ -52,10 +54,11 @@ func (c *client) Read(p []byte) (n int, err error) {
 }
 
 // Write swallows what fasthttp writes.
-func (c *client) Write(p []byte) (int, error) { return len(p), nil }
+func (g *gate) Write(p []byte) (int, error) { return len(p), nil }
 
 // Close is called once fasthttp's loop has ended. Where the exchange has not ended the connection it goes on.
-func (c *client) Close() error {
+func (g *gate) Close() error {
+	c := (*Conn)(g)
 	if !c.looping { // else within goOn
 		c.looping = true
 		c.goOn()
@@ -67,38 +70,46 @@ func (c *client) Close() error {
 // bytes of it for one of four, and holds that for as long as the request lasts.
 const parsedLines = 256
 
+func (c *Conn) hasManyLines() bool { return c.lines > parsedLines }
+
+// serve has the request carried out whose head has come.
+func (c *Conn) serve(h *fasthttp.RequestHeader, unparsed []byte) {
+	c.head, c.delivered, c.over = nil, false, true
+	c.over = !c.handler.Serve(h, unparsed)
+}
+
 // goOn serves the client until the exchange has ended the connection. fasthttp's loop may have ended before: for a head
 // that takes a larger buffer, or has too many lines; for a "close" that was meant for the hop before (an intercepted
 // CONNECT); for a head that it refuses and this proxy forwards; or for the client to rest.
-func (c *client) goOn() {
+func (c *Conn) goOn() {
 	for !c.over {
 		if c.parks {
-			go c.park() // ends with the connection, which Proxy.goers counts
+			go c.park() // ends with the connection, which Server.goers counts
 			return
 		}
-		if c.head != nil && c.lines > parsedLines {
+		if c.head != nil && c.hasManyLines() {
 			c.serveUnparsed()
 			continue
 		}
 		c.large = len(c.head) > restingHead
-		c.serveOn(c.proxy.engine.of(len(c.head)))
+		c.serveOn(c.server().engine.of(len(c.head)))
 	}
-	defer c.proxy.leave(c)
+	defer c.server().leave(c)
 	defer c.recoverBug()
 	c.depart()
 }
 
-func (c *client) serveOn(s *fasthttp.Server) {
+func (c *Conn) serveOn(s *fasthttp.Server) {
 	defer c.recoverBug()
-	s.ServeConn(c)
+	s.ServeConn((*gate)(c))
 }
 
 // serveUnparsed carries out the request whose head has come, and which fasthttp has not parsed.
-func (c *client) serveUnparsed() {
+func (c *Conn) serveUnparsed() {
 	defer c.recoverBug()
 	head := bytes.Clone(c.head)
 	c.head = nil
-	c.settleInput()
+	c.SettleInput()
 	c.serve(nil, head)
 }
 
@@ -107,90 +118,90 @@ func (c *client) serveUnparsed() {
 const parkAfter = time.Second
 
 // park waits for the next request of a client at rest.
-func (c *client) park() {
+func (c *Conn) park() {
 	c.parks, c.parked = false, true
-	c.proxy.parked.Add(1)
+	c.server().parked.Add(1)
 	c.awaitUnparked()
 	c.parked = false
 	c.goOn()
 }
 
-func (c *client) awaitUnparked() {
+func (c *Conn) awaitUnparked() {
 	defer c.recoverBug()
 	c.over = !c.awaitRequest()
 }
 
-func (c *client) recoverBug() {
+func (c *Conn) recoverBug() {
 	if r := recover(); r != nil {
-		c.proxy.log().Error().Str("client", c.addr).Str("panic", fmt.Sprint(r)).Bytes("stack", debug.Stack()).Msg("a bug ended a connection")
+		c.server().log().Error().Str("client", c.Addr).Str("panic", fmt.Sprint(r)).Bytes("stack", debug.Stack()).Msg("a bug ended a connection")
 		c.over = true
 	}
 }
 
-func (c *client) LocalAddr() net.Addr  { return c.tcp.LocalAddr() }
-func (c *client) RemoteAddr() net.Addr { return c.tcp.RemoteAddr() }
+func (g *gate) LocalAddr() net.Addr  { return g.tcp.LocalAddr() }
+func (g *gate) RemoteAddr() net.Addr { return g.tcp.RemoteAddr() }
 
 // Limits in time are the sweeper's to enforce.
-func (c *client) SetDeadline(time.Time) error      { return nil }
-func (c *client) SetReadDeadline(time.Time) error  { return nil }
-func (c *client) SetWriteDeadline(time.Time) error { return nil }
+func (g *gate) SetDeadline(time.Time) error      { return nil }
+func (g *gate) SetReadDeadline(time.Time) error  { return nil }
+func (g *gate) SetWriteDeadline(time.Time) error { return nil }
 
-// awaitHead waits until a whole head is there, c.head. It reports false where there will be none; the client has been
-// told why, where there was something to tell.
-func (c *client) awaitHead() bool {
+// AwaitHead waits until a whole head is there, which Head returns. It reports false where there will be none; the client
+// has been told why, where there was something to tell.
+func (c *Conn) AwaitHead() bool {
 	if !c.awaitRequest() {
 		return false
 	}
-	c.enter(clientReading)
-	cfg := c.proxy.run.Load().cfg
-	c.limitFrom(c.start, cfg.ClientTimeout)
+	c.Enter(Reading)
+	cfg := c.cfg()
+	c.LimitFrom(c.Start, cfg.ClientTimeout)
 	var g http1.Gate
 	g.Reset(int(cfg.MaxHeaderSize))
 	for {
-		n, err := g.Scan(c.in.Unused())
+		n, err := g.Scan(c.In.Unused())
 		if err != nil {
-			c.refuse(reason.OfMessage(err), true)
+			c.handler.Refuse(reason.OfMessage(err), true)
 			return false
 		}
 		if n > 0 {
-			c.head, c.lines = c.in.Unused()[g.Blank():n], g.Lines()
-			c.in.Skip(n)
+			c.head, c.lines = c.In.Unused()[g.Blank():n], uint32(g.Lines())
+			c.In.Skip(n)
 			return true
 		}
-		if len(c.in.Free()) == 0 {
-			c.in.Grow(2 * c.in.Len())
+		if len(c.In.Free()) == 0 {
+			c.In.Grow(2 * c.In.Len())
 		}
-		if err := c.fill(); err != nil {
-			if !g.IsAtStart(c.in.Unused()) { // empty lines are no request: the client rested
-				c.refuse(reason.Of(err), true)
+		if err := c.Fill(); err != nil {
+			if !g.IsAtStart(c.In.Unused()) { // empty lines are no request: the client rested
+				c.handler.Refuse(reason.Of(err), true)
 			}
 			return false
 		}
 	}
 }
 
-// awaitRequest waits until the first bytes of a request are in c.in, at most for clientIdleTimeout. It reports whether
+// awaitRequest waits until the first bytes of a request are in c.In, at most for clientIdleTimeout. It reports whether
 // there are any.
-func (c *client) awaitRequest() bool {
-	if c.in.Len() > 0 { // pipelined
-		c.in.Restart()
-		c.start = socket.Now()
+func (c *Conn) awaitRequest() bool {
+	if c.In.Len() > 0 { // pipelined
+		c.In.Restart()
+		c.Start = socket.Now()
 		return true
 	}
 	at := socket.Now()
 	if c.restEnds == 0 {
 		c.restEnds = at + int64(c.restLimit())
 	}
-	due, plain := c.restEnds, c.conn == net.Conn(c.tcp)
+	due, plain := c.restEnds, c.tls == nil
 	if plain && !c.parked {
 		due = min(due, at+int64(parkAfter))
 	}
 	c.deadline.Set(due, c.tcp)
-	c.enter(clientIdle)
-	if c.proxy.closing.Load() {
+	c.Enter(Idle)
+	if c.server().closing.Load() {
 		return false
 	}
-	if oneCPU && c.start != 0 {
+	if oneCPU && c.Start != 0 {
 		runtime.Gosched()
 	}
 	if !plain {
@@ -200,14 +211,14 @@ func (c *client) awaitRequest() bool {
 	if err == nil {
 		return c.readErr == nil
 	}
-	if !c.proxy.closing.Load() {
+	if !c.server().closing.Load() {
 		c.parks = due < c.restEnds && c.deadline.Passed()
 		return false
 	}
 	// A request may have come just when the wait ended, and closing the connection would lose it.
 	c.final = true
 	found := false
-	c.limit(c.proxy.run.Load().cfg.ClientTimeout)
+	c.Limit(c.cfg().ClientTimeout)
 	c.tcp.Control(func(fd uintptr) { found = c.ready(fd) })
 	return found && c.readErr == nil
 }
@@ -217,53 +228,62 @@ func (c *client) awaitRequest() bool {
 // CPUs it would take a lock of all of them, wake another up where there is little to do, and gain nothing.
 var oneCPU = runtime.GOMAXPROCS(0) == 1
 
-// restLimit is how long the client may rest: whoever is not known as one that may send is not given a place for long.
-func (c *client) restLimit() time.Duration {
-	run := c.proxy.run.Load()
-	if !c.known && run.policy.HasClients() {
-		return min(run.cfg.ClientTimeout, run.cfg.ClientIdleTimeout)
+// restLimit is how long the client may rest.
+func (c *Conn) restLimit() time.Duration {
+	if !c.Known {
+		return c.cfg().StrangerIdleTimeout
 	}
-	return run.cfg.ClientIdleTimeout
+	return c.cfg().IdleTimeout
 }
 
 // takeReady reads what the socket holds. A buffer is taken only now that there is something, so that a thousand
 // connections at rest hold none.
-func (c *client) takeReady(fd uintptr) (done bool) {
-	n, err := socket.Receive(fd, c.in.Free())
+func (c *Conn) takeReady(fd uintptr) (done bool) {
+	n, err := socket.Receive(fd, c.In.Free())
 	c.readErr = err
 	if err != nil {
-		c.in.Release()
+		c.In.Release()
 		return err != syscall.EAGAIN
 	}
-	c.start, c.restEnds = socket.Now(), 0
-	c.in.Added(n)
+	c.Start, c.restEnds = socket.Now(), 0
+	c.In.Added(n)
 	return true
 }
 
 // awaitRecord is takeReady above TLS, which has a buffer of its own: one byte is enough to know.
-func (c *client) awaitRecord() bool {
-	if _, err := io.ReadFull(c.conn, c.first[:]); err != nil {
+func (c *Conn) awaitRecord() bool {
+	if _, err := io.ReadFull(c.tls, c.first[:]); err != nil {
 		return false
 	}
-	c.start, c.restEnds = socket.Now(), 0
-	c.in.Free()[0] = c.first[0]
-	c.in.Added(1)
+	c.Start, c.restEnds = socket.Now(), 0
+	c.In.Free()[0] = c.first[0]
+	c.In.Added(1)
 	return true
 }
 
-// fill reads more of the request into c.in, which has room.
-func (c *client) fill() error {
-	n, err := c.conn.Read(c.in.Free())
-	c.in.Added(n)
+// Head returns the head that AwaitHead has found, a part of In; nil: there is none.
+func (c *Conn) Head() []byte { return c.head }
+
+// Receive reads into p what comes next behind what is in In. The error is a *reason.Failure: who sends too slowly is told
+// so.
+func (c *Conn) Receive(p []byte) (int, error) {
+	n, err := c.Stream().Read(p)
 	if n > 0 {
-		return nil
+		return n, nil
 	}
-	return c.readFailure(err)
+	return 0, c.readFailure(err)
+}
+
+// Fill is Receive into In, which has room.
+func (c *Conn) Fill() error {
+	n, err := c.Receive(c.In.Free())
+	c.In.Added(n)
+	return err
 }
 
 // readFailure says why a read from the client has failed: with 408 where it was too slow.
-func (c *client) readFailure(err error) error {
-	if errors.Is(err, os.ErrDeadlineExceeded) && c.isDropped() {
+func (c *Conn) readFailure(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) && Ending(c.ended.Load()) == Dropped {
 		f := reason.Stopping()
 		f.Fatal = true
 		return f
@@ -276,35 +296,17 @@ func (c *client) readFailure(err error) error {
 	return reason.ClientGone()
 }
 
-// settleInput gives the buffer's memory back once all that it holds has been used.
-func (c *client) settleInput() {
-	if c.in.Len() == 0 && c.head == nil {
-		c.in.Release()
+// SettleInput gives the buffer's memory back once all that it holds has been used.
+func (c *Conn) SettleInput() {
+	if c.In.Len() == 0 && c.head == nil {
+		c.In.Release()
 	}
 }
 
-// takeEarly returns what has come behind a CONNECT or a PROXY protocol header, a head that was looked at first.
-func (c *client) takeEarly() []byte {
-	early := append(bytes.Clone(c.head), c.in.Unused()...)
+// TakeEarly returns what has come behind a CONNECT or a PROXY protocol header, a head that was looked at first.
+func (c *Conn) TakeEarly() []byte {
+	early := append(bytes.Clone(c.head), c.In.Unused()...)
 	c.head = nil
-	c.in.Release()
+	c.In.Release()
 	return early
-}
-
-// depart ends what the client is sent.
-func (c *client) depart() {
-	switch {
-	case c.isReset:
-	case c.lingers:
-		c.linger()
-	default:
-		c.farewell()
-	}
-}
-
-// farewell ends TLS, without which a client could take what it got for cut.
-func (c *client) farewell() {
-	if conn, ok := c.conn.(*tls.Conn); ok {
-		conn.CloseWrite()
-	}
 }

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -12,23 +11,7 @@ import (
 	"whsentry/proxy/reason"
 	"whsentry/proxy/socket"
 	"whsentry/proxy/upstream"
-
-	"github.com/valyala/fasthttp"
 )
-
-// serve carries out the request whose head has come, as fasthttp has parsed it, or whole where it has not.
-// Whatever happens, it ends in finish.
-func (c *client) serve(h *fasthttp.RequestHeader, unparsed []byte) {
-	c.head, c.delivered, c.over = nil, false, true
-	ex := acquireExchange()
-	defer ex.release()
-	ex.begin(c)
-	if h != nil {
-		ex.head.Method, ex.head.Target, ex.head.HTTP10 = h.Method(), h.RequestURI(), string(h.Protocol()) == "HTTP/1.0"
-		ex.head.Raw = h.RawHeaders()
-	}
-	c.over = !ex.carryOut(unparsed)
-}
 
 // carryOut reads the request, decides where it goes, forwards it and answers it. It reports whether the client's
 // connection goes on.
@@ -38,7 +21,7 @@ func (ex *exchange) carryOut(unparsed []byte) (goesOn bool) {
 	defer c.proxy.metrics.InFlight.Add(-1)
 	defer func() {
 		if r := recover(); r != nil {
-			c.proxy.log().Error().Str("client", c.addr).Str("panic", fmt.Sprint(r)).Bytes("stack", debug.Stack()).Msg("a bug ended a request")
+			c.proxy.log().Error().Str("client", c.Addr).Str("panic", fmt.Sprint(r)).Bytes("stack", debug.Stack()).Msg("a bug ended a request")
 			f := reason.Newf(reason.Internal, "internal error")
 			f.Fatal = true
 			goesOn = ex.finish(f)
@@ -51,8 +34,8 @@ func (ex *exchange) carryOut(unparsed []byte) (goesOn bool) {
 	if f == nil && !ex.isCheck() {
 		f = ex.route()
 	}
-	if c.overload && (f == nil || !f.Fatal) {
-		f = c.overloaded()
+	if c.IsExcess() && (f == nil || !f.Fatal) {
+		f = overloaded()
 	}
 	if ex.isCheck() {
 		return ex.finish(ex.check(f))
@@ -88,28 +71,12 @@ func (ex *exchange) scan(unparsed []byte) *reason.Failure {
 		return reason.OfMessage(err)
 	}
 	within := ex.client.within
-	ex.keep = h.KeepsAlive() && !ex.client.final && !ex.client.lacksCertificate() && (within == nil || within.isCurrent(ex.client.proxy))
+	ex.keep = h.KeepsAlive() && !ex.client.IsLast() && !ex.client.LacksCertificate() && (within == nil || within.isCurrent(ex.client.proxy))
 	ex.connect = within == nil && string(ex.method()) == "CONNECT"
 	if ex.connect && (h.Chunked || h.ContentLength > 0) {
 		return reason.Malformedf("it is a CONNECT with a body")
 	}
 	return nil
-}
-
-// refuse ends a connection that did not get as far as a whole head: it counts and logs what there is of one, and tells
-// the client where that can read it.
-func (c *client) refuse(f *reason.Failure, readable bool) {
-	ex := acquireExchange()
-	defer ex.release()
-	ex.begin(c)
-	if whole := bytes.LastIndexByte(c.in.Unused(), '\n') + 1; whole > 0 {
-		ex.head.Scan(bytes.TrimLeft(c.in.Unused()[:whole], "\r\n"), ex.run.idHeader)
-	}
-	if !readable {
-		ex.begun, ex.status = true, f.Status
-	}
-	ex.finish(f)
-	c.in.Release()
 }
 
 // route finds where the request goes, and refuses what can be refused without a look at the name: 1002, 1003, 1015,
@@ -203,13 +170,6 @@ func (ex *exchange) checkConnectPort() *reason.Failure {
 	return nil
 }
 
-// overloaded is what the clients above maxConnections are told.
-func (c *client) overloaded() *reason.Failure {
-	f := reason.Newf(reason.TooMany, "too many connections to the proxy").Over(reason.LimitMaxConnections)
-	f.Fatal = true
-	return f
-}
-
 // readBody reads the body in full, so that a slow client never holds a destination's connection. A request that is
 // refused already has its body read too, for only then is it known where the next one begins; but a client that
 // waits for a 100 gets its refusal in place of it.
@@ -222,7 +182,7 @@ func (ex *exchange) readBody(refused *reason.Failure) *reason.Failure {
 	if refused == nil && f == nil && ex.awaitsContinue() {
 		refused = ex.judgeAhead()
 		if refused == nil {
-			f = reason.Of(ex.client.write([]byte("HTTP/1.1 100 Continue\r\n\r\n")))
+			f = reason.Of(ex.client.Send([]byte("HTTP/1.1 100 Continue\r\n\r\n")))
 			h.Expect = false
 		}
 	}
@@ -249,7 +209,7 @@ func (ex *exchange) readBody(refused *reason.Failure) *reason.Failure {
 // awaitsContinue reports whether the client waits for an interim answer before it sends the body (RFC 9110 section
 // 10.1.1). One that has sent some of it does not.
 func (ex *exchange) awaitsContinue() bool {
-	return ex.head.Expect && !ex.head.HTTP10 && ex.client.in.Len() == 0
+	return ex.head.Expect && !ex.head.HTTP10 && ex.client.In.Len() == 0
 }
 
 // judge looks the destination up and judges it, without contacting it.
@@ -264,40 +224,11 @@ func (ex *exchange) judge() *reason.Failure {
 	return nil
 }
 
-// beginWait marks the client as one that waits for a destination: its going away ends up and pending, either of which may
-// be nil. endWait ends that.
-func (ex *exchange) beginWait(up *upstream.Conn, pending *socket.Context) {
-	c := ex.client
-	c.unlimited()
-	if !c.attach(up, pending) {
-		c.end()
-	}
-	c.enter(clientWaiting)
-}
-
-func (ex *exchange) endWait() {
-	ex.client.enter(clientBusy)
-	ex.client.attach(nil, nil)
-}
-
-// beginMaking is beginWait for a step on the way to a connection, which has connectTimeout: looking the name up and
-// connecting, or the handshake on up. endMaking ends it.
-func (ex *exchange) beginMaking(up *upstream.Conn) *socket.Context {
-	ctx := socket.NewContext(ex.terms.connectTimeout)
-	ex.beginWait(up, ctx)
-	return ctx
-}
-
-func (ex *exchange) endMaking(ctx *socket.Context) {
-	ex.endWait()
-	ctx.Cancel()
-}
-
 // finish is the one end of every exchange: what the client is still to be told, then the metrics, then the log.
 // It reports whether the client's connection goes on.
 func (ex *exchange) finish(f *reason.Failure) bool {
 	c := ex.client
-	c.enter(clientBusy)
+	c.Enter(Busy)
 	if f != nil {
 		ex.fail(f)
 	}
@@ -317,9 +248,9 @@ func (ex *exchange) finish(f *reason.Failure) bool {
 		c.proxy.noteRefusal(ex, l, f)
 		l.release()
 	}
-	goesOn := ex.keep && (!c.proxy.closing.Load() || c.head != nil)
-	c.settleInput()
-	c.lingers = !goesOn && (c.lingers || ex.lingers(f))
+	goesOn := ex.keep && c.MayGoOn()
+	c.SettleInput()
+	c.Lingers = !goesOn && (c.Lingers || ex.lingers(f))
 	return goesOn
 }
 
@@ -328,25 +259,25 @@ func (ex *exchange) finish(f *reason.Failure) bool {
 func (ex *exchange) lingers(f *reason.Failure) bool {
 	switch {
 	case f == nil:
-		return !ex.connect && (ex.client.in.Len() > 0 || ex.client.tcp.HasBytes())
+		return !ex.connect && (ex.client.In.Len() > 0 || ex.client.HasBytes())
 	case ex.begun || f.Status == reason.StatusClientGone:
 		return false
 	}
-	return f.Fatal || ex.client.tcp.HasBytes()
+	return f.Fatal || ex.client.HasBytes()
 }
 
 // fail answers the client for the destination, unless the destination's answer has begun: then it is cut.
 func (ex *exchange) fail(f *reason.Failure) {
 	c := ex.client
-	if f.Status == reason.StatusClientGone && !ex.begun && ex.head.Method == nil && ex.client.in.Len() == 0 {
+	if f.Status == reason.StatusClientGone && !ex.begun && ex.head.Method == nil && ex.client.In.Len() == 0 {
 		return // it sent nothing
 	}
 	f.Happened(ex.written, ex.resp.Received)
 	ex.failed, ex.reason = f, f.Code
-	if ex.connect && ex.client.in.Len() > 0 {
+	if ex.connect && ex.client.In.Len() > 0 {
 		f.Fatal = true // what has come was meant for the tunnel, and must not be taken for a request
 	}
-	ex.keep = ex.keep && !f.Fatal && !ex.begun && !c.proxy.stopping.Load()
+	ex.keep = ex.keep && !f.Fatal && !ex.begun && !c.proxy.clients.Stopping()
 	if ex.begun {
 		if f.Status == reason.StatusClientGone {
 			ex.status, ex.reason = reason.StatusClientGone, reason.None
@@ -360,7 +291,7 @@ func (ex *exchange) fail(f *reason.Failure) {
 	c.place.offer()
 	answer, body := ex.run.cfg.Answers.AppendAnswer(ex.borrowOut(), f, time.Now(), string(ex.method()), ex.connectionOption())
 	ex.out = answer
-	if c.write(answer) != nil {
+	if c.Send(answer) != nil {
 		ex.keep = false
 		ex.status, ex.reason = reason.StatusClientGone, reason.None
 		return

@@ -13,7 +13,7 @@ func exchangeFor(t testing.TB, raw string) *exchange {
 	cfg := DefaultConfig()
 	ex := acquireExchange()
 	ex.run = &run{cfg: &cfg, idHeader: "request-id"}
-	ex.client = &client{addr: "10.0.0.7:51324"}
+	ex.client = &client{Conn: Conn{Addr: "10.0.0.7:51324"}}
 	head, got := scanWhole(raw)
 	if got.length == 0 {
 		t.Fatalf("scan the head: %s", got.refused)

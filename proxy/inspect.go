@@ -2,10 +2,6 @@ package proxy
 
 import (
 	"bytes"
-	"errors"
-	"io"
-	"net"
-	"os"
 	"time"
 
 	"whsentry/proxy/http1"
@@ -25,16 +21,16 @@ const openingPatience = time.Second
 // the client's connection, or it has been told why not.
 func (ex *exchange) carry(t *upstream.Tunnel) (opaque bool) {
 	c := ex.client
-	c.untimed = true
+	c.Untimed = true
 	t.Begin()
 	if ex.run.cfg.ConnectPlain == PlainOpaque {
-		t.Carry(c.takeEarly(), nil)
+		t.Carry(c.TakeEarly(), nil)
 		return true
 	}
-	isRequest, end := c.awaitOpening(min(openingPatience, ex.held.Limits().Idle/2), t.Heard)
+	isRequest, end := c.AwaitOpening(min(openingPatience, ex.held.Limits().Idle/2), t.Heard)
 	switch {
 	case !isRequest:
-		t.Carry(c.takeEarly(), end)
+		t.Carry(c.TakeEarly(), end)
 		return true
 	case !t.Leave(): // and so nothing could be answered
 		t.End()
@@ -46,16 +42,16 @@ func (ex *exchange) carry(t *upstream.Tunnel) (opaque bool) {
 		t.End()
 		return true
 	}
-	c.untimed = false
+	c.Untimed = false
 	ex.enclose(&interception{plain: true})
-	isWhole := c.awaitHead()
-	if isWhole && isOpaqueUpgrade(c.head) {
+	isWhole := c.AwaitHead()
+	if isWhole && isOpaqueUpgrade(c.Head()) {
 		c.within = nil
-		c.unlimited()
-		c.enter(clientBusy)
-		c.untimed = true
+		c.Unlimited()
+		c.Enter(Busy)
+		c.Untimed = true
 		t.Resume()
-		t.Carry(c.takeEarly(), nil)
+		t.Carry(c.TakeEarly(), nil)
 		return true
 	}
 	ex.inspect(isWhole)
@@ -72,60 +68,6 @@ func (ex *exchange) inspect(isWhole bool) {
 	}
 	ex.client.within.opened = opened{ex.held, ex.phases}
 	ex.held = nil
-}
-
-// awaitOpening reads what a tunnel's client begins with, into c.in, until it is clear whether that is a request; heard is
-// told when the first of it has come. What is no request after patience is none. An error is that of reading, behind what
-// has come.
-func (c *client) awaitOpening(patience time.Duration, heard func()) (isRequest bool, err error) {
-	c.settleInput() // of a head that has filled it to its last byte
-	if c.in.Len() == 0 {
-		if err := c.awaitFirst(); err != nil {
-			return false, err
-		}
-	}
-	heard()
-	var o http1.Opening
-	v := o.Judge(c.in.Unused())
-	if v != http1.Undecided {
-		return v == http1.HTTP, nil
-	}
-	c.tcp.SetReadDeadline(time.Now().Add(patience))
-	defer c.tcp.SetReadDeadline(time.Time{})
-	limit := int(c.proxy.run.Load().cfg.MaxHeaderSize)
-	for v == http1.Undecided {
-		if len(c.in.Free()) == 0 {
-			c.in.Grow(2 * c.in.Len())
-		}
-		n, err := c.conn.Read(c.in.Free())
-		c.in.Added(n)
-		switch v = o.Judge(c.in.Unused()); {
-		case v != http1.Undecided:
-		case n == 0 && errors.Is(err, os.ErrDeadlineExceeded):
-			return false, nil
-		case n == 0:
-			return false, err
-		case c.in.Len() >= limit:
-			v = o.TooLong()
-		}
-	}
-	return v == http1.HTTP, nil
-}
-
-// awaitFirst waits for the first of what a client sends, and holds no buffer meanwhile.
-func (c *client) awaitFirst() error {
-	if c.conn == net.Conn(c.tcp) {
-		if err := c.tcp.Await(c.ready); err != nil {
-			return err
-		}
-		return c.readErr
-	}
-	if _, err := io.ReadFull(c.conn, c.first[:]); err != nil {
-		return err
-	}
-	c.in.Free()[0] = c.first[0]
-	c.in.Added(1)
-	return nil
 }
 
 // isOpaqueUpgrade reports whether the request with that head, a tunnel's first, wants to go on with WebSocket (RFC 6455

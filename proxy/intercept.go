@@ -2,16 +2,10 @@ package proxy
 
 import (
 	"bytes"
-	"crypto/tls"
-	"errors"
-	"io"
-	"net"
-	"os"
 
 	"whsentry/policy"
 	"whsentry/proxy/http1"
 	"whsentry/proxy/reason"
-	"whsentry/proxy/socket"
 	"whsentry/proxy/upstream"
 )
 
@@ -48,12 +42,12 @@ func (ex *exchange) intercept(refused *reason.Failure) *reason.Failure {
 	if err != nil {
 		return reason.Newf(reason.Internal, "internal error: make a certificate for %s: %v", ex.address.name(), err)
 	}
-	if c.write([]byte(connectionEstablished)) != nil {
+	if c.Send([]byte(connectionEstablished)) != nil {
 		return reason.ClientGone()
 	}
 	ex.endDeadline()
-	c.limit(ex.run.cfg.ClientTimeout)
-	plain, err := c.awaitOpening(openingPatience, func() {})
+	c.Limit(ex.run.cfg.ClientTimeout)
+	plain, err := c.AwaitOpening(openingPatience, func() {})
 	if err != nil {
 		ex.keep = false
 		return nil
@@ -64,10 +58,10 @@ func (ex *exchange) intercept(refused *reason.Failure) *reason.Failure {
 	ex.enclose(&interception{plain: plain, alias: ex.named, issuer: issuer})
 	switch {
 	case !plain:
-		ex.keep = c.startTLS(cfg, c.takeEarly()) == nil // whatever the CONNECT said of the connection is about the tunnel
-	case !c.awaitHead(): // the client has been told why
+		ex.keep = c.StartTLS(cfg, c.TakeEarly()) == nil // whatever the CONNECT said of the connection is about the tunnel
+	case !c.AwaitHead(): // the client has been told why
 		ex.keep = false
-	case isOpaqueUpgrade(c.head):
+	case isOpaqueUpgrade(c.Head()):
 		c.within = nil
 		return ex.passPlain()
 	default:
@@ -91,74 +85,11 @@ func (ex *exchange) passPlain() *reason.Failure {
 		return f
 	}
 	return ex.join(func(t *upstream.Tunnel) (opaque bool) {
-		c.untimed = true
+		c.Untimed = true
 		t.Begin()
-		t.Carry(c.takeEarly(), nil)
+		t.Carry(c.TakeEarly(), nil)
 		return true
 	})
-}
-
-// startTLS speaks TLS with the client, who may have sent some of it already, within clientTimeout.
-func (c *client) startTLS(cfg *tls.Config, early []byte) error {
-	c.limit(c.proxy.run.Load().cfg.ClientTimeout)
-	var under net.Conn = c.conn
-	if under == net.Conn(c.tcp) {
-		under = &socket.Wire{Conn: c.tcp, WriteBelow: c.writeTCP}
-	}
-	conn := tls.Server(&prefixed{Conn: under, early: early}, cfg)
-	if err := conn.Handshake(); err != nil {
-		c.proxy.log().Debug().Str("client", c.addr).Err(err).Msg("TLS handshake with a client failed")
-		return err
-	}
-	c.conn = conn
-	return nil
-}
-
-// refuseTLS counts and logs a client of an https listener that did not get as far as a request. One that speaks plain
-// HTTP is told why; one that just left, as those do that only look whether the port is open, is of no interest.
-func (c *client) refuseTLS(err error) {
-	var record tls.RecordHeaderError
-	var f *reason.Failure
-	plain := false
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded) && (!c.deadline.Passed() || c.proxy.stopping.Load()):
-		return // the proxy is stopping
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		f = reason.Newf(reason.SlowClient, "the client was too slow in the TLS handshake")
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), socket.IsReset(err):
-		return
-	case errors.As(err, &record) && isMethod(record.RecordHeader[:3]):
-		plain = true
-		f = reason.Malformedf("it is plain HTTP, and this listener speaks HTTPS")
-	default:
-		f = reason.Malformedf("its TLS handshake failed: %v", err)
-	}
-	c.refuse(f, plain)
-}
-
-// isMethod reports whether b is how the method of a request begins, and TLS does not.
-func isMethod(b []byte) bool {
-	for _, c := range b {
-		if c < 'A' || c > 'Z' {
-			return false
-		}
-	}
-	return true
-}
-
-// prefixed is a connection of which some bytes have been read already.
-type prefixed struct {
-	net.Conn
-	early []byte
-}
-
-func (p *prefixed) Read(b []byte) (int, error) {
-	if len(p.early) > 0 {
-		n := copy(b, p.early)
-		p.early = p.early[n:]
-		return n, nil
-	}
-	return p.Conn.Read(b)
 }
 
 // routeWithin is route for a request inside an intercepted or inspected tunnel, which is for the CONNECT's host and port

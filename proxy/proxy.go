@@ -1,11 +1,9 @@
 package proxy
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
-	"sync"
 	"sync/atomic"
 
 	"github.com/rs/zerolog"
@@ -42,24 +40,16 @@ type Proxy struct {
 	run      atomic.Pointer[run]
 	access   atomic.Pointer[accesslog.Log]
 	pool     *upstream.Pool
-	engine   *engine
+	clients  *Server
 	buffered budget
 
-	listeners []*listener
-	admin     *admin.Server // nil: there is none
-	adminLn   net.Listener  // that it is served on
+	admin   *admin.Server // nil: there is none
+	adminLn net.Listener  // that it is served on
 
-	stopping atomic.Bool // answers end their connections
-	closing  atomic.Bool // there is no waiting for another request
-	clients  [clientShards]clientShard
-	admitted atomic.Int64   // clients within maxConnections, over all listeners
-	excess   atomic.Int64   // clients above it
-	parked   atomic.Int64   // clients parked since memory was last returned to the system
-	goers    sync.WaitGroup // accept loops and clients
-	sweeps   chan struct{}  // closed to end the sweeper
-	swept    chan struct{}  // closed when it has ended
-	interval atomic.Int64   // the sweeper's
-	issuers  atomic.Uint32  // counts the CAs of interceptions
+	sweeps   chan struct{} // closed to end the sweeper
+	swept    chan struct{} // closed when it has ended
+	interval atomic.Int64  // the sweeper's
+	issuers  atomic.Uint32 // counts the CAs of interceptions
 }
 
 // run is what requests are served by; a reload replaces it whole, and a request keeps the one that it began with.
@@ -77,29 +67,6 @@ type run struct {
 	global  terms
 	entries []terms                             // of destinations, in their order
 	allows  map[*policy.Client]*guard.AllowList // of the clients that have one
-}
-
-// listener is one endpoint that clients connect to.
-type listener struct {
-	*listen.Listener
-	index    int // among the listeners of the configuration
-	metrics  *metrics.Listener
-	tls      *atomic.Pointer[tls.Config] // nil: plain
-	accepted chan struct{}               // closed when the accept loop has ended
-}
-
-// openListener opens cfg's address, unless a socket for it has been passed; an https listener gets its certificates by
-// loadListeners.
-func openListener(cfg listen.Config, passed *net.TCPListener, m *metrics.Metrics) (*listener, error) {
-	open, err := listen.Open(cfg, passed)
-	if err != nil {
-		return nil, err
-	}
-	l := &listener{Listener: open, metrics: m.Listener(cfg.Address), accepted: make(chan struct{})}
-	if cfg.Type == listen.HTTPS {
-		l.tls = new(atomic.Pointer[tls.Config])
-	}
-	return l, nil
 }
 
 // counters are what the pool counts with.
@@ -123,11 +90,8 @@ func New(cfg Config, deps Dependencies) (*Proxy, error) {
 		return nil, err
 	}
 	p := &Proxy{metrics: deps.Metrics, pool: upstream.NewPool(counters(deps.Metrics)), sweeps: make(chan struct{}), swept: make(chan struct{})}
-	p.engine = newEngine(p)
+	p.clients = NewServer(p.newClient, p.log)
 	p.buffered.used = &deps.Metrics.BufferedBytes
-	for i := range p.clients {
-		p.clients[i].clients = make(map[*client]struct{})
-	}
 	first, err := newRun(cfg, deps)
 	if err != nil {
 		return nil, err
@@ -144,7 +108,6 @@ func New(cfg Config, deps Dependencies) (*Proxy, error) {
 		return nil, err
 	}
 	p.access.Store(access)
-	p.goers.Add(len(p.listeners)) // Serve's accept loops; counted now, for Shutdown may come before they begin
 	return p, nil
 }
 
@@ -159,14 +122,11 @@ func (p *Proxy) openAll(cfg Config, deps Dependencies) error {
 	}
 	for i, lc := range cfg.Listeners {
 		key := endpoints[i].Key
-		l, err := openListener(lc, deps.Sockets.Take(key), p.metrics)
-		if err != nil {
+		if err := p.clients.Open(lc, deps.Sockets.Take(key), p.metrics.Listener(lc.Address)); err != nil {
 			return fmt.Errorf("%s: %w", key, err)
 		}
-		l.index = i
-		p.listeners = append(p.listeners, l)
-		if l.tls != nil {
-			l.tls.Store(certificates[i])
+		if certificates[i] != nil {
+			p.clients.Listeners()[i].UseTLS(certificates[i])
 		}
 	}
 	if cfg.Metrics.Address == "" {
@@ -194,7 +154,7 @@ func listenAdmin(address string, passed *net.TCPListener) (net.Listener, error) 
 // source is what the status page shows of the proxy.
 func (p *Proxy) source() admin.Source {
 	return admin.Source{
-		Metrics: p.metrics, Stopping: p.stopping.Load, State: p.state,
+		Metrics: p.metrics, Stopping: p.clients.Stopping, State: p.state,
 		Failed: func(err error) { p.log().Error().Err(err).Msg("a bug keeps the status page from being shown") },
 	}
 }
@@ -205,8 +165,8 @@ func (p *Proxy) state() admin.State {
 		Hosts: run.cfg.Metrics.Hosts, SettingsFile: run.settingsFile, MaxConnections: run.cfg.MaxConnections,
 		MaxBufferedBytes: run.cfg.MaxBufferedBytes, Guard: run.guard, CA: run.ca, Breakers: run.policy.Breaker().Open,
 	}
-	for i, l := range p.listeners {
-		s.Listeners = append(s.Listeners, admin.Listener{Name: run.cfg.Listeners[i].Type + " " + l.Addr().String(), Counts: l.metrics})
+	for i, l := range p.clients.Listeners() {
+		s.Listeners = append(s.Listeners, admin.Listener{Name: run.cfg.Listeners[i].Type + " " + l.Addr().String(), Counts: l.Counts})
 	}
 	if run.settings != nil {
 		s.Settings = func() []admin.Setting { return run.settings(*run.cfg) }
@@ -215,12 +175,15 @@ func (p *Proxy) state() admin.State {
 }
 
 func (p *Proxy) closeListeners() {
-	for _, l := range p.listeners {
-		l.Close()
-	}
+	p.clients.Close()
 	if p.admin != nil {
 		p.adminLn.Close()
 	}
+}
+
+func (p *Proxy) newClient() (Handler, *Conn) {
+	c := &client{proxy: p}
+	return c, &c.Conn
 }
 
 func (p *Proxy) log() *zerolog.Logger { return &p.run.Load().log }
@@ -242,7 +205,7 @@ func (p *Proxy) logWorks(lost int) {
 // Addrs returns the addresses that the proxy listens on, in the order of the configuration.
 func (p *Proxy) Addrs() []net.Addr {
 	var addrs []net.Addr
-	for _, l := range p.listeners {
+	for _, l := range p.clients.Listeners() {
 		addrs = append(addrs, l.Addr())
 	}
 	return addrs
@@ -260,12 +223,9 @@ func (p *Proxy) MetricsAddr() net.Addr {
 func (p *Proxy) Serve() error {
 	go p.sweep() // ended, and awaited, by Shutdown
 	if p.admin != nil {
-		ln := listen.Patient(p.adminLn, p.shortage(p.run.Load().cfg.Metrics.Address))
+		ln := listen.Patient(p.adminLn, p.clients.Shortage(p.run.Load().cfg.Metrics.Address))
 		go p.admin.Serve(ln) // likewise
 	}
-	for _, l := range p.listeners {
-		go p.accept(l) // ends when Shutdown closes the listener
-	}
-	p.goers.Wait()
+	p.clients.Serve()
 	return nil
 }

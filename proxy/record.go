@@ -67,7 +67,7 @@ func (l *line) fill(ex *exchange, at time.Time, took time.Duration) {
 	l.url = ex.appendURL(l.url[:0], ex.run.cfg.AccessLog.URL)
 	r := &l.Record
 	r.At, r.Took = at, took
-	r.ID, r.ClientAddr, r.Method, r.URL = l.requestID(ex), ex.client.addr, ex.method(), l.url
+	r.ID, r.ClientAddr, r.Method, r.URL = l.requestID(ex), ex.client.Addr, ex.method(), l.url
 	r.Status, r.Code = ex.status, ex.reason
 	r.Upstream, r.Reused, r.TLSVersion = ex.remote, ex.reused, tlsVersionName(ex.tlsVersion)
 	r.Closed = ex.closed.String()
@@ -117,7 +117,7 @@ func (p *Proxy) noteRefusal(ex *exchange, l *line, f *reason.Failure) {
 	// A path or a query may be a secret, as those of many webhooks are, and more people see this page than the log.
 	l.url = ex.appendURL(l.url[:0], accesslog.URLHost)
 	p.admin.NoteRefusal(&admin.Refused{
-		ID: l.ID, Client: ex.client.addr, ClientName: l.Client, Method: ex.method(), URL: l.url, Status: ex.status,
+		ID: l.ID, Client: ex.client.Addr, ClientName: l.Client, Method: ex.method(), URL: l.url, Status: ex.status,
 		Code: ex.reason, Source: f.Source, Text: f.Text, Rule: f.Rule, Upstream: ex.triedUpstream(f), Destination: ex.destination(),
 	})
 }

@@ -100,7 +100,7 @@ func (ex *exchange) answer(how http1.Framing, length int64, body []byte) *reason
 
 // beginAnswer puts the head of a response in out.
 func (ex *exchange) beginAnswer(how http1.Framing, length int64) {
-	ex.keep = ex.keep && how != http1.ByClose && !ex.client.proxy.stopping.Load()
+	ex.keep = ex.keep && how != http1.ByClose && !ex.client.proxy.clients.Stopping()
 	ex.status = ex.resp.Status
 	ex.out = ex.appendResponseHead(ex.borrowOut(), &ex.resp, how, length)
 	ex.resp.Fields = keepFields(ex.resp.Fields) // they have served their purpose, and the body may take its time
@@ -109,7 +109,8 @@ func (ex *exchange) beginAnswer(how http1.Framing, length int64) {
 // endAnswer sends the head, and the body with it.
 func (ex *exchange) endAnswer(body []byte) *reason.Failure {
 	ex.client.place.offer()
-	if err := ex.client.writeBuffers(ex, ex.out, body); err != nil {
+	var err error
+	if ex.out, err = ex.client.SendBoth(ex.out, body); err != nil {
 		ex.begun = true
 		return reason.ClientGone()
 	}
@@ -195,7 +196,11 @@ func (ex *exchange) sendPiece(how http1.Framing, data, head []byte) *reason.Fail
 		return ex.toClient(head)
 	}
 	if how != http1.ByChunks {
-		if err := ex.client.writeBuffers(ex, head, data); err != nil {
+		memory, err := ex.client.SendBoth(head, data)
+		if head != nil {
+			ex.out = memory
+		}
+		if err != nil {
 			return reason.ClientGone()
 		}
 		ex.responseBytes += int64(len(data))
@@ -216,7 +221,7 @@ func (ex *exchange) sendPiece(how http1.Framing, data, head []byte) *reason.Fail
 }
 
 func (ex *exchange) toClient(p []byte) *reason.Failure {
-	if err := ex.client.write(p); err != nil {
+	if err := ex.client.Send(p); err != nil {
 		return reason.ClientGone()
 	}
 	return nil
@@ -232,7 +237,7 @@ func (ex *exchange) cut(how http1.Framing, f *reason.Failure) *reason.Failure {
 	}
 	ex.drop(why)
 	if ex.head.HTTP10 || how == http1.ByClose {
-		ex.client.reset()
+		ex.client.Reset()
 	}
 	return f
 }

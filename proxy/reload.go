@@ -37,7 +37,7 @@ func (p *Proxy) Reload(cfg Config, deps Dependencies) error {
 	}
 	for i, c := range certificates {
 		if c != nil {
-			p.listeners[i].tls.Store(c)
+			p.clients.Listeners()[i].UseTLS(c)
 		}
 	}
 	p.protect(deps.Guard)
@@ -70,12 +70,25 @@ func newRun(cfg Config, deps Dependencies) (*run, error) {
 // install makes r what the next requests are served by.
 func (p *Proxy) install(r *run) {
 	p.run.Store(r)
+	p.clients.Use(r.serverConfig())
 	p.buffered.limit.Store(r.cfg.MaxBufferedBytes)
 	p.interval.Store(int64(sweepInterval(r.intervalLimits()...)))
 	p.metrics.CountRules(r.guard)
 	p.metrics.UseStore(r.ca)
 	p.metrics.NameClients(r.policy.Clients())
 	p.metrics.UseBreakers(r.policy.Breaker().OpenCount)
+}
+
+// serverConfig is what clients are accepted by. Whoever is not known as one that may send is not given a place for long.
+func (r *run) serverConfig() ServerConfig {
+	c := ServerConfig{
+		Listeners: r.cfg.Listeners, ClientTimeout: r.cfg.ClientTimeout, IdleTimeout: r.cfg.ClientIdleTimeout, StrangerIdleTimeout: r.cfg.ClientIdleTimeout,
+		MaxHeaderSize: r.cfg.MaxHeaderSize, MaxConnections: r.cfg.MaxConnections,
+	}
+	if r.policy.HasClients() {
+		c.StrangerIdleTimeout = min(c.ClientTimeout, c.IdleTimeout)
+	}
+	return c
 }
 
 // protect tells a guard where the proxy itself listens.

@@ -47,13 +47,13 @@ func (ex *exchange) identity() policy.Identity {
 // recheckTunnels closes the opaque tunnels of clients that are gone, or to what they may no longer reach.
 func (p *Proxy) recheckTunnels() {
 	run := p.run.Load()
-	p.each(func(c *client) { c.recheck(run) })
+	p.clients.Each(func(h Handler) { h.(*client).recheck(run) })
 }
 
 func (c *client) recheck(run *run) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.rights != nil && c.up != nil && !(c.isVerified() && run.grants(c.rights, c.up.Remote())) {
+	if c.rights != nil && c.up != nil && !(c.IsVerified() && run.grants(c.rights, c.up.Remote())) {
 		c.up.Kill(upstream.CloseRetired)
 	}
 }
@@ -73,10 +73,8 @@ func (r *run) grants(of *rights, remote netip.AddrPort) bool {
 // ReplaceListener makes now what the listeners that use old speak TLS with, for the files that it was made of have
 // changed. What rests on a CA that is no longer in use ends at its next request, tunnels at once.
 func (p *Proxy) ReplaceListener(old, now *tls.Config) {
-	for _, l := range p.listeners {
-		if l.tls != nil {
-			l.tls.CompareAndSwap(old, now)
-		}
+	for _, l := range p.clients.Listeners() {
+		l.ReplaceTLS(old, now)
 	}
 	p.recheckTunnels()
 }

@@ -18,8 +18,8 @@ func (ex *exchange) identify() *reason.Failure {
 	c, rules := ex.client, ex.run.policy
 	rated := true
 	switch {
-	case !c.isVerified():
-		c.known = false
+	case !c.IsVerified():
+		c.Known = false
 		f := reason.Newf(reason.Unauthorized, "the CA that the client's certificate was verified by is no longer in use")
 		f.Fatal = true
 		return ex.turnDown(f)
@@ -30,7 +30,7 @@ func (ex *exchange) identify() *reason.Failure {
 	default:
 		ex.sender = rules.Identify(&c.peer, ex.credential())
 	}
-	c.known = ex.sender != nil
+	c.Known = ex.sender != nil
 	if ex.sender == nil {
 		f := reason.Newf(reason.Unauthorized, "the client is not known, or its credential is wrong")
 		f.Fatal = c.within != nil
@@ -43,7 +43,7 @@ func (ex *exchange) identify() *reason.Failure {
 // tunnel that is known before the request is read, and so of what is no request, too.
 func (ex *exchange) clientName() string {
 	sender := ex.sender
-	if w := ex.client.within; w != nil && sender == nil && ex.client.isVerified() {
+	if w := ex.client.within; w != nil && sender == nil && ex.client.IsVerified() {
 		sender = ex.run.policy.Recheck(&w.identity)
 	}
 	if sender == nil {
@@ -131,21 +131,6 @@ func (p *place) stalls() {
 func (p *place) leave() {
 	p.offer()
 	p.of = nil
-}
-
-// isVerified reports whether the CA that the client's certificate was verified by still is the listener's.
-func (c *client) isVerified() bool {
-	if c.verified == nil || c.verified.ClientCAs == nil {
-		return true
-	}
-	now := c.listener.tls.Load()
-	return now == c.verified || now.ClientCAs.Equal(c.verified.ClientCAs)
-}
-
-// lacksCertificate reports whether the listener has come to demand a certificate since the client, which has shown none,
-// connected. Its next request is its last.
-func (c *client) lacksCertificate() bool {
-	return c.verified != nil && c.verified.ClientCAs == nil && c.listener.tls.Load().ClientCAs != nil
 }
 
 // obeyRules holds the request against its client's rules, and finds the terms on which its destination is connected to,

@@ -14,9 +14,7 @@ import (
 func TestShutdownBeforeMetricsAreServed(t *testing.T) {
 	p := newForBench(t, policy.Config{}, nil)
 	go p.sweep() // what Serve begins with, but for the metrics
-	for _, l := range p.listeners {
-		go p.accept(l)
-	}
+	go p.clients.Serve()
 	ended := make(chan error, 1)
 	go func() { ended <- p.Shutdown(t.Context()) }()
 	<-p.swept

@@ -14,22 +14,22 @@ func (ex *exchange) skipBody() (f *reason.Failure) {
 	} else {
 		f = ex.skipLength(ex.head.ContentLength)
 	}
-	ex.client.settleInput()
+	ex.client.SettleInput()
 	return f
 }
 
 func (ex *exchange) skipLength(length int64) *reason.Failure {
 	c := ex.client
 	for {
-		n := min(length-ex.requestBytes, int64(c.in.Len()))
-		c.in.Skip(int(n))
+		n := min(length-ex.requestBytes, int64(c.In.Len()))
+		c.In.Skip(int(n))
 		ex.requestBytes += n
 		if ex.requestBytes == length {
 			return nil
 		}
-		c.in.Clear()
-		c.limitFrom(ex.bodyPause(), ex.run.cfg.ClientTimeout)
-		err := c.fill()
+		c.In.Clear()
+		c.LimitFrom(ex.bodyPause(), ex.run.cfg.ClientTimeout)
+		err := c.Fill()
 		ex.at = socket.Now()
 		if err != nil {
 			return reason.Of(err)

@@ -20,7 +20,7 @@ func (ex *exchange) tunnel(refused *reason.Failure) *reason.Failure {
 		return f
 	}
 	ex.endDeadline()
-	if c.write([]byte(connectionEstablished)) != nil {
+	if c.Send([]byte(connectionEstablished)) != nil {
 		ex.drop(upstream.CloseClient)
 		return reason.ClientGone()
 	}
@@ -38,7 +38,7 @@ func (ex *exchange) join(carry func(t *upstream.Tunnel) (opaque bool)) *reason.F
 	c.attach(ex.held, nil)
 	ex.claim()
 	defer c.disclaim()
-	t := ex.held.Join(c.conn, c.tcp, func(bug any) {
+	t := ex.held.Join(c.Stream(), c.TCP(), func(bug any) {
 		p.log().Error().Str("panic", fmt.Sprint(bug)).Msg("a bug ended a tunnel")
 	})
 	opaque := carry(t)
