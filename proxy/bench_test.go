@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"whsentry/proxy/downstream"
 	"whsentry/proxy/http1"
 	"whsentry/proxy/metrics"
 	"whsentry/proxy/reason"
@@ -107,7 +108,7 @@ func TestAllocHotPath(t *testing.T) {
 }
 
 func benchExchange(t testing.TB) (func(), int) {
-	c := &client{Conn: Conn{Addr: "10.0.0.7:51324"}, proxy: proxyWith(new(Config))}
+	c := &client{Conn: downstream.Conn{Addr: "10.0.0.7:51324"}, proxy: proxyWith(new(Config))}
 	return func() {
 		ex := acquireExchange()
 		ex.begin(c)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"whsentry/policy"
+	"whsentry/proxy/downstream"
 	"whsentry/proxy/reason"
 	"whsentry/proxy/socket"
 	"whsentry/proxy/upstream"
@@ -17,7 +18,7 @@ import (
 
 // client is who sends requests over a connection, one after the other.
 type client struct {
-	Conn
+	downstream.Conn
 	proxy *Proxy
 
 	within *interception // set once what is inside a CONNECT of this client are requests
@@ -34,7 +35,7 @@ type client struct {
 	rights  *rights         // what its opaque tunnel rests on; nil: there is none
 }
 
-var _ Handler = (*client)(nil)
+var _ downstream.Handler = (*client)(nil)
 
 // Greeted notes who the client is as far as its connection tells.
 func (c *client) Greeted(from netip.Addr, shown *x509.Certificate) {

@@ -9,6 +9,7 @@
 //	proxy                this package: one request, from the client to the destination and back
 //	  proxy/listen       the sockets that clients connect to, however they came, and how they are left
 //	  proxy/http1        the bytes of HTTP/1: the gate's scan, fields, chunked coding, heads of responses
+//	  proxy/downstream   connections of clients: accepted, greeted, read and written in time, at rest, left
 //	  proxy/upstream     connections to destinations: pool, lifetime, idleness, a request over one
 //	  proxy/socket       what lies under a connection: system calls made at once, the waits for them, the clock
 //	  proxy/reason       the table of reasons; errors become reasons there and nowhere else
@@ -26,11 +27,9 @@
 //
 // The files, in the order in which a request meets them:
 //
-//	proxy.go        Proxy: New, Serve; owns listeners, clients, pool, sweeper (reload.go: Reload, shutdown.go: Shutdown)
-//	engine.go       the fasthttp servers that clients are served by
-//	client.go       a client's connection: its states, writing under time limits, vanishing
-//	gate.go         what fasthttp takes for the client's connection: Read delivers one whole head at a time
-//	greeting.go     what comes before a client's first request: PROXY protocol, TLS
+//	proxy.go        Proxy: New, Serve; owns clients, pool, sweeper (reload.go: Reload, shutdown.go: Shutdown)
+//	downstream      its own files: server.go, engine.go, conn.go, greeting.go, gate.go, sweep.go, drain.go
+//	client.go       a client, whose requests come over one of its connections: one begins here
 //	handler.go      one exchange: the strict pass, route, readBody, forward, finish: the single exit
 //	exchange.go     the memory that an exchange needs
 //	sender.go       whose request it is, what its client may, and as whom its destination sees it (terms.go: on which terms)
@@ -38,6 +37,7 @@
 //	destination.go  the host and port that a request is for, as the pool, the guard and the log want them
 //	ask.go          what a request asks of the proxy itself, in its own fields
 //	body.go         a request's body, read in full within the limits (skip.go: read and dropped, of one that is refused)
+//	wait.go         waiting for the destination, which the client's going away ends
 //	connect.go      get a connection to the destination: one at rest, or a new one, through the guard
 //	forward.go      send the request, read the answer's head
 //	headers.go      what is dropped, replaced and rewritten, both ways
@@ -47,16 +47,16 @@
 //	inspect.go      a tunnel whose client begins with HTTP is left for requests (http1.Opening: whether it does)
 //	check.go        /check: what would become of a request to a URL
 //	record.go       count and log an exchange that has ended
-//	sweep.go        the goroutine that enforces limits in time, and notices clients that leave
+//	sweep.go        the goroutine that enforces limits in time, on both sides
 //	config.go       Config, its defaults, its validation
 //
 // And the same as it is called:
 //
 //	fasthttp.Server.Serve(listener)               accepts; a goroutine for each connection
-//	  client.Read        the gate                 greets once, rests, then delivers one complete head
+//	  gate.Read          downstream               greets once, rests, then delivers one complete head
 //	  fasthttp           parses the head          (what it refuses goes to handleRefused)
-//	  Proxy.handle       the handler
-//	    client.serve
+//	  Server.handle      downstream
+//	    client.Serve
 //	      exchange.carryOut
 //	        scan         the strict pass over the fields
 //	        route        target, Host, port, certificate; CONNECT leaves for tunnel or intercept
@@ -66,8 +66,8 @@
 //	          ask        head and body, in one write
 //	          passBody   the answer's body, within the limits; the connection is put back or discarded
 //	        finish       what the client is still to be told, then the metrics, then the log
-//	  client.Read        the next head, when fasthttp's loop asks for it
-//	  client.Close       the end of the loop; the client goes on where only fasthttp has ended it (goOn)
+//	  gate.Read          the next head, when fasthttp's loop asks for it
+//	  gate.Close         the end of the loop; the client goes on where only fasthttp has ended it (goOn)
 //
 // A client's goroutine does all of it, from the first byte of a request to the last of its answer. Two things have a
 // goroutine of their own, which is awaited: the making of a new connection, for the sake of its stack, and the second
@@ -83,7 +83,7 @@
 // The framing of HTTP/1.1 is where proxies are attacked, and what this proxy refuses, and when, is its promise. A
 // server for the web is more lenient than that, with good reason. Three things stand around its parser:
 //
-// The gate, a client's Read, hands on one complete head, whose every line ends with CRLF and which holds no other
+// The gate, downstream's Read for fasthttp, hands on one complete head, whose every line ends with CRLF and which holds no other
 // control byte than HTAB, and nothing of what follows it. Without it a bare LF ends a line or the whole head for
 // fasthttp, so that two parsers see different requests in the same bytes. And since no byte of a body ever lies in its
 // buffer, it can take no request out of one, and a CONNECT's early bytes are ours without a hijacking.
@@ -98,7 +98,7 @@
 // Bodies, answers and time are ours. fasthttp allocates a body by its announced size before any of it has come, and
 // knows no limit over all clients; so HeaderReceived tells it that there is none, and body.go reads it. Answers are
 // written raw by the exchange (order of fields, interim responses, an answer that is cut), and what fasthttp writes is
-// swallowed by client.Write. Its deadlines are not used: the sweeper's are.
+// swallowed by gate.Write. Its deadlines are not used: the sweeper's are.
 //
 // A connection holds its server's read buffer for as long as that serves it, also while a request waits for its answer, so
 // that the first server has one of 512 bytes, and a larger head is served by another with the size that it needs
@@ -118,7 +118,7 @@
 //
 // Buffers belong to exchanges, never to connections at rest: a client between two requests holds fasthttp's small
 // buffer and no other, and after a second leaves fasthttp's loop, so that it gives that one and its stack back too
-// (client.park); a tunnel without traffic and a pooled connection hold none. While the destination is waited for, an
+// (downstream.Conn.park); a tunnel without traffic and a pooled connection hold none. While the destination is waited for, an
 // exchange holds a few facts, and the request's body only where that may be sent again; the memory that its head was
 // written from has been given back, a read buffer is taken once there is something to read, and a line of the log once
 // there is something to tell. What a request does until then fits a stack of 4 KiB: before, stacks were half of what 4,000

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"whsentry/policy"
+	"whsentry/proxy/downstream"
 	"whsentry/proxy/http1"
 	"whsentry/proxy/reason"
 	"whsentry/proxy/socket"
@@ -228,7 +229,7 @@ func (ex *exchange) judge() *reason.Failure {
 // It reports whether the client's connection goes on.
 func (ex *exchange) finish(f *reason.Failure) bool {
 	c := ex.client
-	c.Enter(Busy)
+	c.Enter(downstream.Busy)
 	if f != nil {
 		ex.fail(f)
 	}

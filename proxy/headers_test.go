@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"whsentry/proxy/downstream"
 	"whsentry/proxy/http1"
 )
 
@@ -13,7 +14,7 @@ func exchangeFor(t testing.TB, raw string) *exchange {
 	cfg := DefaultConfig()
 	ex := acquireExchange()
 	ex.run = &run{cfg: &cfg, idHeader: "request-id"}
-	ex.client = &client{Conn: Conn{Addr: "10.0.0.7:51324"}}
+	ex.client = &client{Conn: downstream.Conn{Addr: "10.0.0.7:51324"}}
 	head, got := scanWhole(raw)
 	if got.length == 0 {
 		t.Fatalf("scan the head: %s", got.refused)

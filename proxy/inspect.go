@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"time"
 
+	"whsentry/proxy/downstream"
 	"whsentry/proxy/http1"
 	"whsentry/proxy/metrics"
 	"whsentry/proxy/reason"
@@ -48,7 +49,7 @@ func (ex *exchange) carry(t *upstream.Tunnel) (opaque bool) {
 	if isWhole && isOpaqueUpgrade(c.Head()) {
 		c.within = nil
 		c.Unlimited()
-		c.Enter(Busy)
+		c.Enter(downstream.Busy)
 		c.Untimed = true
 		t.Resume()
 		t.Carry(c.TakeEarly(), nil)

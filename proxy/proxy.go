@@ -13,6 +13,7 @@ import (
 	"whsentry/policy"
 	"whsentry/proxy/accesslog"
 	"whsentry/proxy/admin"
+	"whsentry/proxy/downstream"
 	"whsentry/proxy/listen"
 	"whsentry/proxy/metrics"
 	"whsentry/proxy/upstream"
@@ -40,7 +41,7 @@ type Proxy struct {
 	run      atomic.Pointer[run]
 	access   atomic.Pointer[accesslog.Log]
 	pool     *upstream.Pool
-	clients  *Server
+	clients  *downstream.Server
 	buffered budget
 
 	admin   *admin.Server // nil: there is none
@@ -90,7 +91,7 @@ func New(cfg Config, deps Dependencies) (*Proxy, error) {
 		return nil, err
 	}
 	p := &Proxy{metrics: deps.Metrics, pool: upstream.NewPool(counters(deps.Metrics)), sweeps: make(chan struct{}), swept: make(chan struct{})}
-	p.clients = NewServer(p.newClient, p.log)
+	p.clients = downstream.New(p.newClient, p.log)
 	p.buffered.used = &deps.Metrics.BufferedBytes
 	first, err := newRun(cfg, deps)
 	if err != nil {
@@ -181,7 +182,7 @@ func (p *Proxy) closeListeners() {
 	}
 }
 
-func (p *Proxy) newClient() (Handler, *Conn) {
+func (p *Proxy) newClient() (downstream.Handler, *downstream.Conn) {
 	c := &client{proxy: p}
 	return c, &c.Conn
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"whsentry/proxy/accesslog"
+	"whsentry/proxy/downstream"
 	"whsentry/proxy/http1"
 	"whsentry/proxy/metrics"
 	"whsentry/proxy/reason"
@@ -23,7 +24,7 @@ func exchangeOf(in logged, mode string) *exchange {
 	cfg := DefaultConfig()
 	cfg.AccessLog.URL = mode
 	ex := acquireExchange()
-	ex.begin(&client{Conn: Conn{Addr: "10.0.0.7:51324"}, proxy: proxyWith(&cfg)})
+	ex.begin(&client{Conn: downstream.Conn{Addr: "10.0.0.7:51324"}, proxy: proxyWith(&cfg)})
 	ex.head.Raw, ex.head.ID = []byte(in.id), http1.Span{To: int32(len(in.id))}
 	ex.head.Method, ex.head.Target = []byte(in.method), []byte(in.target)
 	ex.status = 200

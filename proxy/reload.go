@@ -12,6 +12,7 @@ import (
 	"whsentry/ca"
 	"whsentry/guard"
 	"whsentry/policy"
+	"whsentry/proxy/downstream"
 	"whsentry/proxy/listen"
 )
 
@@ -70,7 +71,7 @@ func newRun(cfg Config, deps Dependencies) (*run, error) {
 // install makes r what the next requests are served by.
 func (p *Proxy) install(r *run) {
 	p.run.Store(r)
-	p.clients.Use(r.serverConfig())
+	p.clients.Use(r.downstreamConfig())
 	p.buffered.limit.Store(r.cfg.MaxBufferedBytes)
 	p.interval.Store(int64(sweepInterval(r.intervalLimits()...)))
 	p.metrics.CountRules(r.guard)
@@ -79,9 +80,9 @@ func (p *Proxy) install(r *run) {
 	p.metrics.UseBreakers(r.policy.Breaker().OpenCount)
 }
 
-// serverConfig is what clients are accepted by. Whoever is not known as one that may send is not given a place for long.
-func (r *run) serverConfig() ServerConfig {
-	c := ServerConfig{
+// downstreamConfig is what clients are accepted by. Whoever is not known as one that may send is not given a place for long.
+func (r *run) downstreamConfig() downstream.Config {
+	c := downstream.Config{
 		Listeners: r.cfg.Listeners, ClientTimeout: r.cfg.ClientTimeout, IdleTimeout: r.cfg.ClientIdleTimeout, StrangerIdleTimeout: r.cfg.ClientIdleTimeout,
 		MaxHeaderSize: r.cfg.MaxHeaderSize, MaxConnections: r.cfg.MaxConnections,
 	}

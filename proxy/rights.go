@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"whsentry/policy"
+	"whsentry/proxy/downstream"
 	"whsentry/proxy/upstream"
 )
 
@@ -47,7 +48,7 @@ func (ex *exchange) identity() policy.Identity {
 // recheckTunnels closes the opaque tunnels of clients that are gone, or to what they may no longer reach.
 func (p *Proxy) recheckTunnels() {
 	run := p.run.Load()
-	p.clients.Each(func(h Handler) { h.(*client).recheck(run) })
+	p.clients.Each(func(h downstream.Handler) { h.(*client).recheck(run) })
 }
 
 func (c *client) recheck(run *run) {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"whsentry/proxy/downstream"
 	"whsentry/proxy/socket"
 	"whsentry/proxy/upstream"
 )
@@ -13,11 +14,11 @@ func (ex *exchange) beginWait(up *upstream.Conn, pending *socket.Context) {
 	if !c.attach(up, pending) {
 		c.end()
 	}
-	c.Enter(Waiting)
+	c.Enter(downstream.Waiting)
 }
 
 func (ex *exchange) endWait() {
-	ex.client.Enter(Busy)
+	ex.client.Enter(downstream.Busy)
 	ex.client.attach(nil, nil)
 }
 
@@ -44,11 +45,11 @@ func (c *client) attach(up *upstream.Conn, pending *socket.Context) bool {
 }
 
 // End ends what is being done for a client that is gone, or that a stopping proxy waits for no longer.
-func (c *client) End(why Ending) {
+func (c *client) End(why downstream.Ending) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.gone = c.gone || why == Gone
-	c.dropped = c.dropped || why == Dropped
+	c.gone = c.gone || why == downstream.Gone
+	c.dropped = c.dropped || why == downstream.Dropped
 	c.endLocked()
 }
 

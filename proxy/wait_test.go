@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 	"time"
+	"whsentry/proxy/downstream"
 	"whsentry/proxy/socket"
 )
 
@@ -17,8 +18,8 @@ func TestSweepEndsWhatIsPending(t *testing.T) {
 	}{
 		{"not due", func(c *client, due socket.Tick) { c.Expire(due - socket.Tick(time.Minute)) }, nil},
 		{"due", func(c *client, due socket.Tick) { c.Expire(due + socket.Tick(time.Minute)) }, context.DeadlineExceeded},
-		{"the client left", func(c *client, _ socket.Tick) { c.End(Gone) }, context.Canceled},
-		{"the client left, and then it was due", func(c *client, due socket.Tick) { c.End(Gone); c.Expire(due + socket.Tick(time.Minute)) }, context.Canceled},
+		{"the client left", func(c *client, _ socket.Tick) { c.End(downstream.Gone) }, context.Canceled},
+		{"the client left, and then it was due", func(c *client, due socket.Tick) { c.End(downstream.Gone); c.Expire(due + socket.Tick(time.Minute)) }, context.Canceled},
 	} {
 		pending, c := socket.NewContext(time.Hour), new(client)
 		c.attach(nil, pending)

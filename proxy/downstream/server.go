@@ -1,4 +1,19 @@
-package proxy
+// Package downstream is about connections of clients: it accepts them (Server), learns who is at the other end by the PROXY
+// protocol and TLS, hands on the heads of their requests one whole head at a time, reads and writes within limits in time,
+// and ends them so that nothing is lost that a client should get. A request's meaning, and its answer, are its Handler's.
+//
+// The files, in the order in which a connection meets them:
+//
+//	server.go    Server: listeners, accepting, how many there may be
+//	engine.go    the fasthttp servers that connections are served by
+//	conn.go      Conn: its states, writing under limits in time, vanishing
+//	gate.go      what fasthttp takes for the connection: Read delivers one whole head at a time
+//	greeting.go  what comes before the first request: PROXY protocol, TLS
+//	opening.go   what a tunnel's client begins with
+//	sweep.go     limits in time, and clients that go away
+//	leave.go     the end of a connection
+//	drain.go     the end of all of them
+package downstream
 
 import (
 	"crypto/tls"
@@ -14,8 +29,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// ServerConfig is what a Server may be told anew. Its limits are those of the settings' keys with the same names.
-type ServerConfig struct {
+// Config is what a Server may be told anew. Its limits are those of the settings' keys with the same names.
+type Config struct {
 	// ClientTimeout bounds a request's head, a pause within its body, a TLS handshake and a pause in reading an answer.
 	ClientTimeout time.Duration
 	// IdleTimeout is how long a connection may rest between requests, and StrangerIdleTimeout how long where the client is
@@ -29,7 +44,7 @@ type ServerConfig struct {
 
 // Server accepts clients' connections and serves them, until Leave.
 type Server struct {
-	cfg       atomic.Pointer[ServerConfig]
+	cfg       atomic.Pointer[Config]
 	newClient func() (Handler, *Conn)
 	log       func() *zerolog.Logger
 	engine    *engine
@@ -46,9 +61,9 @@ type Server struct {
 	left     chan struct{}  // closed when the last of them has gone; Drain's
 }
 
-// NewServer returns a Server that is to be told its configuration by Use before it serves. newClient returns whom a new
+// New returns a Server that is to be told its configuration by Use before it serves. newClient returns whom a new
 // connection is for, and the Conn that is a part of it; log returns the log of the moment.
-func NewServer(newClient func() (Handler, *Conn), log func() *zerolog.Logger) *Server {
+func New(newClient func() (Handler, *Conn), log func() *zerolog.Logger) *Server {
 	s := &Server{newClient: newClient, log: log, left: make(chan struct{})}
 	s.engine = newEngine(s)
 	s.memory.at = -int64(freePause)
@@ -59,7 +74,7 @@ func NewServer(newClient func() (Handler, *Conn), log func() *zerolog.Logger) *S
 }
 
 // Use makes cfg what holds from here on.
-func (s *Server) Use(cfg ServerConfig) { s.cfg.Store(&cfg) }
+func (s *Server) Use(cfg Config) { s.cfg.Store(&cfg) }
 
 // Listener is one endpoint that clients connect to.
 type Listener struct {

@@ -1,4 +1,4 @@
-package proxy
+package downstream
 
 import (
 	"bytes"
@@ -56,7 +56,7 @@ func (g *gate) Read(p []byte) (n int, err error) {
 // Write swallows what fasthttp writes.
 func (g *gate) Write(p []byte) (int, error) { return len(p), nil }
 
-// Close is called once fasthttp's loop has ended. Where the exchange has not ended the connection it goes on.
+// Close is called once fasthttp's loop has ended. Where the Handler has not ended the connection it goes on.
 func (g *gate) Close() error {
 	c := (*Conn)(g)
 	if !c.looping { // else within goOn
@@ -78,9 +78,9 @@ func (c *Conn) serve(h *fasthttp.RequestHeader, unparsed []byte) {
 	c.over = !c.handler.Serve(h, unparsed)
 }
 
-// goOn serves the client until the exchange has ended the connection. fasthttp's loop may have ended before: for a head
+// goOn serves the client until the Handler has ended the connection. fasthttp's loop may have ended before: for a head
 // that takes a larger buffer, or has too many lines; for a "close" that was meant for the hop before (an intercepted
-// CONNECT); for a head that it refuses and this proxy forwards; or for the client to rest.
+// CONNECT); for a head that it refuses and the Handler takes; or for the client to rest.
 func (c *Conn) goOn() {
 	for !c.over {
 		if c.parks {

@@ -1,4 +1,4 @@
-package proxy
+package downstream
 
 import (
 	"bytes"
@@ -63,12 +63,12 @@ func (*answering) Left()                                 {}
 func startServer(t *testing.T, log io.Writer) *Server {
 	t.Helper()
 	logger := zerolog.New(log)
-	s := NewServer(func() (Handler, *Conn) {
+	s := New(func() (Handler, *Conn) {
 		a := new(answering)
 		return a, &a.Conn
 	}, func() *zerolog.Logger { return &logger })
 	l := listen.Config{Type: listen.HTTP, Address: "127.0.0.1:0"}
-	s.Use(ServerConfig{
+	s.Use(Config{
 		ClientTimeout: 10 * time.Second, IdleTimeout: time.Minute, StrangerIdleTimeout: time.Minute, MaxHeaderSize: 64 << 10, MaxConnections: 100,
 		Listeners: []listen.Config{l},
 	})

@@ -1,4 +1,4 @@
-package proxy
+package downstream
 
 import (
 	"crypto/tls"
@@ -140,7 +140,7 @@ func (c *Conn) refuseTLS(err error) {
 	plain := false
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded) && (!c.deadline.Passed() || c.server().stopping.Load()):
-		return // the proxy is stopping
+		return // the server is stopping
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		f = reason.Newf(reason.SlowClient, "the client was too slow in the TLS handshake")
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), socket.IsReset(err):

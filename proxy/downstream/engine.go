@@ -1,4 +1,4 @@
-package proxy
+package downstream
 
 import (
 	"math"
@@ -31,7 +31,7 @@ func newEngine(s *Server) *engine {
 		e[i] = &fasthttp.Server{
 			Handler:      s.handle,
 			ErrorHandler: s.handleRefused,
-			// The body is the exchange's to read, within limits that fasthttp does not know.
+			// The body is the Handler's to read, within limits that fasthttp does not know.
 			HeaderReceived: func(h *fasthttp.RequestHeader) (none fasthttp.RequestConfig) {
 				h.SetContentLength(0)
 				return none

@@ -1,4 +1,4 @@
-package proxy
+package downstream
 
 import (
 	"crypto/tls"
@@ -18,7 +18,7 @@ import (
 
 // Conn is a connection of a client, which carries one request after the other. Between two of them it holds no buffer.
 // One goroutine owns it, and hands it to its Handler for as long as that serves a request; the sweeper looks on. It is
-// meant to be a part of its Handler, so that both are one object; NewServer's caller makes it, and the Server fills it in.
+// meant to be a part of its Handler, so that both are one object; New's caller makes it, and the Server fills it in.
 type Conn struct {
 	Addr  string        // the client's, as it is logged
 	In    socket.Buffer // what has come and not been used
@@ -122,7 +122,7 @@ func (c *Conn) stalled() { c.handler.Stalled() }
 
 func (c *Conn) server() *Server { return c.listener.server }
 
-func (c *Conn) cfg() *ServerConfig { return c.server().cfg.Load() }
+func (c *Conn) cfg() *Config { return c.server().cfg.Load() }
 
 // Stream returns what is read and written: TCP, or TLS above it.
 func (c *Conn) Stream() net.Conn {
