@@ -2,23 +2,14 @@ package downstream
 
 import (
 	"bytes"
-	"context"
-	"crypto/x509"
 	"io"
 	"net"
-	"net/netip"
 	"runtime"
 	"sync"
 	"testing"
 	"time"
 
-	"whsentry/proxy/listen"
-	"whsentry/proxy/metrics"
-	"whsentry/proxy/reason"
 	"whsentry/proxy/socket"
-
-	"github.com/rs/zerolog"
-	"github.com/valyala/fasthttp"
 )
 
 // lockedBuffer is a log that several goroutines write to.
@@ -39,63 +30,10 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// answering is a Handler that answers each request in the same way, and is told of nothing else.
-type answering struct{ Conn }
-
-const answer = "HTTP/1.1 204 No Content\r\n\r\n"
-
-func (a *answering) Serve(*fasthttp.RequestHeader, []byte) (goesOn bool) {
-	a.Enter(Busy)
-	goesOn = a.Send([]byte(answer)) == nil && a.MayGoOn()
-	a.SettleInput()
-	return goesOn
-}
-
-func (*answering) Greeted(netip.Addr, *x509.Certificate) {}
-func (*answering) Refuse(*reason.Failure, bool)          {}
-func (*answering) TurnAway(bool)                         {}
-func (*answering) Stalled()                              {}
-func (*answering) End(Ending)                            {}
-func (*answering) Expire(socket.Tick)                    {}
-func (*answering) Left()                                 {}
-
-// startServer starts a server on the loopback interface whose clients are answered.
-func startServer(t *testing.T, log io.Writer) *Server {
-	t.Helper()
-	logger := zerolog.New(log)
-	s := New(func() (Handler, *Conn) {
-		a := new(answering)
-		return a, &a.Conn
-	}, func() *zerolog.Logger { return &logger })
-	l := listen.Config{Type: listen.HTTP, Address: "127.0.0.1:0"}
-	s.Use(Config{
-		ClientTimeout: 10 * time.Second, IdleTimeout: time.Minute, StrangerIdleTimeout: time.Minute, MaxHeaderSize: 64 << 10, MaxConnections: 100,
-		Listeners: []listen.Config{l},
-	})
-	if err := s.Open(l, nil, metrics.New("test", "none").Listener(l.Address)); err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan struct{})
-	go func() { // awaited below
-		defer close(served)
-		s.Serve()
-	}()
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		s.Leave(ctx)
-		if !s.Drain(ctx) {
-			s.ThrowOut()
-		}
-		<-served
-	})
-	return s
-}
-
 // A server may begin to stop at any moment of a request, also between its end and the wait for the next one.
 func TestStoppingAtAnyMoment(t *testing.T) {
 	var log lockedBuffer
-	s := startServer(t, &log)
+	s := startServer(t, &log, func(*Config) {}, answers)
 
 	var flips sync.WaitGroup
 	done := make(chan struct{})
@@ -138,7 +76,7 @@ func TestStoppingAtAnyMoment(t *testing.T) {
 // A limit that passes while TLS writes of its own accord, as an answer to a client's key update, has passed for the
 // read that it was for.
 func TestWritingDoesNotLiftALimitThatHasPassed(t *testing.T) {
-	s := startServer(t, io.Discard)
+	s := startServer(t, io.Discard, func(*Config) {}, answers)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -154,7 +92,7 @@ func TestWritingDoesNotLiftALimitThatHasPassed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	c := new(answering)
+	c := new(stub)
 	if err := c.open(s.Listeners()[0], c, conn.(*net.TCPConn)); err != nil {
 		t.Fatal(err)
 	}
