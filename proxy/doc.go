@@ -28,8 +28,8 @@
 // The files, in the order in which a request meets them:
 //
 //	proxy.go        Proxy: New, Serve; owns clients, pool, sweeper (reload.go: Reload, shutdown.go: Shutdown)
-//	downstream      its own files: server.go, engine.go, conn.go, greeting.go, gate.go, sweep.go, drain.go
-//	client.go       a client, whose requests come over one of its connections: one begins here
+//	downstream      accepts the client's connection, and hands on the heads of its requests (go doc has its files)
+//	client.go       a client, as its connection sees it: each of its requests begins here
 //	handler.go      one exchange: the strict pass, route, readBody, forward, finish: the single exit
 //	exchange.go     the memory that an exchange needs
 //	sender.go       whose request it is, what its client may, and as whom its destination sees it (terms.go: on which terms)

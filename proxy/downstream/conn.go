@@ -22,7 +22,7 @@ import (
 type Conn struct {
 	Addr  string        // the client's, as it is logged
 	In    socket.Buffer // what has come and not been used
-	Start socket.Tick   // when the first bytes of the request came
+	Start socket.Tick   // when the first bytes of the request, or of what comes before the first one, came; 0: none have
 
 	listener *Listener
 	handler  Handler
@@ -44,7 +44,7 @@ type Conn struct {
 	verified *tls.Config           // that its certificate has been verified by; nil: it is plain
 
 	Known   bool // its last request was one of somebody's whom the Handler knows: it may rest for IdleTimeout
-	Lingers bool // there is input that will not be read
+	Lingers bool // there is input that will not be read: it is taken in before the connection is closed
 	Untimed bool // what it is sent has no limit in time but a tunnel's
 
 	delivered bool // fasthttp has the head
@@ -59,7 +59,8 @@ type Conn struct {
 	isReset   bool // the connection is to be broken off
 }
 
-// Handler is whom a client's requests are for. It is called by the goroutine that owns the connection, but for End and Expire.
+// Handler is whom a client's requests are for. It is called by the goroutine that owns the connection, but for End and
+// Expire.
 type Handler interface {
 	// Greeted is called before the first request: peer is the client's address, that of the PROXY header where there is
 	// one, and not valid where that names none; shown is the verified certificate of the client, nil where it has none.
