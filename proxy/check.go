@@ -70,7 +70,7 @@ func (ex *exchange) check(f *reason.Failure) *reason.Failure {
 	if f = ex.readBody(f); f != nil {
 		return f
 	}
-	ex.dropBody()
+	ex.body.Drop()
 	ex.beginDeadline()
 	addresses, f := ex.try(&q)
 	if f != nil && concernsCheckItself(f) {

@@ -96,6 +96,9 @@ func overloaded() *reason.Failure {
 	return f
 }
 
+// AwaitsBody lays a destination's connection to rest that no slow client is to hold.
+func (c *client) AwaitsBody() { c.restOpened() }
+
 // Stalled says that the client is slow to take its answer.
 func (c *client) Stalled() { c.place.stalls() }
 

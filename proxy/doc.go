@@ -36,7 +36,6 @@
 //	breaking.go     whether its destination could be reached, of late (deadline.go: the caller's own deadline)
 //	destination.go  the host and port that a request is for, as the pool, the guard and the log want them
 //	ask.go          what a request asks of the proxy itself, in its own fields
-//	body.go         a request's body, read in full within the limits (skip.go: read and dropped, of one that is refused)
 //	wait.go         waiting for the destination, which the client's going away ends
 //	connect.go      get a connection to the destination: one at rest, or a new one, through the guard
 //	forward.go      send the request, read the answer's head
@@ -96,9 +95,9 @@
 // so is a head of very many lines, which it is not given, for it would copy each into memory of its own.
 //
 // Bodies, answers and time are ours. fasthttp allocates a body by its announced size before any of it has come, and
-// knows no limit over all clients; so HeaderReceived tells it that there is none, and body.go reads it. Answers are
-// written raw by the exchange (order of fields, interim responses, an answer that is cut), and what fasthttp writes is
-// swallowed by gate.Write. Its deadlines are not used: the sweeper's are.
+// knows no limit over all clients; so HeaderReceived tells it that there is none, and the exchange reads it, by
+// downstream.Body. Answers are written raw by the exchange (order of fields, interim responses, an answer that is cut),
+// and what fasthttp writes is swallowed by gate.Write. Its deadlines are not used: the sweeper's are.
 //
 // A connection holds its server's read buffer for as long as that serves it, also while a request waits for its answer, so
 // that the first server has one of 512 bytes, and a larger head is served by another with the size that it needs

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"whsentry/policy"
+	"whsentry/proxy/downstream"
 	"whsentry/proxy/http1"
 	"whsentry/proxy/metrics"
 	"whsentry/proxy/reason"
@@ -44,11 +45,8 @@ type exchange struct {
 	timeout  time.Duration // the caller's own deadline; 0: none
 	timer    *time.Timer   // of it, while it runs
 
-	body     []byte // the request's, in full: a part of memory
-	memory   *socket.Memory
-	reserved int64       // of maxBufferedBytes
-	skipFrom socket.Tick // when skipping began
-	stash    []byte      // a response's body while it is read whole
+	body  downstream.Body // the request's, in full
+	stash []byte          // a response's body while it is read whole
 
 	interims  int         // bytes of interim responses
 	until     socket.Tick // when the connection is not to be used any more, as the destination has announced
@@ -57,7 +55,6 @@ type exchange struct {
 	held *upstream.Conn // the connection that carries the request
 
 	wouldDeny bool // the rules of the request's client are against it, and not enforced
-	skipping  bool // the request is refused: none of its body is kept
 	written   bool // a byte of the request has left, on whichever connection
 	begun     bool // the head of the final answer has been sent
 	keep      bool // the client's connection goes on
@@ -108,7 +105,8 @@ func (ex *exchange) clear() {
 	ex.client, ex.run = nil, nil
 	ex.call.End()
 	ex.lendOut()
-	ex.dropBody()
+	ex.body.Drop()
+	ex.body.Came = 0
 	ex.stash = keepBuffer(ex.stash)
 	ex.resp.Fields = keepFields(ex.resp.Fields)
 	ex.head.Reset()
@@ -117,7 +115,6 @@ func (ex *exchange) clear() {
 	ex.tls, ex.connect, ex.alias, ex.named = false, false, "", ""
 	ex.sender, ex.wouldDeny, ex.terms, ex.timeout = nil, false, nil, 0
 	ex.breaking = breaking{}
-	ex.skipping = false
 	ex.written, ex.interims, ex.bodyStart = false, 0, 0
 	ex.keep, ex.begun = false, false
 	ex.status, ex.reason, ex.failed = 0, reason.None, nil

@@ -64,7 +64,7 @@ func (ex *exchange) ask() error {
 	ex.lendOut()
 	ex.resp.Reset()
 	ex.interims, ex.call.At = 0, ex.at
-	err := ex.call.Ask(ex.held, ex.reused, ex.appendRequestHead(ex.call.Memory(), len(ex.body)), ex.body)
+	err := ex.call.Ask(ex.held, ex.reused, ex.appendRequestHead(ex.call.Memory(), len(ex.body.Bytes)), ex.body.Bytes)
 	ex.at = ex.call.At
 	ex.written = ex.written || ex.call.Sent()
 	return err

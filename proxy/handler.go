@@ -179,7 +179,8 @@ func (ex *exchange) readBody(refused *reason.Failure) *reason.Failure {
 	if refused != nil && refused.Fatal || !h.Chunked && h.ContentLength <= 0 {
 		return refused
 	}
-	f := ex.checkLength()
+	l := ex.bodyLimits()
+	f := l.Check(h.ContentLength)
 	if refused == nil && f == nil && ex.awaitsContinue() {
 		refused = ex.judgeAhead()
 		if refused == nil {
@@ -191,11 +192,14 @@ func (ex *exchange) readBody(refused *reason.Failure) *reason.Failure {
 		refused.Fatal = true
 		return refused
 	}
+	b := &ex.body
+	b.At = ex.at
 	if f == nil && refused != nil {
-		f = ex.skipBody()
+		f = b.Skip(&ex.client.Conn, h.Chunked, h.ContentLength, &l, ex.sender != nil)
 	} else if f == nil {
-		f = ex.takeBody()
+		f = b.Take(&ex.client.Conn, h.Chunked, h.ContentLength, &l)
 	}
+	ex.at, ex.requestBytes = b.At, b.Came
 	if f != nil && refused != nil && f.Status != reason.StatusClientGone && f.Code != reason.Malformed {
 		refused.Fatal = true
 		return refused
@@ -205,6 +209,22 @@ func (ex *exchange) readBody(refused *reason.Failure) *reason.Failure {
 		return f
 	}
 	return refused
+}
+
+// bodyLimits are those of the request's body.
+func (ex *exchange) bodyLimits() downstream.BodyLimits {
+	cfg := ex.run.cfg
+	return downstream.BodyLimits{
+		Budget: &ex.client.proxy.buffered, Size: cfg.MaxRequestBodySize, TrailerSize: cfg.MaxHeaderSize, Pause: cfg.ClientTimeout,
+	}
+}
+
+// forgetBody gives the body's memory back where the request, which has been sent, cannot be sent again: a webhook spends
+// its life waiting for an answer.
+func (ex *exchange) forgetBody() {
+	if !ex.reused || !ex.isIdempotent() {
+		ex.body.Drop()
+	}
 }
 
 // awaitsContinue reports whether the client waits for an interim answer before it sends the body (RFC 9110 section
@@ -237,7 +257,7 @@ func (ex *exchange) finish(f *reason.Failure) bool {
 		c.proxy.pool.Discard(ex.held, upstream.CloseError)
 		ex.held = nil
 	}
-	c.proxy.buffered.give(&ex.reserved)
+	c.proxy.buffered.Give(&ex.body.Held)
 	ex.endDeadline()
 	c.place.leave()
 	ex.tellBreaker(policy.Neutral)

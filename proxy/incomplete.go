@@ -51,9 +51,8 @@ func (ex *exchange) takeAll(body *responseBody, limit int64) (whole []byte, f *r
 	for {
 		data, f := body.next()
 		data = data[:min(int64(len(data)), limit-int64(len(whole)))]
-		if !ex.client.proxy.buffered.take(&ex.reserved, int64(len(data))) {
-			return whole, reason.Newf(reason.TooMany, "too many bodies at once: %d bytes are buffered at most", ex.client.proxy.buffered.limit.Load()).
-				Over(reason.LimitMaxBufferedBytes)
+		if budget := &ex.client.proxy.buffered; !budget.Take(&ex.body.Held, int64(len(data))) {
+			return whole, budget.Exceeded("bodies")
 		}
 		ended := body.ended || f != nil
 		if ended && whole == nil {

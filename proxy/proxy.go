@@ -42,7 +42,7 @@ type Proxy struct {
 	access   atomic.Pointer[accesslog.Log]
 	pool     *upstream.Pool
 	clients  *downstream.Server
-	buffered budget
+	buffered downstream.Budget
 
 	admin   *admin.Server // nil: there is none
 	adminLn net.Listener  // that it is served on
@@ -92,7 +92,7 @@ func New(cfg Config, deps Dependencies) (*Proxy, error) {
 	}
 	p := &Proxy{metrics: deps.Metrics, pool: upstream.NewPool(counters(deps.Metrics)), sweeps: make(chan struct{}), swept: make(chan struct{})}
 	p.clients = downstream.New(p.newClient, p.log)
-	p.buffered.used = &deps.Metrics.BufferedBytes
+	p.buffered.CountIn(&deps.Metrics.BufferedBytes)
 	first, err := newRun(cfg, deps)
 	if err != nil {
 		return nil, err

@@ -72,7 +72,7 @@ func newRun(cfg Config, deps Dependencies) (*run, error) {
 func (p *Proxy) install(r *run) {
 	p.run.Store(r)
 	p.clients.Use(r.downstreamConfig())
-	p.buffered.limit.Store(r.cfg.MaxBufferedBytes)
+	p.buffered.SetLimit(r.cfg.MaxBufferedBytes)
 	p.interval.Store(int64(sweepInterval(r.intervalLimits()...)))
 	p.metrics.CountRules(r.guard)
 	p.metrics.UseStore(r.ca)

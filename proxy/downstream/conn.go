@@ -73,6 +73,8 @@ type Handler interface {
 	Refuse(f *reason.Failure, readable bool)
 	// TurnAway tells a client by SendAtOnce, where that is readable, that there is no place for it.
 	TurnAway(readable bool)
+	// AwaitsBody is called before more of a request's body is waited for: the client may take its time.
+	AwaitsBody()
 	// Stalled is called when writing to the client has to wait.
 	Stalled()
 	// End ends what is being done for the client, now and until it leaves. It is called by other goroutines, and must not

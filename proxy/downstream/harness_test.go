@@ -54,6 +54,7 @@ func (c *stub) Refuse(f *reason.Failure, _ bool) {
 func (c *stub) TurnAway(bool)    { c.SendAtOnce([]byte(answerTo("turned away"))) }
 func (c *stub) End(why Ending)   { c.ended <- why }
 func (c *stub) Left()            { c.tell("left") }
+func (*stub) AwaitsBody()        {}
 func (*stub) Stalled()           {}
 func (*stub) Expire(socket.Tick) {}
 

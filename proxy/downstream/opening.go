@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"time"
+
 	"whsentry/proxy/http1"
 )
 

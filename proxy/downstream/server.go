@@ -8,6 +8,7 @@
 //	engine.go    the fasthttp servers that connections are served by
 //	conn.go      Conn: its states, writing under limits in time, vanishing
 //	gate.go      what fasthttp takes for the connection: Read delivers one whole head at a time
+//	body.go      the body of a request, read within its limits
 //	greeting.go  what comes before the first request: PROXY protocol, TLS
 //	opening.go   what a tunnel's client begins with
 //	sweep.go     limits in time, and clients that go away

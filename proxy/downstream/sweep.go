@@ -5,6 +5,7 @@ import (
 	"runtime/debug"
 	"sync/atomic"
 	"time"
+
 	"whsentry/proxy/socket"
 )
 
