@@ -35,7 +35,9 @@ func (ex *exchange) join(carry func(t *upstream.Tunnel) (opaque bool)) *reason.F
 	p.metrics.TunnelsTotal.Inc()
 	defer p.metrics.Tunnels.Add(-1)
 	ex.status, ex.begun = 200, true
-	c.attach(ex.held, nil)
+	if !c.attach(ex.held, nil) {
+		c.end()
+	}
 	ex.claim()
 	defer c.disclaim()
 	t := ex.held.Join(c.Stream(), c.TCP(), func(bug any) {
