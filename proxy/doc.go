@@ -10,7 +10,7 @@
 //	  proxy/listen       the sockets that clients connect to, however they came, and how they are left
 //	  proxy/http1        the bytes of HTTP/1: the gate's scan, fields, chunked coding, heads of responses
 //	  proxy/downstream   connections of clients: accepted, greeted, read and written in time, at rest, left
-//	  proxy/upstream     connections to destinations: pool, lifetime, idleness, a request over one
+//	  proxy/upstream     connections to destinations: pool, lifetime, idleness, a request over one, its answer's body
 //	  proxy/socket       what lies under a connection: system calls made at once, the waits for them, the clock
 //	  proxy/reason       the table of reasons; errors become reasons there and nowhere else
 //	  proxy/metrics      every metric's name

@@ -48,9 +48,8 @@ type exchange struct {
 	body  downstream.Body // the request's, in full
 	stash []byte          // a response's body while it is read whole
 
-	interims  int         // bytes of interim responses
-	until     socket.Tick // when the connection is not to be used any more, as the destination has announced
-	bodyStart int         // where in call.In the response's body begins
+	interims int         // bytes of interim responses
+	until    socket.Tick // when the connection is not to be used any more, as the destination has announced
 
 	held *upstream.Conn // the connection that carries the request
 
@@ -115,7 +114,7 @@ func (ex *exchange) clear() {
 	ex.tls, ex.connect, ex.alias, ex.named = false, false, "", ""
 	ex.sender, ex.wouldDeny, ex.terms, ex.timeout = nil, false, nil, 0
 	ex.breaking = breaking{}
-	ex.written, ex.interims, ex.bodyStart = false, 0, 0
+	ex.written, ex.interims = false, 0
 	ex.keep, ex.begun = false, false
 	ex.status, ex.reason, ex.failed = 0, reason.None, nil
 	ex.remote, ex.reused, ex.tlsVersion = netip.AddrPort{}, false, 0

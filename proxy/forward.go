@@ -114,7 +114,6 @@ func (ex *exchange) receiveHead() *reason.Failure {
 			}
 			if !ex.resp.Interim() {
 				in.Skip(n)
-				ex.bodyStart = in.Mark()
 				ex.until = upstream.KeptUntil(ex.at, ex.resp.KeepAliveTimeout)
 				return nil
 			}

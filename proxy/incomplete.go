@@ -11,10 +11,10 @@ import (
 // passWhatCame is passBody under incompleteResponses: pass. The body is read to its end before any of it is passed on,
 // and where it does not get there, what came of it is a whole message for the client: its webhook has been answered, and an
 // error would have it sent again. limit is maxResponseBodySize.
-func (ex *exchange) passWhatCame(body *responseBody, limit int64) *reason.Failure {
-	large := body.left > limit
+func (ex *exchange) passWhatCame(body *upstream.Body, limit int64) *reason.Failure {
+	large := ex.resp.ContentLength > limit
 	if large {
-		body.left = limit
+		body.EndAfter(limit)
 	}
 	data, f := ex.takeAll(body, limit)
 	if f != nil {
@@ -27,8 +27,8 @@ func (ex *exchange) passWhatCame(body *responseBody, limit int64) *reason.Failur
 	case large:
 		f = ex.largeResponse()
 	case f == nil:
-		ex.settle(body.clean)
-		return ex.answer(http1.ByLength, body.total, data)
+		ex.settle(body.Clean())
+		return ex.answer(http1.ByLength, body.Total(), data)
 	}
 	ex.drop(upstream.CloseError)
 	f.Happened(ex.written, ex.resp.Received)
@@ -45,16 +45,17 @@ func appendIncomplete(head []byte, code reason.Code) []byte {
 }
 
 // takeAll reads the body to its end, or as far as it comes, but not over limit; f says what the end was.
-func (ex *exchange) takeAll(body *responseBody, limit int64) (whole []byte, f *reason.Failure) {
+func (ex *exchange) takeAll(body *upstream.Body, limit int64) (whole []byte, f *reason.Failure) {
 	ex.beginWait(ex.held, nil)
 	defer ex.endWait()
 	for {
-		data, f := body.next()
+		data, err := body.Next()
+		f := ex.bodyRead(err)
 		data = data[:min(int64(len(data)), limit-int64(len(whole)))]
 		if budget := &ex.client.proxy.buffered; !budget.Take(&ex.body.Held, int64(len(data))) {
 			return whole, budget.Exceeded("bodies")
 		}
-		ended := body.ended || f != nil
+		ended := body.Ended() || f != nil
 		if ended && whole == nil {
 			return data, f // it came in one piece
 		}

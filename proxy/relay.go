@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"errors"
-	"io"
 	"math"
 	"strconv"
 
@@ -17,19 +15,6 @@ import (
 // wrong within it is then a clear error.
 const wholeLimit = 64 * kiB
 
-// responseBody reads a response's body and takes its framing off.
-type responseBody struct {
-	ex      *exchange
-	left    int64 // of a body with a Content-Length; -1: none is known
-	chunked bool
-	chunks  http1.Chunks // of one that is
-	total   int64        // read so far
-	ended   bool
-	wrong   error // with the chunks, after the data that has been returned
-	// clean says that the body ended by its own framing, so that the connection can carry another request.
-	clean bool
-}
-
 // passBody passes the response on and lays the connection to rest, or closes it.
 func (ex *exchange) passBody() *reason.Failure {
 	r := &ex.resp
@@ -37,26 +22,26 @@ func (ex *exchange) passBody() *reason.Failure {
 	if r.Bodiless(isHead) {
 		return ex.passBodiless(isHead)
 	}
-	body := responseBody{ex: ex, left: r.ContentLength, chunked: r.Chunked}
-	body.chunks.Reset(ex.run.cfg.MaxHeaderSize, true)
 	limit := ex.terms.maxResponseBodySize
+	var body upstream.Body
+	body.Begin(&ex.call, r, limit, ex.run.cfg.MaxHeaderSize)
 	if ex.run.cfg.IncompleteResponses == IncompletePass {
 		return ex.passWhatCame(&body, limit)
 	}
-	if body.left > limit {
+	if r.ContentLength > limit {
 		ex.drop(upstream.CloseError)
 		return ex.largeResponse()
 	}
-	if body.left <= wholeLimit {
+	if r.ContentLength <= wholeLimit {
 		first, f := ex.takeFirst(&body)
 		if f != nil {
 			f = ex.upstreamFailure(f)
 			ex.drop(upstream.CloseError)
 			return f
 		}
-		if body.ended {
-			ex.settle(body.clean)
-			return ex.answer(http1.ByLength, body.total, first)
+		if body.Ended() {
+			ex.settle(body.Clean())
+			return ex.answer(http1.ByLength, body.Total(), first)
 		}
 		return ex.stream(&body, first)
 	}
@@ -120,43 +105,59 @@ func (ex *exchange) endAnswer(body []byte) *reason.Failure {
 
 // takeFirst reads the body up to wholeLimit. Where it is longer, body has not ended and what was read is its
 // beginning.
-func (ex *exchange) takeFirst(body *responseBody) (whole []byte, f *reason.Failure) {
+func (ex *exchange) takeFirst(body *upstream.Body) (whole []byte, f *reason.Failure) {
 	ex.beginWait(ex.held, nil)
 	defer ex.endWait()
-	if body.left >= 0 {
-		if f := body.readAll(); f != nil {
+	if ex.resp.ContentLength >= 0 {
+		err := body.ReadAll()
+		if f := ex.bodyRead(err); f != nil {
 			return nil, f
 		}
 	}
 	for {
-		data, f := body.next()
+		data, err := body.Next()
+		f := ex.bodyRead(err)
 		if f != nil {
 			return nil, f
 		}
-		if body.ended && whole == nil {
+		if body.Ended() && whole == nil {
 			return data, nil // it came in one piece
 		}
 		whole = append(ex.stash[:len(whole)], data...)
 		ex.stash = whole
-		if body.ended || len(whole) > wholeLimit {
+		if body.Ended() || len(whole) > wholeLimit {
 			return whole, nil
 		}
 	}
 }
 
+// bodyRead notes that more of the body has been read, or what the error of that means.
+func (ex *exchange) bodyRead(err error) *reason.Failure {
+	ex.at = max(ex.at, ex.call.At)
+	switch {
+	case err == nil:
+		return nil
+	case err == upstream.ErrBodyTooLarge:
+		return ex.largeResponse()
+	case ca.IsRenegotiation(err):
+		return ex.handshakeFailure(err)
+	}
+	return reason.OfBody(err, ex.held.Remote())
+}
+
 // stream passes a body on as it comes, after what has been read of it already.
-func (ex *exchange) stream(body *responseBody, first []byte) *reason.Failure {
-	how := ex.chooseFraming(body)
+func (ex *exchange) stream(body *upstream.Body, first []byte) *reason.Failure {
+	how := ex.chooseFraming()
 	ex.beginAnswer(how, ex.resp.ContentLength)
 	ex.begun = true
 	f := ex.sendPiece(how, first, ex.out)
-	for f == nil && !body.ended {
-		var data []byte
+	for f == nil && !body.Ended() {
 		ex.beginWait(ex.held, nil)
-		data, f = body.next()
+		data, err := body.Next()
+		f = ex.bodyRead(err)
 		ex.endWait()
 		if f == nil {
-			if body.ended && how != http1.ByChunks {
+			if body.Ended() && how != http1.ByChunks {
 				ex.client.place.offer()
 			}
 			f = ex.sendPiece(how, data, nil)
@@ -170,14 +171,14 @@ func (ex *exchange) stream(body *responseBody, first []byte) *reason.Failure {
 		return ex.cut(how, f)
 	}
 	ex.at = socket.Now() // the client may have taken its time
-	ex.settle(body.clean)
+	ex.settle(body.Clean())
 	return nil
 }
 
 // chooseFraming says how the client is told where a body of yet unknown end ends.
-func (ex *exchange) chooseFraming(body *responseBody) http1.Framing {
+func (ex *exchange) chooseFraming() http1.Framing {
 	switch {
-	case body.left >= 0:
+	case ex.resp.ContentLength >= 0:
 		return http1.ByLength
 	case ex.head.HTTP10:
 		return http1.ByClose
@@ -240,139 +241,4 @@ func (ex *exchange) cut(how http1.Framing, f *reason.Failure) *reason.Failure {
 		ex.client.Reset()
 	}
 	return f
-}
-
-// next returns more of the body, a part of the exchange's buffer. With the last of it, ended is set.
-func (b *responseBody) next() (data []byte, f *reason.Failure) {
-	ex := b.ex
-	for {
-		if ex.call.In.Len() > 0 || b.left == 0 {
-			data, f = b.decode()
-			b.total += int64(len(data))
-			if f == nil && b.total > ex.terms.maxResponseBodySize {
-				f = ex.largeResponse()
-			}
-			if f != nil || b.ended || len(data) > 0 {
-				return data, f
-			}
-			continue
-		}
-		if f = b.read(); f != nil || b.ended {
-			return nil, f
-		}
-	}
-}
-
-// decode takes what is in the buffer.
-func (b *responseBody) decode() ([]byte, *reason.Failure) {
-	up := &b.ex.call.In
-	switch {
-	case b.chunked:
-		data, err := b.dechunk()
-		if err != nil {
-			return nil, reason.BadResponsef("%s", err)
-		}
-		b.ended = b.chunks.Done()
-		b.clean = b.ended
-		if b.chunks.OddTrailers() {
-			b.ex.resp.Untidy |= http1.OddTrailers
-		}
-		return data, nil
-	case b.left < 0:
-		data := up.Unused()
-		up.Skip(len(data))
-		return data, nil
-	}
-	data := up.Unused()[:min(b.left, int64(up.Len()))]
-	up.Skip(len(data))
-	b.left -= int64(len(data))
-	b.ended = b.left == 0
-	b.clean = b.ended
-	return data, nil
-}
-
-// dechunk takes the coding off all that is in the buffer. The data of its chunks moves together, over what has been
-// used, so that a destination that sends them a byte at a time does not make each a write to the client.
-func (b *responseBody) dechunk() ([]byte, error) {
-	var data []byte
-	up := &b.ex.call.In
-	for b.wrong == nil && up.Len() > 0 && !b.chunks.Done() {
-		piece, n, err := b.chunks.Next(up.Unused())
-		up.Skip(n)
-		if err != nil {
-			b.wrong = err
-			break
-		}
-		if data == nil {
-			data = piece
-		} else {
-			data = append(data, piece...)
-		}
-	}
-	if len(data) > 0 {
-		return data, nil
-	}
-	return nil, b.wrong
-}
-
-// readAll reads what is left of a body with a Content-Length into the buffer, behind its head. So it is in one piece, and
-// the next answer of this size comes with a single read, for the buffer stays as large.
-func (b *responseBody) readAll() *reason.Failure {
-	in := &b.ex.call.In
-	in.Grow(int(b.left))
-	b.ex.bodyStart = in.Mark()
-	for int64(in.Len()) < b.left {
-		if f := b.fill(); f != nil {
-			return f
-		}
-	}
-	return nil
-}
-
-// read reads more into the buffer, all of which has been used. A body without a length ends here.
-func (b *responseBody) read() *reason.Failure {
-	b.makeRoom()
-	return b.fill()
-}
-
-func (b *responseBody) fill() *reason.Failure {
-	ex := b.ex
-	n, err := ex.call.Read(ex.call.In.Free())
-	ex.call.In.Added(n)
-	ex.at = ex.call.At
-	_, torn := ex.call.Broken()
-	if err == nil {
-		return nil
-	}
-	untilClose := b.left < 0 && !b.chunked && !torn && ex.held.Killed() == upstream.CloseNone
-	switch {
-	case untilClose && errors.Is(err, upstream.ErrNoCloseNotify):
-		ex.resp.Untidy |= http1.NoCloseNotify
-		b.ended = true
-		return nil
-	case untilClose && errors.Is(err, io.EOF):
-		b.ended = true
-		return nil
-	}
-	if ca.IsRenegotiation(err) {
-		return ex.handshakeFailure(err)
-	}
-	return reason.Incompletef("%s closed the connection within the body", ex.held.Remote())
-}
-
-// makeRoom makes room for what comes next, in place of what has been used. The head stays where it is, for it has
-// not been passed on yet.
-func (b *responseBody) makeRoom() {
-	ex, want := b.ex, int64(socket.BufferSize)
-	ex.call.In.Rewind(ex.bodyStart)
-	switch {
-	case b.left >= 0:
-		want = min(b.left, socket.BufferKept)
-	case b.total >= socket.BufferSize:
-		want = socket.BufferKept
-	}
-	if int64(len(ex.call.In.Free())) < want {
-		ex.call.In.Grow(int(want))
-		ex.bodyStart = ex.call.In.Mark()
-	}
 }

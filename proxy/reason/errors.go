@@ -3,6 +3,7 @@ package reason
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"os"
 	"syscall"
 	"time"
@@ -133,6 +134,16 @@ func OfMessage(err error) *Failure {
 	}
 	f.Fatal = e.Kind == http1.Malformed || e.Kind == http1.TooLarge
 	return f
+}
+
+// OfBody is what the client is told of an error within the body of a response from that address: http1's, about the
+// chunks, or else that of the connection, which has ended.
+func OfBody(err error, from netip.AddrPort) *Failure {
+	var e *http1.Error
+	if errors.As(err, &e) {
+		return BadResponsef("%s", e.Text)
+	}
+	return Incompletef("%s closed the connection within the body", from)
 }
 
 // Of returns the failure that err is, or holds; nil of nil. Any other error is the client's connection's, which failed.

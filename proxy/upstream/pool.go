@@ -1,6 +1,6 @@
 // Package upstream is about connections to destinations: it keeps them for other requests (Pool), holds them to their
-// limits in time and number, and carries a request over one and the bytes of its answer back (Call). It knows neither
-// what those bytes mean nor who is asking; it connects to nothing, for the guard does.
+// limits in time and number, carries a request over one and the bytes of its answer back (Call), and takes the framing off
+// the answer's body (Body). It does not know who is asking, and connects to nothing, for the guard does.
 package upstream
 
 import (
