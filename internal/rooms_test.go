@@ -15,21 +15,22 @@ var (
 	leaves = []string{"guard", "ca", "policy", "bench", "proxy/http1", "proxy/socket"}
 	// rooms are those below proxy.
 	rooms = []string{"proxy/http1", "proxy/socket", "proxy/reason", "proxy/metrics", "proxy/accesslog", "proxy/admin", "proxy/listen", "proxy/downstream",
-		"proxy/upstream"}
+		"proxy/upstream", "proxy/destination"}
 	// judges decide and know nothing of whom they decide for.
 	judges = []string{"guard", "ca", "policy"}
 )
 
 // mayImport has the arrows of the house: for each package that is no leaf, what of ours it may import.
 var mayImport = map[string][]string{
-	"proxy/reason":     {"guard", "ca", "policy", "proxy/http1"},
-	"proxy/metrics":    {"guard", "ca", "policy", "proxy/reason"},
-	"proxy/accesslog":  {"proxy/http1", "proxy/reason", "proxy/metrics"},
-	"proxy/admin":      {"guard", "ca", "policy", "proxy/http1", "proxy/reason", "proxy/metrics"},
-	"proxy/listen":     {"ca", "proxy/socket", "proxy/metrics"},
-	"proxy/downstream": {"proxy/http1", "proxy/socket", "proxy/reason", "proxy/metrics", "proxy/listen"},
-	"proxy/upstream":   {"guard", "ca", "proxy/http1", "proxy/socket", "proxy/reason", "proxy/metrics"},
-	"proxy":            slices.Concat(judges, rooms),
+	"proxy/reason":      {"guard", "ca", "policy", "proxy/http1"},
+	"proxy/metrics":     {"guard", "ca", "policy", "proxy/reason"},
+	"proxy/accesslog":   {"proxy/http1", "proxy/reason", "proxy/metrics"},
+	"proxy/admin":       {"guard", "ca", "policy", "proxy/http1", "proxy/reason", "proxy/metrics"},
+	"proxy/listen":      {"ca", "proxy/socket", "proxy/metrics"},
+	"proxy/downstream":  {"proxy/http1", "proxy/socket", "proxy/reason", "proxy/metrics", "proxy/listen"},
+	"proxy/destination": {"policy", "proxy/http1", "proxy/reason"},
+	"proxy/upstream":    {"guard", "ca", "proxy/http1", "proxy/socket", "proxy/reason", "proxy/metrics"},
+	"proxy":             slices.Concat(judges, rooms),
 
 	"internal/settings": slices.Concat(judges, rooms, []string{"proxy"}),
 	"internal/command":  slices.Concat(judges, rooms, []string{"proxy", "internal/settings"}),

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"whsentry/proxy/destination"
 	"whsentry/proxy/downstream"
 	"whsentry/proxy/http1"
 	"whsentry/proxy/metrics"
@@ -152,11 +153,11 @@ func benchPoolKey(t testing.TB) (func(), int) {
 	if f != nil {
 		t.Fatal(f)
 	}
-	var a address
+	var a destination.Address
 	return func() {
-		a.set(&target.Authority, true)
-		if len(a.key) != len("hooks.shop.example:8443") {
-			t.Fatalf("got %q", a.key)
+		a.Set(&target.Authority, true)
+		if len(a.Key()) != len("hooks.shop.example:8443") {
+			t.Fatalf("got %q", a.Key())
 		}
 	}, 0
 }

@@ -48,7 +48,7 @@ func (ex *exchange) appendBreakerKey(dst []byte) []byte {
 	default:
 		dst = append(dst, "http://"...)
 	}
-	dst = append(dst, ex.address.key...)
+	dst = append(dst, ex.address.Key()...)
 	if ex.tls {
 		dst = append(append(dst, ' '), ex.alias...)
 	}

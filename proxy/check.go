@@ -174,7 +174,7 @@ func (ex *exchange) try(q *checkQuestion) ([]guard.Judged, *reason.Failure) {
 func (ex *exchange) judgeEach() ([]guard.Judged, *reason.Failure) {
 	ctx := ex.beginMaking(nil)
 	defer ex.endMaking(ctx)
-	addresses, err := ex.dialer().JudgeEach(ctx, ex.address.name(), ex.address.port)
+	addresses, err := ex.dialer().JudgeEach(ctx, ex.address.Name(), ex.address.Port())
 	ex.at = socket.Now()
 	if err != nil {
 		return addresses, ex.connectFailure(err)

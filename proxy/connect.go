@@ -61,7 +61,7 @@ func (ex *exchange) acquire(d *upstream.Destination, fresh bool) *reason.Failure
 
 // reservePlace takes a place among the connections in use to the destination: 1014.
 func (ex *exchange) reservePlace() (*upstream.Destination, *reason.Failure) {
-	d := ex.client.proxy.pool.Reserve(ex.address.key, ex.terms.maxConnections)
+	d := ex.client.proxy.pool.Reserve(ex.address.Key(), ex.terms.maxConnections)
 	if d == nil {
 		return nil, reason.Newf(reason.TooMany, "too many connections to %s: %d are in use", ex.address.String(), ex.terms.maxConnections).
 			Over(ex.terms.keys.maxConnections)
@@ -136,7 +136,7 @@ func (ex *exchange) open(r upstream.Route) (*upstream.Conn, *reason.Failure) {
 	if p.run.Load() != ex.run {
 		generation-- // judged by a deny list and verified by a store that are no longer in use: not for the next request
 	}
-	conn, timing, err := ex.dialer().Dial(ctx, ex.address.name(), ex.address.port)
+	conn, timing, err := ex.dialer().Dial(ctx, ex.address.Name(), ex.address.Port())
 	ex.noteTiming(timing)
 	if err != nil {
 		return nil, ex.connectFailure(err)
@@ -154,12 +154,12 @@ func (ex *exchange) open(r upstream.Route) (*upstream.Conn, *reason.Failure) {
 
 // connectFailure is what the client is told of an error on the way to a connection.
 func (ex *exchange) connectFailure(err error) *reason.Failure {
-	return ex.timeFailure(reason.OfConnect(err, ex.address.name(), ex.terms.connectTimeout))
+	return ex.timeFailure(reason.OfConnect(err, ex.address.Name(), ex.terms.connectTimeout))
 }
 
 // handshakeFailure is what the client is told of an error of the TLS handshake.
 func (ex *exchange) handshakeFailure(err error) *reason.Failure {
-	return ex.timeFailure(reason.OfHandshake(err, ex.address.name(), ex.terms.connectTimeout))
+	return ex.timeFailure(reason.OfHandshake(err, ex.address.Name(), ex.terms.connectTimeout))
 }
 
 // timeFailure is f with the key of the limit that applies, or what ended it where that was the caller's deadline, or the
@@ -187,7 +187,7 @@ func (ex *exchange) noteTiming(t guard.Timing) {
 // startTLS makes the TLS handshake, which has connectTimeout for itself, on u or on a connection that takes its place.
 // Where it fails it has closed them.
 func (ex *exchange) startTLS(u *upstream.Conn, r upstream.Route, generation uint32) (*upstream.Conn, *reason.Failure) {
-	host, port := ex.address.name(), ex.address.port
+	host, port := ex.address.Name(), ex.address.Port()
 	ctx := ex.beginMaking(u)
 	defer ex.endMaking(ctx)
 	ex.remote = u.Remote()

@@ -10,6 +10,7 @@
 //	  proxy/listen       the sockets that clients connect to, however they came, and how they are left
 //	  proxy/http1        the bytes of HTTP/1: the gate's scan, fields, chunked coding, heads of responses
 //	  proxy/downstream   connections of clients: accepted, greeted, read and written in time, at rest, left
+//	  proxy/destination  the host and port that a request is for, as the pool, the guard and the log want them
 //	  proxy/upstream     connections to destinations: pool, lifetime, idleness, a request over one, its answer's body
 //	  proxy/socket       what lies under a connection: system calls made at once, the waits for them, the clock
 //	  proxy/reason       the table of reasons; errors become reasons there and nowhere else
@@ -34,7 +35,6 @@
 //	exchange.go     the memory that an exchange needs
 //	sender.go       whose request it is, what its client may, and as whom its destination sees it (terms.go: on which terms)
 //	breaking.go     whether its destination could be reached, of late (deadline.go: the caller's own deadline)
-//	destination.go  the host and port that a request is for, as the pool, the guard and the log want them
 //	ask.go          what a request asks of the proxy itself, in its own fields
 //	wait.go         waiting for the destination, which the client's going away ends
 //	connect.go      get a connection to the destination: one at rest, or a new one, through the guard

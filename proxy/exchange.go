@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"whsentry/policy"
+	"whsentry/proxy/destination"
 	"whsentry/proxy/downstream"
 	"whsentry/proxy/http1"
 	"whsentry/proxy/metrics"
@@ -33,7 +34,7 @@ type exchange struct {
 	// Where the request goes; authority and path are parts of the head.
 	authority []byte
 	path      []byte
-	address   address
+	address   destination.Address
 	tls       bool
 	connect   bool
 	alias     string // of the client certificate that is presented
@@ -72,7 +73,7 @@ type exchange struct {
 }
 
 var exchanges = sync.Pool{New: func() any {
-	ex := &exchange{address: address{key: make([]byte, 0, 64)}}
+	ex := &exchange{address: destination.New()}
 	ex.call.OnSent = ex.forgetBody
 	return ex
 }}

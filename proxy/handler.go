@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"whsentry/policy"
+	"whsentry/proxy/destination"
 	"whsentry/proxy/downstream"
 	"whsentry/proxy/http1"
 	"whsentry/proxy/reason"
@@ -117,11 +118,11 @@ func (ex *exchange) aimAt(uri []byte) *reason.Failure {
 // aim makes t what the request is for, where it may be.
 func (ex *exchange) aim(t *http1.Target) *reason.Failure {
 	ex.authority, ex.path = t.Authority.Raw, t.Path
-	ex.address.set(&t.Authority, ex.tls)
-	if ex.tls && !t.HTTPS && ex.address.port == defaultPort(false) { // some clients write it out
-		ex.address.setPort(defaultPort(true))
+	ex.address.Set(&t.Authority, ex.tls)
+	if ex.tls && !t.HTTPS && ex.address.Port() == destination.DefaultPort(false) { // some clients write it out
+		ex.address.SetPort(destination.DefaultPort(true))
 	}
-	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
+	if err := ex.run.guard.CheckPort(ex.address.Port()); err != nil {
 		return reason.OfConnect(err, "", 0)
 	}
 	return ex.obeyRules()
@@ -141,7 +142,7 @@ func (ex *exchange) routeConnect() *reason.Failure {
 		return reason.OfMessage(err)
 	}
 	ex.authority = a.Raw
-	ex.address.set(&a, false)
+	ex.address.Set(&a, false)
 	if f := ex.checkAsks(); f != nil {
 		return f
 	}
@@ -154,7 +155,7 @@ func (ex *exchange) routeConnect() *reason.Failure {
 	if f := ex.checkConnectPort(); f != nil {
 		return f
 	}
-	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
+	if err := ex.run.guard.CheckPort(ex.address.Port()); err != nil {
 		return reason.OfConnect(err, "", 0)
 	}
 	return ex.obeyRules()
@@ -162,7 +163,7 @@ func (ex *exchange) routeConnect() *reason.Failure {
 
 // checkConnectPort refuses a port that CONNECT may not reach.
 func (ex *exchange) checkConnectPort() *reason.Failure {
-	port, allowed := ex.address.port, ex.run.cfg.ConnectPorts
+	port, allowed := ex.address.Port(), ex.run.cfg.ConnectPorts
 	if len(allowed) > 0 && !slices.Contains(allowed, port) {
 		f := reason.Newf(reason.Connect, "CONNECT to port %d is not allowed", port)
 		f.Status = 403
@@ -237,7 +238,7 @@ func (ex *exchange) awaitsContinue() bool {
 func (ex *exchange) judge() *reason.Failure {
 	ctx := ex.beginMaking(nil)
 	defer ex.endMaking(ctx)
-	err := ex.dialer().Judge(ctx, ex.address.name(), ex.address.port)
+	err := ex.dialer().Judge(ctx, ex.address.Name(), ex.address.Port())
 	ex.at = socket.Now()
 	if err != nil {
 		return ex.connectFailure(err)

@@ -27,7 +27,7 @@ func exchangeFor(t testing.TB, raw string) *exchange {
 	}
 	ex.authority, ex.path = target.Authority.Raw, target.Path
 	ex.tls = target.HTTPS || ex.head.TLS
-	ex.address.set(&target.Authority, ex.tls)
+	ex.address.Set(&target.Authority, ex.tls)
 	return ex
 }
 

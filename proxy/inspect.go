@@ -104,8 +104,8 @@ func (ex *exchange) routePlain() *reason.Failure {
 	if h := &ex.head; asksProxy(h) && isWebSocket(h) {
 		return reason.Newf(reason.Malformed, "malformed request: it has an X-WhSentry-… field beside Upgrade: websocket, which is passed on unseen")
 	}
-	if ex.tls && ex.address.port == 80 {
-		ex.address.setPort(443)
+	if ex.tls && ex.address.Port() == 80 {
+		ex.address.SetPort(443)
 	}
 	return ex.checkConnectPort()
 }
@@ -113,11 +113,10 @@ func (ex *exchange) routePlain() *reason.Failure {
 // matchesPlain reports whether a names the CONNECT's host: with its port, without one, or with 443, as who asks for TLS
 // may write.
 func (w *interception) matchesPlain(a *http1.Authority) bool {
-	var buf [256]byte
-	if !bytes.Equal(a.AppendHost(buf[:0]), w.address.key[:w.address.hostLen]) {
+	if !w.address.HasHost(a) {
 		return false
 	}
-	return a.Port <= 0 || a.Port == int(w.address.port) || a.Port == 443
+	return a.Port <= 0 || a.Port == int(w.address.Port()) || a.Port == 443
 }
 
 // opened is the connection that was made at CONNECT, for the first request inside.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"whsentry/policy"
+	"whsentry/proxy/destination"
 	"whsentry/proxy/http1"
 	"whsentry/proxy/reason"
 	"whsentry/proxy/upstream"
@@ -12,7 +13,7 @@ import (
 // interception is what a CONNECT that is intercepted, or inspected, has fixed for the requests inside.
 type interception struct {
 	authority []byte // host:port as the client wrote it
-	address   address
+	address   destination.Address
 	alias     string          // X-WhSentry-ClientCert of the CONNECT: for the requests that name none
 	identity  policy.Identity // whose the CONNECT was
 	wouldDeny bool            // the CONNECT was against its client's rules, and that is not yet in the log
@@ -38,9 +39,9 @@ func (ex *exchange) intercept(refused *reason.Failure) *reason.Failure {
 	if c.proxy.run.Load() != ex.run {
 		issuer-- // the CA that is counted by now may not be the one that signs below
 	}
-	cfg, err := ex.run.ca.IssuerConfig(ex.address.name())
+	cfg, err := ex.run.ca.IssuerConfig(ex.address.Name())
 	if err != nil {
-		return reason.Newf(reason.Internal, "internal error: make a certificate for %s: %v", ex.address.name(), err)
+		return reason.Newf(reason.Internal, "internal error: make a certificate for %s: %v", ex.address.Name(), err)
 	}
 	if c.Send([]byte(connectionEstablished)) != nil {
 		return reason.ClientGone()
@@ -73,7 +74,7 @@ func (ex *exchange) intercept(refused *reason.Failure) *reason.Failure {
 // enclose makes what the client sends from here on requests inside the tunnel that it has asked for.
 func (ex *exchange) enclose(within *interception) {
 	within.authority, within.identity, within.wouldDeny = bytes.Clone(ex.authority), ex.identity(), ex.wouldDeny
-	within.address.copy(&ex.address)
+	within.address.Copy(&ex.address)
 	ex.client.within = within
 }
 
@@ -135,13 +136,13 @@ func (ex *exchange) routeWithin(within *interception) *reason.Failure {
 			ex.authority = host
 		}
 	}
-	ex.address.copy(&within.address)
+	ex.address.Copy(&within.address)
 	if within.plain {
 		if f := ex.routePlain(); f != nil {
 			return f
 		}
 	}
-	if err := ex.run.guard.CheckPort(ex.address.port); err != nil {
+	if err := ex.run.guard.CheckPort(ex.address.Port()); err != nil {
 		return reason.OfConnect(err, "", 0)
 	}
 	return ex.obeyRules()
@@ -162,7 +163,7 @@ func (w *interception) matches(a *http1.Authority) bool {
 	if w.plain {
 		return w.matchesPlain(a)
 	}
-	var other address
-	other.set(a, true)
-	return bytes.Equal(other.key, w.address.key)
+	var other destination.Address
+	other.Set(a, true)
+	return bytes.Equal(other.Key(), w.address.Key())
 }

@@ -19,9 +19,9 @@ type rights struct {
 // claim notes what the tunnel that begins rests on, so that it ends where that does.
 func (ex *exchange) claim() {
 	c := ex.client
-	name := ex.address.name()
+	name := ex.address.Name()
 	literal, _ := netip.ParseAddr(name)
-	r := &rights{identity: ex.identity(), host: policy.NewHost(name, literal), port: ex.address.port}
+	r := &rights{identity: ex.identity(), host: policy.NewHost(name, literal), port: ex.address.Port()}
 	c.mu.Lock()
 	c.rights = r
 	c.mu.Unlock()

@@ -1,9 +1,7 @@
 package proxy
 
 import (
-	"net/netip"
 	"time"
-	"unsafe"
 
 	"whsentry/ca"
 	"whsentry/guard"
@@ -136,14 +134,14 @@ func (p *place) leave() {
 // obeyRules holds the request against its client's rules, and finds the terms on which its destination is connected to,
 // and as whom: 1019 and 1010.
 func (ex *exchange) obeyRules() *reason.Failure {
-	host := ex.address.host()
-	switch ex.sender.Judge(host, ex.address.port) {
+	host := ex.address.Host()
+	switch ex.sender.Judge(host, ex.address.Port()) {
 	case policy.Denied:
 		return reason.Newf(reason.NotAllowed, "this client may not send to %s", ex.address.String())
 	case policy.WouldDeny:
 		ex.wouldDeny = true
 	}
-	ex.terms = ex.run.terms(host, ex.address.port)
+	ex.terms = ex.run.terms(host, ex.address.Port())
 	if !ex.tls && !(ex.connect && ex.run.cfg.ConnectMode == ConnectMITM) {
 		return nil
 	}
@@ -172,7 +170,7 @@ func (ex *exchange) chooseCertificate(host policy.Host) *reason.Failure {
 	case policy.AliasUnknown:
 		return reason.Newf(reason.UnknownAlias, "no client certificate with the alias %q is configured", named)
 	case policy.AliasNotHere:
-		return reason.Newf(reason.UnknownAlias, "the client certificate is not for %s", ex.address.name()).With(403, reason.SourcePolicy)
+		return reason.Newf(reason.UnknownAlias, "the client certificate is not for %s", ex.address.Name()).With(403, reason.SourcePolicy)
 	}
 	ex.alias, ex.named = alias, named
 	if alias == "" {
@@ -191,31 +189,4 @@ func (ex *exchange) dialer() *guard.Dialer {
 		return ex.run.dialer
 	}
 	return ex.run.dialer.With(e)
-}
-
-// host returns the address as rules are held against it. It is valid as long as the address does not change.
-func (a *address) host() policy.Host {
-	if a.hostLen == 0 {
-		return policy.Host{}
-	}
-	name := unsafe.String(&a.key[0], a.hostLen) // a copy would be the only allocation of a request
-	var literal netip.Addr
-	if looksLiteral(name) {
-		literal, _ = netip.ParseAddr(name)
-	}
-	return policy.NewHost(name, literal)
-}
-
-// looksLiteral reports whether name may be an IP literal: a DNS name has no colon, and does not end in a number.
-func looksLiteral(name string) bool {
-	last := name[len(name)-1]
-	if '0' <= last && last <= '9' && '0' <= name[0] && name[0] <= '9' {
-		return true
-	}
-	for i := range len(name) {
-		if name[i] == ':' {
-			return true
-		}
-	}
-	return false
 }

@@ -22,7 +22,7 @@ import (
 	"whsentry/ca"
 	"whsentry/internal/settings"
 	"whsentry/policy"
-	"whsentry/proxy"
+	"whsentry/proxy/destination"
 )
 
 // caCommands returns the commands about the trust store.
@@ -171,7 +171,7 @@ func (a *app) caCheck(c *cli.Context) error {
 }
 
 // applyEntry says which entry of destinations applies, and returns with whom and as whom the handshake is made under it.
-func (a *app) applyEntry(j *judging, store *ca.Store, dest proxy.Destination) (ca.Destination, error) {
+func (a *app) applyEntry(j *judging, store *ca.Store, dest destination.URL) (ca.Destination, error) {
 	to := ca.Destination{Host: dest.Host, Port: dest.Port}
 	if err := j.apply(dest); err != nil {
 		return to, err
@@ -192,19 +192,19 @@ func (a *app) applyEntry(j *judging, store *ca.Store, dest proxy.Destination) (c
 }
 
 // tlsDestination reads what ca check is given: an https URL, or what would stand between https:// and its end. The
-// error is a *proxy.TargetError where the proxy would refuse it too.
-func tlsDestination(text string) (proxy.Destination, error) {
+// error is a *destination.URLError where the proxy would refuse it too.
+func tlsDestination(text string) (destination.URL, error) {
 	scheme, _, _ := strings.Cut(text, "/")
 	switch addr := net.ParseIP(text); {
 	case strings.EqualFold(scheme, "http:"):
-		return proxy.Destination{}, fmt.Errorf("%s: http is without TLS, so there is no certificate; want an https URL, a host or host:port", settings.Quote(text))
+		return destination.URL{}, fmt.Errorf("%s: http is without TLS, so there is no certificate; want an https URL, a host or host:port", settings.Quote(text))
 	case strings.HasSuffix(scheme, ":"):
 	case addr != nil && strings.Contains(text, ":"):
 		text = "https://[" + text + "]"
 	default:
 		text = "https://" + text
 	}
-	return proxy.ParseURL(text)
+	return destination.ParseURL(text)
 }
 
 // handshake is what came to light while TLS was started with a destination.
@@ -300,7 +300,7 @@ func (a *app) printClientCertificate(h handshake, alias string) {
 }
 
 // printChain prints the certificates that a destination presents, its own first.
-func (a *app) printChain(dest proxy.Destination, remote net.Addr, chain []*x509.Certificate) {
+func (a *app) printChain(dest destination.URL, remote net.Addr, chain []*x509.Certificate) {
 	const most = 10 // a sound chain has two or three
 	name := net.JoinHostPort(dest.Host, strconv.Itoa(int(dest.Port)))
 	fmt.Fprintf(a.stdout, "%s at %s presents %s\n", name, remote, counted(len(chain), "certificate"))

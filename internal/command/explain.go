@@ -12,7 +12,7 @@ import (
 	"whsentry/guard"
 	"whsentry/internal/settings"
 	"whsentry/policy"
-	"whsentry/proxy"
+	"whsentry/proxy/destination"
 )
 
 // explain judges a URL in the order of the proxy's refusals: the URL itself, its port, its name, its addresses.
@@ -28,7 +28,7 @@ func (a *app) explain(c *cli.Context) error {
 	if j.client, err = a.explainedClient(j.policy); err != nil {
 		return err
 	}
-	dest, err := proxy.ParseURL(c.Args().First())
+	dest, err := destination.ParseURL(c.Args().First())
 	if err != nil {
 		return a.conclude(err, exitUnresolved)
 	}
@@ -42,7 +42,7 @@ func (a *app) explain(c *cli.Context) error {
 }
 
 // explainAddresses resolves the destination and judges each of its addresses.
-func (a *app) explainAddresses(j *judging, dest proxy.Destination) error {
+func (a *app) explainAddresses(j *judging, dest destination.URL) error {
 	ctx, cancel := context.WithTimeout(context.Background(), j.connectTimeout())
 	defer cancel()
 	dialer := j.dialer()
@@ -92,7 +92,7 @@ func (a *app) explainedClient(rules *policy.Policy) (*policy.Client, error) {
 }
 
 // explainRules says which entry of destinations applies, and where the client may not send to the destination.
-func (a *app) explainRules(j *judging, dest proxy.Destination) error {
+func (a *app) explainRules(j *judging, dest destination.URL) error {
 	if err := j.apply(dest); err != nil {
 		return err
 	}
@@ -120,7 +120,7 @@ func (a *app) explainRules(j *judging, dest proxy.Destination) error {
 // unresolved where its name does not resolve, else exitFailed. An error that is no such reason is returned as it is.
 func (a *app) conclude(err error, unresolved int) error {
 	var (
-		target  *proxy.TargetError
+		target  *destination.URLError
 		port    *guard.PortError
 		blocked *guard.BlockedError
 		resolve *guard.ResolveError

@@ -9,7 +9,7 @@ import (
 	"whsentry/guard"
 	"whsentry/internal/settings"
 	"whsentry/policy"
-	"whsentry/proxy"
+	"whsentry/proxy/destination"
 )
 
 // judging is what a destination is judged by, as the proxy would: for one client, under the entry that applies.
@@ -37,7 +37,7 @@ func newJudging(s *settings.Settings) (*judging, error) {
 }
 
 // apply finds the entry of destinations that dest has, and what it and the client lift of the guard's rules.
-func (j *judging) apply(dest proxy.Destination) (err error) {
+func (j *judging) apply(dest destination.URL) (err error) {
 	j.entry = j.policy.Destination(ruleHost(dest), dest.Port)
 	if j.except.Client, err = guard.NewAllowList("cidrAllowList of client "+j.client.Name, j.client.AllowList); err != nil {
 		return j.settings.Locate(err)
@@ -66,7 +66,7 @@ func (j *judging) connectTimeout() time.Duration {
 }
 
 // ruleHost is the host of dest as rules are held against it.
-func ruleHost(dest proxy.Destination) policy.Host {
+func ruleHost(dest destination.URL) policy.Host {
 	literal, _ := netip.ParseAddr(dest.Host)
 	return policy.NewHost(dest.Host, literal)
 }

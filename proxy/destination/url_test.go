@@ -1,22 +1,23 @@
-package proxy
+package destination
 
 import (
 	"errors"
 	"testing"
+
 	"whsentry/proxy/reason"
 )
 
 func TestParseURL(t *testing.T) {
 	for _, tt := range []struct {
 		raw  string
-		want Destination
+		want URL
 	}{
-		{"http://Example.com./a?b", Destination{Host: "example.com", Port: 80}},
-		{"HTTPS://example.com", Destination{Host: "example.com", Port: 443, TLS: true}},
-		{"https://example.com:80/", Destination{Host: "example.com", Port: 80, TLS: true}},
-		{"http://192.0.2.1:65535/", Destination{Host: "192.0.2.1", Port: 65535}},
-		{"http://[2001:DB8:0:0:0:0:0:1]:81/", Destination{Host: "2001:db8::1", Port: 81}},
-		{"http://[::FFFF:c000:201]/", Destination{Host: "::ffff:192.0.2.1", Port: 80}},
+		{"http://Example.com./a?b", URL{Host: "example.com", Port: 80}},
+		{"HTTPS://example.com", URL{Host: "example.com", Port: 443, TLS: true}},
+		{"https://example.com:80/", URL{Host: "example.com", Port: 80, TLS: true}},
+		{"http://192.0.2.1:65535/", URL{Host: "192.0.2.1", Port: 65535}},
+		{"http://[2001:DB8:0:0:0:0:0:1]:81/", URL{Host: "2001:db8::1", Port: 81}},
+		{"http://[::FFFF:c000:201]/", URL{Host: "::ffff:192.0.2.1", Port: 80}},
 	} {
 		t.Run(tt.raw, func(t *testing.T) {
 			if got, err := ParseURL(tt.raw); err != nil || got != tt.want {
@@ -41,8 +42,8 @@ func TestParseURLRefuses(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := ParseURL(tt.raw)
-			var target *TargetError
-			if !errors.As(err, &target) || target.Code != int(tt.code) || target.Status != 400 || target.Text == "" {
+			var refused *URLError
+			if !errors.As(err, &refused) || refused.Code != int(tt.code) || refused.Status != 400 || refused.Text == "" {
 				t.Errorf("got %v; want code %d with status 400", err, tt.code)
 			}
 		})
