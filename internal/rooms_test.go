@@ -28,7 +28,7 @@ var mayImport = map[string][]string{
 	"proxy/admin":       {"guard", "ca", "policy", "proxy/http1", "proxy/reason", "proxy/metrics"},
 	"proxy/listen":      {"ca", "proxy/socket", "proxy/metrics"},
 	"proxy/downstream":  {"proxy/http1", "proxy/socket", "proxy/reason", "proxy/metrics", "proxy/listen"},
-	"proxy/destination": {"policy", "proxy/http1", "proxy/reason"},
+	"proxy/destination": {"guard", "ca", "policy", "proxy/http1", "proxy/reason", "proxy/upstream"},
 	"proxy/upstream":    {"guard", "ca", "proxy/http1", "proxy/socket", "proxy/reason", "proxy/metrics"},
 	"proxy":             slices.Concat(judges, rooms),
 

@@ -52,8 +52,8 @@ func (ex *exchange) appendBreakerKey(dst []byte) []byte {
 	if ex.tls {
 		dst = append(append(dst, ' '), ex.alias...)
 	}
-	if ex.terms.id != 0 {
-		dst = strconv.AppendUint(append(dst, " entry "...), ex.terms.id, 36)
+	if ex.terms.ID != 0 {
+		dst = strconv.AppendUint(append(dst, " entry "...), ex.terms.ID, 36)
 	}
 	return dst
 }

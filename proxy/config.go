@@ -11,6 +11,7 @@ import (
 
 	"whsentry/proxy/accesslog"
 	"whsentry/proxy/admin"
+	"whsentry/proxy/destination"
 	"whsentry/proxy/http1"
 	"whsentry/proxy/listen"
 	"whsentry/proxy/reason"
@@ -25,16 +26,8 @@ type Config struct {
 	ClientTimeout time.Duration
 	// ClientIdleTimeout (clientIdleTimeout) is how long a client's connection may rest between requests. Above 0.
 	ClientIdleTimeout time.Duration
-	// ConnectTimeout (connectTimeout) bounds resolving and connecting, over all addresses together; a TLS
-	// handshake has as long again. Above 0.
-	ConnectTimeout time.Duration
-	// ConnectionLifetime (connectionLifetime) is the age at which a connection to a destination is closed,
-	// whatever it is doing. Above 0.
-	ConnectionLifetime time.Duration
-	// ReadTimeout (readTimeout) is how long a connection to a destination may carry no byte. Above 0.
-	ReadTimeout time.Duration
-	// MaxResponseBodySize (maxResponseBodySize) in bytes; 0 allows only empty bodies.
-	MaxResponseBodySize int64
+	// Limits are those of destinations whose entry does not say otherwise, or which have none.
+	destination.Limits
 	// MaxRequestBodySize (maxRequestBodySize) in bytes; 0 allows only empty bodies.
 	MaxRequestBodySize int64
 	// MaxBufferedBytes (maxBufferedBytes) is the memory for request bodies over all clients, in bytes.
@@ -43,9 +36,6 @@ type Config struct {
 	MaxHeaderSize int64
 	// MaxConnections (maxConnections) is the most client connections at once. Above 0.
 	MaxConnections int
-	// MaxConnectionsPerDestination (maxConnectionsPerDestination) is the most connections in use to one host
-	// and port at once, tunnels included. Above 0.
-	MaxConnectionsPerDestination int
 	// ConnectMode (connect.mode) is what CONNECT does: one of ConnectTunnel, ConnectMITM and ConnectDeny.
 	ConnectMode string
 	// ConnectPlain (connect.plain) is what becomes of a tunnel whose client begins with an HTTP request: PlainInspect or
@@ -100,28 +90,24 @@ const (
 // DefaultConfig returns the defaults of every key.
 func DefaultConfig() Config {
 	return Config{
-		Listeners:                    []listen.Config{listen.DefaultConfig()},
-		ClientTimeout:                10 * time.Second,
-		ClientIdleTimeout:            2 * time.Minute,
-		ConnectTimeout:               10 * time.Second,
-		ConnectionLifetime:           60 * time.Second,
-		ReadTimeout:                  10 * time.Second,
-		MaxResponseBodySize:          1 * miB,
-		MaxRequestBodySize:           10 * miB,
-		MaxBufferedBytes:             256 * miB,
-		MaxHeaderSize:                64 * kiB,
-		MaxConnections:               16384,
-		MaxConnectionsPerDestination: 256,
-		ConnectMode:                  ConnectTunnel,
-		ClientCertHeader:             true,
-		IncompleteResponses:          IncompleteError,
-		ConnectPlain:                 PlainInspect,
-		UserAgent:                    "Webhook Sentry/0.1",
-		RequestIDHeader:              "Request-ID",
-		AccessLog:                    accesslog.Config{Type: accesslog.Text, URL: accesslog.URLFull},
-		Answers:                      reason.DefaultConfig(),
-		Metrics:                      admin.Config{Address: ":2112"},
-		ShutdownTimeout:              30 * time.Second,
+		Listeners:           []listen.Config{listen.DefaultConfig()},
+		ClientTimeout:       10 * time.Second,
+		ClientIdleTimeout:   2 * time.Minute,
+		Limits:              destination.DefaultLimits(),
+		MaxRequestBodySize:  10 * miB,
+		MaxBufferedBytes:    256 * miB,
+		MaxHeaderSize:       64 * kiB,
+		MaxConnections:      16384,
+		ConnectMode:         ConnectTunnel,
+		ClientCertHeader:    true,
+		IncompleteResponses: IncompleteError,
+		ConnectPlain:        PlainInspect,
+		UserAgent:           "Webhook Sentry/0.1",
+		RequestIDHeader:     "Request-ID",
+		AccessLog:           accesslog.Config{Type: accesslog.Text, URL: accesslog.URLFull},
+		Answers:             reason.DefaultConfig(),
+		Metrics:             admin.Config{Address: ":2112"},
+		ShutdownTimeout:     30 * time.Second,
 	}
 }
 

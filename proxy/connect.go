@@ -20,7 +20,7 @@ import (
 func (ex *exchange) acquire(d *upstream.Destination, fresh bool) *reason.Failure {
 	p := ex.client.proxy
 	ex.reused, ex.remote, ex.tlsVersion = false, netip.AddrPort{}, 0
-	r := upstream.Route{TLS: ex.tls, Alias: ex.alias, Entry: ex.terms.id, Allow: ex.sender.AllowListID}
+	r := upstream.Route{TLS: ex.tls, Alias: ex.alias, Entry: ex.terms.ID, Allow: ex.sender.AllowListID}
 	if u := ex.takeOpened(r); u != nil {
 		ex.hold(u, false)
 		return nil
@@ -61,10 +61,10 @@ func (ex *exchange) acquire(d *upstream.Destination, fresh bool) *reason.Failure
 
 // reservePlace takes a place among the connections in use to the destination: 1014.
 func (ex *exchange) reservePlace() (*upstream.Destination, *reason.Failure) {
-	d := ex.client.proxy.pool.Reserve(ex.address.Key(), ex.terms.maxConnections)
+	d := ex.client.proxy.pool.Reserve(ex.address.Key(), ex.terms.MaxConnections)
 	if d == nil {
-		return nil, reason.Newf(reason.TooMany, "too many connections to %s: %d are in use", ex.address.String(), ex.terms.maxConnections).
-			Over(ex.terms.keys.maxConnections)
+		return nil, reason.Newf(reason.TooMany, "too many connections to %s: %d are in use", ex.address.String(), ex.terms.MaxConnections).
+			Over(ex.terms.Keys.MaxConnections)
 	}
 	return d, nil
 }
@@ -141,7 +141,7 @@ func (ex *exchange) open(r upstream.Route) (*upstream.Conn, *reason.Failure) {
 	if err != nil {
 		return nil, ex.connectFailure(err)
 	}
-	u, err := upstream.NewConn(conn, conn.Peer(), r, ex.terms.limits, generation)
+	u, err := upstream.NewConn(conn, conn.Peer(), r, ex.terms.Connection, generation)
 	if err != nil {
 		conn.Close()
 		return nil, ex.connectFailure(err)
@@ -154,12 +154,12 @@ func (ex *exchange) open(r upstream.Route) (*upstream.Conn, *reason.Failure) {
 
 // connectFailure is what the client is told of an error on the way to a connection.
 func (ex *exchange) connectFailure(err error) *reason.Failure {
-	return ex.timeFailure(reason.OfConnect(err, ex.address.Name(), ex.terms.connectTimeout))
+	return ex.timeFailure(reason.OfConnect(err, ex.address.Name(), ex.terms.ConnectTimeout))
 }
 
 // handshakeFailure is what the client is told of an error of the TLS handshake.
 func (ex *exchange) handshakeFailure(err error) *reason.Failure {
-	return ex.timeFailure(reason.OfHandshake(err, ex.address.Name(), ex.terms.connectTimeout))
+	return ex.timeFailure(reason.OfHandshake(err, ex.address.Name(), ex.terms.ConnectTimeout))
 }
 
 // timeFailure is f with the key of the limit that applies, or what ended it where that was the caller's deadline, or the
@@ -170,7 +170,7 @@ func (ex *exchange) timeFailure(f *reason.Failure) *reason.Failure {
 		return ended
 	}
 	if f.Limit == reason.LimitConnectTimeout {
-		f.Limit = ex.terms.keys.connectTimeout
+		f.Limit = ex.terms.Keys.ConnectTimeout
 	}
 	return f
 }
@@ -198,7 +198,7 @@ func (ex *exchange) startTLS(u *upstream.Conn, r upstream.Route, generation uint
 		if err != nil {
 			return nil, err
 		}
-		next, err := upstream.NewConn(conn, conn.Peer(), r, ex.terms.limits, generation)
+		next, err := upstream.NewConn(conn, conn.Peer(), r, ex.terms.Connection, generation)
 		if err != nil {
 			conn.Close()
 			return nil, err
@@ -209,7 +209,7 @@ func (ex *exchange) startTLS(u *upstream.Conn, r upstream.Route, generation uint
 		}
 		return u.Wire(), nil
 	}
-	conn, err := ex.run.ca.Handshake(ctx, u.Wire(), ca.Destination{Host: host, Port: port, Alias: r.Alias, Rules: ex.terms.rules}, again)
+	conn, err := ex.run.ca.Handshake(ctx, u.Wire(), ca.Destination{Host: host, Port: port, Alias: r.Alias, Rules: ex.terms.Rules}, again)
 	ex.phases[metrics.TLS] = time.Duration(socket.Now() - began)
 	if err != nil {
 		u.Close()

@@ -10,7 +10,7 @@
 //	  proxy/listen       the sockets that clients connect to, however they came, and how they are left
 //	  proxy/http1        the bytes of HTTP/1: the gate's scan, fields, chunked coding, heads of responses
 //	  proxy/downstream   connections of clients: accepted, greeted, read and written in time, at rest, left
-//	  proxy/destination  the host and port that a request is for, as the pool, the guard and the log want them
+//	  proxy/destination  the host and port that a request is for, and the terms on which that is connected to
 //	  proxy/upstream     connections to destinations: pool, lifetime, idleness, a request over one, its answer's body
 //	  proxy/socket       what lies under a connection: system calls made at once, the waits for them, the clock
 //	  proxy/reason       the table of reasons; errors become reasons there and nowhere else
@@ -33,7 +33,7 @@
 //	client.go       a client, as its connection sees it: each of its requests begins here
 //	handler.go      one exchange: the strict pass, route, readBody, forward, finish: the single exit
 //	exchange.go     the memory that an exchange needs
-//	sender.go       whose request it is, what its client may, and as whom its destination sees it (terms.go: on which terms)
+//	sender.go       whose request it is, what its client may, and as whom its destination sees it
 //	breaking.go     whether its destination could be reached, of late (deadline.go: the caller's own deadline)
 //	ask.go          what a request asks of the proxy itself, in its own fields
 //	wait.go         waiting for the destination, which the client's going away ends

@@ -40,8 +40,8 @@ type exchange struct {
 	alias     string // of the client certificate that is presented
 	named     string // the alias that the request, or the CONNECT that it came by, names
 
-	sender   *policy.Client // whose request it is; nil: nobody's
-	terms    *terms         // on which the destination is connected to; nil: not known yet
+	sender   *policy.Client     // whose request it is; nil: nobody's
+	terms    *destination.Terms // on which the destination is connected to; nil: not known yet
 	breaking breaking
 	timeout  time.Duration // the caller's own deadline; 0: none
 	timer    *time.Timer   // of it, while it runs

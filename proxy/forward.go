@@ -186,9 +186,9 @@ func (ex *exchange) upstreamFailure(f *reason.Failure) *reason.Failure {
 	limits := ex.held.Limits()
 	switch ex.held.Killed() {
 	case upstream.CloseIdle:
-		return reason.Newf(reason.Timeout, "timed out: %s was idle for %s", ex.held.Remote(), limits.Idle).Over(ex.terms.keys.readTimeout)
+		return reason.Newf(reason.Timeout, "timed out: %s was idle for %s", ex.held.Remote(), limits.Idle).Over(ex.terms.Keys.ReadTimeout)
 	case upstream.CloseLifetime:
-		return reason.Newf(reason.Timeout, "timed out: the connection to %s reached its lifetime of %s", ex.held.Remote(), limits.Lifetime).Over(ex.terms.keys.lifetime)
+		return reason.Newf(reason.Timeout, "timed out: the connection to %s reached its lifetime of %s", ex.held.Remote(), limits.Lifetime).Over(ex.terms.Keys.Lifetime)
 	case upstream.CloseDeadline:
 		return reason.CallerDeadline(ex.timeout)
 	case upstream.CloseClient:

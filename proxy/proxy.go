@@ -13,6 +13,7 @@ import (
 	"whsentry/policy"
 	"whsentry/proxy/accesslog"
 	"whsentry/proxy/admin"
+	"whsentry/proxy/destination"
 	"whsentry/proxy/downstream"
 	"whsentry/proxy/listen"
 	"whsentry/proxy/metrics"
@@ -64,10 +65,8 @@ type run struct {
 	settingsFile string
 	idHeader     string // lower-cased
 
-	policy  *policy.Policy
-	global  terms
-	entries []terms                             // of destinations, in their order
-	allows  map[*policy.Client]*guard.AllowList // of the clients that have one
+	policy       *policy.Policy
+	destinations *destination.Table
 }
 
 // counters are what the pool counts with.

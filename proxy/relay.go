@@ -22,7 +22,7 @@ func (ex *exchange) passBody() *reason.Failure {
 	if r.Bodiless(isHead) {
 		return ex.passBodiless(isHead)
 	}
-	limit := ex.terms.maxResponseBodySize
+	limit := ex.terms.MaxResponseBodySize
 	var body upstream.Body
 	body.Begin(&ex.call, r, limit, ex.run.cfg.MaxHeaderSize)
 	if ex.run.cfg.IncompleteResponses == IncompletePass {
@@ -49,7 +49,7 @@ func (ex *exchange) passBody() *reason.Failure {
 }
 
 func (ex *exchange) largeResponse() *reason.Failure {
-	return reason.Newf(reason.LargeResponse, "response body larger than %d bytes", ex.terms.maxResponseBodySize).Over(ex.terms.keys.maxResponseBodySize)
+	return reason.Newf(reason.LargeResponse, "response body larger than %d bytes", ex.terms.MaxResponseBodySize).Over(ex.terms.Keys.MaxResponseBodySize)
 }
 
 // passBodiless passes on what has no body: the answer to a HEAD, a 204, a 304. A 204 that announces one may be followed

@@ -12,6 +12,7 @@ import (
 	"whsentry/ca"
 	"whsentry/guard"
 	"whsentry/policy"
+	"whsentry/proxy/destination"
 	"whsentry/proxy/downstream"
 	"whsentry/proxy/listen"
 )
@@ -65,7 +66,9 @@ func newRun(cfg Config, deps Dependencies) (*run, error) {
 			return nil, err
 		}
 	}
-	return r, r.useRules()
+	var err error
+	r.destinations, err = destination.NewTable(cfg.Limits, r.policy, r.guard, r.ca)
+	return r, err
 }
 
 // install makes r what the next requests are served by.
@@ -73,7 +76,7 @@ func (p *Proxy) install(r *run) {
 	p.run.Store(r)
 	p.clients.Use(r.downstreamConfig())
 	p.buffered.SetLimit(r.cfg.MaxBufferedBytes)
-	p.interval.Store(int64(sweepInterval(r.intervalLimits()...)))
+	p.interval.Store(int64(sweepInterval(append(r.destinations.Durations(), r.cfg.ClientTimeout, r.cfg.ClientIdleTimeout)...)))
 	p.metrics.CountRules(r.guard)
 	p.metrics.UseStore(r.ca)
 	p.metrics.NameClients(r.policy.Clients())

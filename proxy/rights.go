@@ -68,7 +68,7 @@ func (r *run) grants(of *rights, remote netip.AddrPort) bool {
 	if sender.Name == "" {
 		return true // requests in flight end under the settings that they began with
 	}
-	return r.guard.CheckAddr(remote, r.exceptions(sender, r.terms(of.host, of.port))) == nil
+	return r.guard.CheckAddr(remote, r.destinations.Exceptions(sender, r.destinations.Terms(of.host, of.port))) == nil
 }
 
 // ReplaceListener makes now what the listeners that use old speak TLS with, for the files that it was made of have

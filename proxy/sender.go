@@ -141,7 +141,7 @@ func (ex *exchange) obeyRules() *reason.Failure {
 	case policy.WouldDeny:
 		ex.wouldDeny = true
 	}
-	ex.terms = ex.run.terms(host, ex.address.Port())
+	ex.terms = ex.run.destinations.Terms(host, ex.address.Port())
 	if !ex.tls && !(ex.connect && ex.run.cfg.ConnectMode == ConnectMITM) {
 		return nil
 	}
@@ -165,7 +165,7 @@ func (ex *exchange) chooseCertificate(host policy.Host) *reason.Failure {
 			return reason.Newf(reason.UnknownAlias, "no client certificate has an empty alias")
 		}
 	}
-	alias, verdict := ex.run.policy.Alias(ex.sender, ex.terms.entry, host, named)
+	alias, verdict := ex.run.policy.Alias(ex.sender, ex.terms.Entry, host, named)
 	switch verdict {
 	case policy.AliasUnknown:
 		return reason.Newf(reason.UnknownAlias, "no client certificate with the alias %q is configured", named)
@@ -180,7 +180,9 @@ func (ex *exchange) chooseCertificate(host policy.Host) *reason.Failure {
 }
 
 // exceptions are what the guard lets through for this request beside what it does for all.
-func (ex *exchange) exceptions() guard.Exceptions { return ex.run.exceptions(ex.sender, ex.terms) }
+func (ex *exchange) exceptions() guard.Exceptions {
+	return ex.run.destinations.Exceptions(ex.sender, ex.terms)
+}
 
 // dialer connects for this request.
 func (ex *exchange) dialer() *guard.Dialer {

@@ -68,7 +68,7 @@ func (ex *exchange) tunnelEnd(t *upstream.Tunnel) *reason.Failure {
 		ex.closed = why
 		return nil
 	case why == upstream.CloseIdle:
-		return reason.Newf(reason.Timeout, "timed out: the tunnel was idle for %s", limits.Idle).Over(ex.terms.keys.readTimeout)
+		return reason.Newf(reason.Timeout, "timed out: the tunnel was idle for %s", limits.Idle).Over(ex.terms.Keys.ReadTimeout)
 	}
-	return reason.Newf(reason.Timeout, "timed out: the tunnel reached twice the lifetime of %s", limits.Lifetime).Over(ex.terms.keys.lifetime)
+	return reason.Newf(reason.Timeout, "timed out: the tunnel reached twice the lifetime of %s", limits.Lifetime).Over(ex.terms.Keys.Lifetime)
 }

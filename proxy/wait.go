@@ -25,7 +25,7 @@ func (ex *exchange) endWait() {
 // beginMaking is beginWait for a step on the way to a connection, which has connectTimeout: looking the name up and
 // connecting, or the handshake on up. endMaking ends it.
 func (ex *exchange) beginMaking(up *upstream.Conn) *socket.Context {
-	ctx := socket.NewContext(ex.terms.connectTimeout)
+	ctx := socket.NewContext(ex.terms.ConnectTimeout)
 	ex.beginWait(up, ctx)
 	return ctx
 }

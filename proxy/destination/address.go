@@ -1,5 +1,6 @@
-// Package destination is where a request is to go: its host and port in the one form by which connections are pooled and
-// counted, rules held against it and lines logged (Address). It connects to nothing.
+// Package destination is where requests are to go, and on which terms: a host and port in the one form by which connections
+// are pooled and counted, rules held against it and lines logged (Address), and the limits, addresses and certificates that
+// its entry of destinations has for it, or the global settings (Table, Terms). It connects to nothing.
 package destination
 
 import (
@@ -13,7 +14,7 @@ import (
 	"whsentry/proxy/http1"
 )
 
-// Address is a destination's host and port in that form. The zero Address is none, until Set.
+// Address is a destination's host and port, in one form. The zero Address is none, until Set.
 type Address struct {
 	key     []byte // host:port, the host lower-cased or in RFC 5952 form, without a trailing dot
 	hostLen int
