@@ -15,7 +15,7 @@ var (
 	leaves = []string{"guard", "ca", "policy", "bench", "proxy/http1", "proxy/socket"}
 	// rooms are those below proxy.
 	rooms = []string{"proxy/http1", "proxy/socket", "proxy/reason", "proxy/metrics", "proxy/accesslog", "proxy/admin", "proxy/listen", "proxy/downstream",
-		"proxy/upstream", "proxy/destination"}
+		"proxy/upstream", "proxy/destination", "proxy/urlcheck"}
 	// judges decide and know nothing of whom they decide for.
 	judges = []string{"guard", "ca", "policy"}
 )
@@ -30,6 +30,7 @@ var mayImport = map[string][]string{
 	"proxy/downstream":  {"proxy/http1", "proxy/socket", "proxy/reason", "proxy/metrics", "proxy/listen"},
 	"proxy/destination": {"guard", "ca", "policy", "proxy/http1", "proxy/reason", "proxy/upstream"},
 	"proxy/upstream":    {"guard", "ca", "proxy/http1", "proxy/socket", "proxy/reason", "proxy/metrics"},
+	"proxy/urlcheck":    {"guard", "proxy/reason"},
 	"proxy":             slices.Concat(judges, rooms),
 
 	"internal/settings": slices.Concat(judges, rooms, []string{"proxy"}),

@@ -12,6 +12,7 @@
 //	  proxy/downstream   connections of clients: accepted, greeted, read and written in time, at rest, left
 //	  proxy/destination  the host and port that a request is for, and the terms on which that is connected to
 //	  proxy/upstream     connections to destinations: pool, lifetime, idleness, a request over one, its answer's body
+//	  proxy/urlcheck     what a URL check asks, and is answered
 //	  proxy/socket       what lies under a connection: system calls made at once, the waits for them, the clock
 //	  proxy/reason       the table of reasons; errors become reasons there and nowhere else
 //	  proxy/metrics      every metric's name

@@ -16,6 +16,7 @@ import (
 	"whsentry/proxy/http1"
 	"whsentry/proxy/reason"
 	"whsentry/proxy/socket"
+	"whsentry/proxy/urlcheck"
 )
 
 // line is a record for the access log, with the memory that it is made in. An exchange has one only once it has ended:
@@ -142,7 +143,7 @@ func (ex *exchange) destination() string {
 // password, so it is left out of what was refused for having it.
 func (ex *exchange) appendURL(dst []byte, mode string) []byte {
 	if ex.isCheck() {
-		return append(dst, checkPath...)
+		return append(dst, urlcheck.Path...)
 	}
 	authority, path, https := ex.authority, ex.path, ex.tls
 	if authority == nil {
