@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"whsentry/proxy/accesslog"
 	"whsentry/proxy/destination"
 	"whsentry/proxy/downstream"
 	"whsentry/proxy/http1"
@@ -218,9 +219,9 @@ func benchRecord(t testing.TB, request string) (func(), int) {
 	ex.status, ex.requestBytes, ex.responseBytes = 202, 1024, 15
 	ex.remote, ex.reused = netip.MustParseAddrPort("203.0.113.7:80"), true
 	ex.phases = [metrics.Phases]time.Duration{-1, -1, -1, 11 * time.Millisecond}
-	l := new(line)
+	r := accesslog.AcquireRecord()
 	return func() {
-		l.fill(ex, time.Now(), 12*time.Millisecond)
-		l.Forget()
+		ex.fillRecord(r, time.Now(), 12*time.Millisecond)
+		r.Forget()
 	}, 0
 }

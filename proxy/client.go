@@ -86,7 +86,7 @@ func (c *client) TurnAway(readable bool) {
 		c.SendAtOnce(answer)
 		ex.responseBytes = int64(body)
 	}
-	ex.record().release()
+	ex.record().Release()
 }
 
 // overloaded is what the clients above maxConnections are told.

@@ -266,9 +266,9 @@ func (ex *exchange) finish(f *reason.Failure) bool {
 		c.restOpened()
 	}
 	if ex.status != 0 {
-		l := ex.record()
-		c.proxy.noteRefusal(ex, l, f)
-		l.release()
+		r := ex.record()
+		c.proxy.noteRefusal(ex, r, f)
+		r.Release()
 	}
 	goesOn := ex.keep && c.MayGoOn()
 	c.SettleInput()

@@ -34,7 +34,7 @@ func benchLog(t testing.TB, format string) (round func(), size int) {
 	id, method, url := []byte("6f9619ff-8b86-d011-b42d-00c04fc964ff"), []byte("POST"), []byte("http://hooks.shop.example/integrations/github/4711?tenant=acme")
 	round = func() {
 		r.At, r.Took = time.Now(), 12*time.Millisecond
-		r.ID, r.ClientAddr, r.Method, r.URL = id, "10.0.0.7:51324", method, url
+		r.ID, r.ClientAddr, r.Method, r.URL = id, "10.0.0.7:51324", method, append(r.URL[:0], url...)
 		r.Status, r.RequestBytes, r.ResponseBytes = 202, 1024, 15
 		r.Upstream, r.Reused = netip.MustParseAddrPort("203.0.113.7:80"), true
 		r.Phases = [metrics.Phases]time.Duration{-1, -1, -1, 11 * time.Millisecond}

@@ -1,7 +1,12 @@
 package accesslog
 
 import (
+	"crypto/tls"
+	"encoding/binary"
+	"encoding/hex"
+	"math/rand/v2"
 	"net/netip"
+	"sync"
 	"time"
 
 	"whsentry/proxy/metrics"
@@ -21,8 +26,8 @@ const (
 	URLFull, URLPath, URLHost = "full", "path", "host" // URLPath is without the query
 )
 
-// Record is one request, as it is logged. Its parts may hold anything: they are escaped where they are written. It is
-// filled and given to Log again and again, so that it costs no memory; what it holds need not outlive that call.
+// Record is one request, as it is logged. Its parts may hold anything: they are escaped where they are written. What it
+// holds need not outlive the call of Log. AcquireRecord and Release let it cost no memory.
 type Record struct {
 	At         time.Time // when it ended
 	Took       time.Duration
@@ -30,7 +35,9 @@ type Record struct {
 	ClientAddr string
 	Client     string // of the settings; "": none
 	Method     []byte // empty: not known
-	URL        []byte // as much of it as Config.URL lets through; empty: not known
+	// URL is as much of it as Config.URL lets through; empty: not known. Its memory is the record's, which keeps it: a URL is
+	// appended to what is there, from its beginning on.
+	URL []byte
 
 	Status    int
 	Code      reason.Code      // reason.None: the destination's own answer
@@ -53,16 +60,65 @@ type Record struct {
 	Phases                      [metrics.Phases]time.Duration // below 0: did not happen
 
 	line []byte
+	id   [36]byte // where ID lies, where that is random
+}
+
+// records are those that no request has. One that waits for its answer needs none: 4,000 would hold 2 MB.
+var records = sync.Pool{New: func() any { return new(Record) }}
+
+// AcquireRecord returns a record of a request of which nothing is known.
+func AcquireRecord() *Record { return records.Get().(*Record) }
+
+// Release gives the record back. Nothing of it may be used from here on.
+func (r *Record) Release() {
+	r.Forget()
+	records.Put(r)
 }
 
 // maxKept is how large a record's own memory may have become to be kept for the next request, in bytes.
 const maxKept = 64 << 10
 
-// Forget lets go of everything that the record holds, but for the memory that its line was written in.
-func (r *Record) Forget() {
-	line := r.line
-	if cap(line) > maxKept {
-		line = nil
+// Forget lets go of everything that the record holds, but for the memory of its own.
+func (r *Record) Forget() { *r = Record{line: keep(r.line), URL: keep(r.URL)} }
+
+func keep(memory []byte) []byte {
+	if cap(memory) > maxKept {
+		return nil
 	}
-	*r = Record{line: line[:0]}
+	return memory[:0]
+}
+
+// MakeID gives the request a random id, a version 4 UUID (RFC 9562). It is no secret, so that a fast generator is good enough.
+func (r *Record) MakeID() {
+	var u [16]byte
+	binary.LittleEndian.PutUint64(u[:8], rand.Uint64())
+	binary.LittleEndian.PutUint64(u[8:], rand.Uint64())
+	u[6] = u[6]&0x0f | 0x40
+	u[8] = u[8]&0x3f | 0x80
+	r.ID = r.id[:]
+	for i, j := 0, 0; i < len(u); i++ {
+		if j == 8 || j == 13 || j == 18 || j == 23 {
+			r.ID[j] = '-'
+			j++
+		}
+		hex.Encode(r.ID[j:], u[i:i+1])
+		j += 2
+	}
+}
+
+// TLSVersionName names a version, as in tls.VersionTLS13, for Record.TLSVersion; 0 is none.
+func TLSVersionName(version uint16) string {
+	switch version {
+	case 0:
+		return ""
+	case tls.VersionTLS10: // an entry of destinations may allow these two
+		return "TLSv1.0"
+	case tls.VersionTLS11:
+		return "TLSv1.1"
+	case tls.VersionTLS12:
+		return "TLSv1.2"
+	case tls.VersionTLS13:
+		return "TLSv1.3"
+	}
+	return tls.VersionName(version)
 }

@@ -1,5 +1,7 @@
 package accesslog
 
+import "whsentry/proxy/http1"
+
 // The form of a traceparent (W3C Trace Context, section 3.2): version, trace-id, parent-id and flags, in small
 // hexadecimal digits, with a hyphen between them.
 const (
@@ -22,6 +24,22 @@ func TraceID(traceparent []byte) []byte {
 		return nil
 	}
 	return t[traceBegins:traceEnds]
+}
+
+// TraceIDOf returns the trace-id of a request's traceparent, as a part of its head, or nil where it has none, or more than one,
+// or one that is not well-formed.
+func TraceIDOf(h *http1.Request) []byte {
+	var value []byte
+	for _, f := range h.Fields() {
+		if !http1.EqualFold(f.Name.Of(h.Raw), "traceparent") {
+			continue
+		}
+		if value != nil {
+			return nil
+		}
+		value = f.Value.Of(h.Raw)
+	}
+	return TraceID(value)
 }
 
 func isHex(digits []byte) bool {
