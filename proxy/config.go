@@ -104,7 +104,7 @@ func DefaultConfig() Config {
 		ConnectPlain:        PlainInspect,
 		UserAgent:           "Webhook Sentry/0.1",
 		RequestIDHeader:     "Request-ID",
-		AccessLog:           accesslog.Config{Type: accesslog.Text, URL: accesslog.URLFull},
+		AccessLog:           accesslog.DefaultConfig(),
 		Answers:             reason.DefaultConfig(),
 		Metrics:             admin.Config{Address: ":2112"},
 		ShutdownTimeout:     30 * time.Second,

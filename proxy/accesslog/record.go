@@ -26,6 +26,9 @@ const (
 	URLFull, URLPath, URLHost = "full", "path", "host" // URLPath is without the query
 )
 
+// DefaultConfig returns the defaults: text with whole URLs, on standard output.
+func DefaultConfig() Config { return Config{Type: Text, URL: URLFull} }
+
 // Record is one request, as it is logged. Its parts may hold anything: they are escaped where they are written. What it
 // holds need not outlive the call of Log. AcquireRecord and Release let it cost no memory.
 type Record struct {
