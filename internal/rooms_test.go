@@ -14,8 +14,10 @@ var (
 	// leaves are the packages that import nothing of ours.
 	leaves = []string{"guard", "ca", "policy", "bench", "proxy/http1", "proxy/socket"}
 	// rooms are those below proxy.
-	rooms = []string{"proxy/http1", "proxy/socket", "proxy/reason", "proxy/metrics", "proxy/accesslog", "proxy/admin", "proxy/listen", "proxy/downstream",
-		"proxy/upstream", "proxy/destination", "proxy/urlcheck"}
+	rooms = []string{
+		"proxy/http1", "proxy/socket", "proxy/reason", "proxy/metrics", "proxy/accesslog", "proxy/admin", "proxy/listen", "proxy/downstream",
+		"proxy/upstream", "proxy/destination", "proxy/urlcheck",
+	}
 	// judges decide and know nothing of whom they decide for.
 	judges = []string{"guard", "ca", "policy"}
 )
