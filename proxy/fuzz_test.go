@@ -62,7 +62,7 @@ func checkRewritten(t *testing.T, ex *exchange, want *http1.Target, body string)
 	const next = "GET /next HTTP/1.1\r\nHost: next\r\n\r\n"
 	r := bufio.NewReader(strings.NewReader(sent + next))
 	req, err := http.ReadRequest(r)
-	origin := string(ex.appendOriginForm(nil))
+	origin := string(http1.AppendOriginForm(nil, ex.method(), ex.path))
 	if _, urlErr := url.ParseRequestURI(origin); err != nil && urlErr != nil {
 		// That parser minds what a path is made of; the proxy passes it on as it came.
 		sent = strings.Replace(sent, " "+origin+" ", " /other ", 1)
