@@ -1,11 +1,9 @@
-package proxy
+package socket
 
 import (
 	"slices"
 	"testing"
 	"time"
-
-	"whsentry/proxy/socket"
 )
 
 func TestRoundsThatAreLate(t *testing.T) {
@@ -22,12 +20,12 @@ func TestRoundsThatAreLate(t *testing.T) {
 		{"never in time", []time.Duration{time.Second, time.Second, time.Second, time.Second}, []bool{false, true, false, true, false}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			var r rounds
-			at := socket.Tick(time.Hour)
-			got := []bool{r.late(at, int64(interval))}
+			var r Rounds
+			at := Tick(time.Hour)
+			got := []bool{r.Late(at, int64(interval))}
 			for _, gap := range tt.gaps {
 				at += int64(gap)
-				got = append(got, r.late(at, int64(interval)))
+				got = append(got, r.Late(at, int64(interval)))
 			}
 			if !slices.Equal(got, tt.lates) {
 				t.Errorf("got late %v; want %v", got, tt.lates)
