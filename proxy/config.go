@@ -3,7 +3,6 @@ package proxy
 import (
 	"fmt"
 	"math"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -128,23 +127,17 @@ func (c *Config) validateListeners() error {
 	if len(c.Listeners) == 0 {
 		return invalid("listeners", "", "empty", "at least one endpoint")
 	}
-	used := make(map[string]string) // address to the key that has it
 	for i := range c.Listeners {
-		key := "listeners[" + strconv.Itoa(i) + "]"
-		if err := c.Listeners[i].Validate(key); err != nil {
-			return err
-		}
-		if err := claimAddress(used, key+".address", c.Listeners[i].Address); err != nil {
+		if err := c.Listeners[i].Validate("listeners[" + strconv.Itoa(i) + "]"); err != nil {
 			return err
 		}
 	}
-	if c.Metrics.Address == "" {
-		return nil
+	if c.Metrics.Address != "" {
+		if err := listen.ValidateAddress(metricsKey, c.Metrics.Address); err != nil {
+			return err
+		}
 	}
-	if err := listen.ValidateAddress(metricsKey, c.Metrics.Address); err != nil {
-		return err
-	}
-	return claimAddress(used, metricsKey, c.Metrics.Address)
+	return listen.ValidateDistinct(c.endpoints())
 }
 
 const metricsKey = "metrics.address"
@@ -159,19 +152,6 @@ func (c *Config) endpoints() []listen.Endpoint {
 		all = append(all, listen.Endpoint{Key: metricsKey, Address: c.Metrics.Address})
 	}
 	return all
-}
-
-// claimAddress notes that key listens on address, and refuses one that another key has. Port 0 is a port of the
-// system's choice, and so never the same twice.
-func claimAddress(used map[string]string, key, address string) error {
-	if _, port, _ := net.SplitHostPort(address); port == "0" {
-		return nil
-	}
-	if other, taken := used[address]; taken {
-		return invalid(key, address, "the address of "+other+" too", "an address of its own")
-	}
-	used[address] = key
-	return nil
 }
 
 func (c *Config) validateDurations() error {

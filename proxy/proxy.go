@@ -132,23 +132,11 @@ func (p *Proxy) openAll(cfg Config, deps Dependencies) error {
 	if cfg.Metrics.Address == "" {
 		return nil
 	}
-	if p.adminLn, err = listenAdmin(cfg.Metrics.Address, deps.Sockets.Take(metricsKey)); err != nil {
+	if p.adminLn, err = listen.Plain(cfg.Metrics.Address, deps.Sockets.Take(metricsKey)); err != nil {
 		return fmt.Errorf("%s: %w", metricsKey, err)
 	}
 	p.admin = admin.New(p.source())
 	return nil
-}
-
-// listenAdmin listens on address, unless a socket for it has been passed.
-func listenAdmin(address string, passed *net.TCPListener) (net.Listener, error) {
-	if passed != nil {
-		return passed, nil
-	}
-	ln, err := net.Listen("tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("%q: listen: %w; want an address of this host that is free", address, listen.BareError(err))
-	}
-	return ln, nil
 }
 
 // source is what the status page shows of the proxy.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
@@ -24,7 +23,7 @@ func (p *Proxy) Reload(cfg Config, deps Dependencies) error {
 		return err
 	}
 	old := p.run.Load()
-	cfg.Listeners, cfg.Metrics.Address = p.keepListeners(old.cfg, cfg.Listeners), old.cfg.Metrics.Address
+	cfg.Listeners, cfg.Metrics.Address = listen.Keep(old.cfg.Listeners, cfg.Listeners), old.cfg.Metrics.Address
 	cfg.AccessLog.Type = old.cfg.AccessLog.Type
 	certificates, err := p.loadListeners(cfg, deps.CA)
 	if err != nil {
@@ -122,21 +121,6 @@ func (p *Proxy) loadListeners(cfg Config, store *ca.Store) ([]*tls.Config, error
 		certificates[i] = c
 	}
 	return certificates, nil
-}
-
-// keepListeners returns the listeners that there are, each with what its address has now of what can change: the
-// certificate files, and whom the PROXY protocol is taken from.
-func (p *Proxy) keepListeners(old *Config, wanted []listen.Config) []listen.Config {
-	kept := slices.Clone(old.Listeners)
-	for i := range kept {
-		for _, w := range wanted {
-			if w.Address == kept[i].Address && w.Type == kept[i].Type {
-				kept[i].CertFile, kept[i].KeyFile, kept[i].ClientCAFile = w.CertFile, w.KeyFile, w.ClientCAFile
-				kept[i].ProxyProtocol, kept[i].ProxyProtocolFrom = w.ProxyProtocol, w.ProxyProtocolFrom
-			}
-		}
-	}
-	return kept
 }
 
 // ReloadFailed counts a reload that failed, and opens the access log anew even so: whoever has moved it away to

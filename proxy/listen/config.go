@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -101,6 +102,37 @@ func ValidateAddress(key, address string) error {
 		return invalid(key, address, reject, want)
 	}
 	return nil
+}
+
+// ValidateDistinct refuses an address that two keys have. Port 0 is a port of the system's choice, and so never the same
+// twice.
+func ValidateDistinct(endpoints []Endpoint) error {
+	used := make(map[string]string) // address to the key that has it
+	for _, e := range endpoints {
+		if _, port, _ := net.SplitHostPort(e.Address); port == "0" {
+			continue
+		}
+		if other, taken := used[e.Address]; taken {
+			return invalid(e.Key, e.Address, "the address of "+other+" too", "an address of its own")
+		}
+		used[e.Address] = e.Key
+	}
+	return nil
+}
+
+// Keep returns the listeners that there are, each with what its address is wanted to have of what can change: the
+// certificate files, and whom the PROXY protocol is taken from.
+func Keep(there, wanted []Config) []Config {
+	kept := slices.Clone(there)
+	for i := range kept {
+		for _, w := range wanted {
+			if w.Address == kept[i].Address && w.Type == kept[i].Type {
+				kept[i].CertFile, kept[i].KeyFile, kept[i].ClientCAFile = w.CertFile, w.KeyFile, w.ClientCAFile
+				kept[i].ProxyProtocol, kept[i].ProxyProtocolFrom = w.ProxyProtocol, w.ProxyProtocolFrom
+			}
+		}
+	}
+	return kept
 }
 
 // rejectName says what is wrong with a DNS name of this host, or "".

@@ -104,6 +104,18 @@ func BareError(err error) error {
 	return err
 }
 
+// Plain listens on address for what is no client of the proxy, unless a socket for it has been passed.
+func Plain(address string, passed *net.TCPListener) (net.Listener, error) {
+	if passed != nil {
+		return passed, nil
+	}
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("%q: listen: %w; want an address of this host that is free", address, BareError(err))
+	}
+	return ln, nil
+}
+
 // Patient returns ln as a listener that does not end when the process or the system has run out of something: it waits
 // until there is some again. Those who want to connect wait with it, in the system's queue. report, which may be nil, is
 // called as OnShortage says.
