@@ -8,7 +8,7 @@
 //	internal/settings    every key of the configuration, once
 //	proxy                this package: one request, from the client to the destination and back
 //	  proxy/listen       the sockets that clients connect to, however they came, and how they are left
-//	  proxy/http1        the bytes of HTTP/1: the gate's scan, fields, chunked coding, heads of responses
+//	  proxy/http1        the bytes of HTTP/1: the gate's scan, fields, chunked coding, heads both ways
 //	  proxy/downstream   connections of clients: accepted, greeted, read and written in time, at rest, left
 //	  proxy/destination  the host and port that a request is for, and the terms on which that is connected to
 //	  proxy/upstream     connections to destinations: pool, lifetime, idleness, a request over one, its answer's body
@@ -40,7 +40,7 @@
 //	wait.go         waiting for the destination, which the client's going away ends
 //	connect.go      get a connection to the destination: one at rest, or a new one, through the guard
 //	forward.go      send the request, read the answer's head
-//	headers.go      what is dropped, replaced and rewritten, both ways
+//	headers.go      the heads that are sent, both ways (http1: what is dropped, replaced and rewritten in them)
 //	relay.go        pass the answer's body on within the limits, or cut it so that the client can tell
 //	incomplete.go   the same where an answer that is cut is passed on all the same (incompleteResponses: pass)
 //	tunnel.go       CONNECT as a tunnel (intercept.go: CONNECT under mitm; rights.go: tunnels whose right is gone)
@@ -83,10 +83,10 @@
 // The framing of HTTP/1.1 is where proxies are attacked, and what this proxy refuses, and when, is its promise. A
 // server for the web is more lenient than that, with good reason. Three things stand around its parser:
 //
-// The gate, downstream's Read for fasthttp, hands on one complete head, whose every line ends with CRLF and which holds no other
-// control byte than HTAB, and nothing of what follows it. Without it a bare LF ends a line or the whole head for
-// fasthttp, so that two parsers see different requests in the same bytes. And since no byte of a body ever lies in its
-// buffer, it can take no request out of one, and a CONNECT's early bytes are ours without a hijacking.
+// The gate, downstream's Read for fasthttp, hands on one complete head, whose every line ends with CRLF and which holds
+// no other control byte than HTAB, and nothing of what follows it. Without it a bare LF ends a line or the whole head
+// for fasthttp, so that two parsers see different requests in the same bytes. And since no byte of a body ever lies in
+// its buffer, it can take no request out of one, and a CONNECT's early bytes are ours without a hijacking.
 //
 // The strict pass, exchange.scan, reads the fields once more as they were sent (RawHeaders), and looks at nothing that
 // fasthttp has made of them. Without it there pass: folded lines, white space within a name, a length beside chunked,
@@ -118,11 +118,11 @@
 //
 // Buffers belong to exchanges, never to connections at rest: a client between two requests holds fasthttp's small
 // buffer and no other, and after a second leaves fasthttp's loop, so that it gives that one and its stack back too
-// (downstream.Conn.park); a tunnel without traffic and a pooled connection hold none. While the destination is waited for, an
-// exchange holds a few facts, and the request's body only where that may be sent again; the memory that its head was
-// written from has been given back, a read buffer is taken once there is something to read, and a line of the log once
-// there is something to tell. What a request does until then fits a stack of 4 KiB: before, stacks were half of what 4,000
-// requests in flight took.
+// (downstream.Conn.park); a tunnel without traffic and a pooled connection hold none. While the destination is waited
+// for, an exchange holds a few facts, and the request's body only where that may be sent again; the memory that its head
+// was written from has been given back, a read buffer is taken once there is something to read, and a line of the log
+// once there is something to tell. What a request does until then fits a stack of 4 KiB: before, stacks were half of
+// what 4,000 requests in flight took.
 //
 // # Words
 //
