@@ -39,6 +39,9 @@ func (b *Breaker) goOn(previous *Breaker) {
 	}
 }
 
+// IsOn reports whether it may ever refuse anything. Where not, there is no need to ask it.
+func (b *Breaker) IsOn() bool { return b.failures > 0 }
+
 // Pass is what Allow gives a request and Done wants back, once.
 type Pass struct {
 	began time.Time

@@ -216,7 +216,7 @@ func benchCount(t testing.TB) (func(), int) {
 // benchRecord makes the record of an exchange that the access log gets.
 func benchRecord(t testing.TB, request string) (func(), int) {
 	ex := exchangeFor(t, request)
-	ex.status, ex.requestBytes, ex.responseBytes = 202, 1024, 15
+	ex.status, ex.body.Came, ex.responseBytes = 202, 1024, 15
 	ex.remote, ex.reused = netip.MustParseAddrPort("203.0.113.7:80"), true
 	ex.phases = [metrics.Phases]time.Duration{-1, -1, -1, 11 * time.Millisecond}
 	r := accesslog.AcquireRecord()

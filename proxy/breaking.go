@@ -6,7 +6,6 @@ import (
 
 	"whsentry/policy"
 	"whsentry/proxy/reason"
-	"whsentry/proxy/socket"
 )
 
 // breaking is what an exchange has to do with the breaker of its destination.
@@ -27,8 +26,12 @@ func (ex *exchange) askBreaker() *reason.Failure {
 		return nil
 	}
 	b.asked = true
+	breaker := ex.run.policy.Breaker()
+	if !breaker.IsOn() {
+		return nil
+	}
 	var key [keySize]byte
-	pass, retry, ok := ex.run.policy.Breaker().Allow(ex.appendBreakerKey(key[:0]), socket.Time(ex.at))
+	pass, retry, ok := breaker.Allow(ex.appendBreakerKey(key[:0]), time.Now())
 	if !ok {
 		f := reason.Newf(reason.BreakerOpen, "%s could not be reached of late: no request is let through for now", ex.address.String())
 		f.RetryAfter = int((retry + time.Second - 1) / time.Second)

@@ -46,7 +46,7 @@ type exchange struct {
 	timeout  time.Duration // the caller's own deadline; 0: none
 	timer    *time.Timer   // of it, while it runs
 
-	body  downstream.Body // the request's, in full
+	body  downstream.Body // the request's, in full; of a tunnel, what it has carried
 	stash []byte          // a response's body while it is read whole
 
 	interims int         // bytes of interim responses
@@ -67,7 +67,6 @@ type exchange struct {
 	closed        upstream.CloseReason // a tunnel: for its idleness or its age
 	tlsVersion    uint16               // as in tls.VersionTLS13; 0: none
 	reused        bool
-	requestBytes  int64
 	responseBytes int64
 	phases        [metrics.Phases]time.Duration // -1: did not happen
 }
@@ -119,7 +118,7 @@ func (ex *exchange) clear() {
 	ex.keep, ex.begun = false, false
 	ex.status, ex.reason, ex.failed = 0, reason.None, nil
 	ex.remote, ex.reused, ex.tlsVersion = netip.AddrPort{}, false, 0
-	ex.requestBytes, ex.responseBytes = 0, 0
+	ex.responseBytes = 0
 	ex.closed = upstream.CloseNone
 }
 

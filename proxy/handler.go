@@ -200,7 +200,7 @@ func (ex *exchange) readBody(refused *reason.Failure) *reason.Failure {
 	} else if f == nil {
 		f = b.Take(&ex.client.Conn, h.Chunked, h.ContentLength, &l)
 	}
-	ex.at, ex.requestBytes = b.At, b.Came
+	ex.at = b.At
 	if f != nil && refused != nil && f.Status != reason.StatusClientGone && f.Code != reason.Malformed {
 		refused.Fatal = true
 		return refused

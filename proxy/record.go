@@ -35,7 +35,7 @@ func (ex *exchange) record() *accesslog.Record {
 		counts.CountWouldDeny()
 	}
 	m.CountPhases(&ex.phases)
-	m.RequestBytes.AddInt64(ex.requestBytes)
+	m.RequestBytes.AddInt64(ex.body.Came)
 	m.ResponseBytes.AddInt64(ex.responseBytes)
 	ex.fillRecord(r, at, took)
 	ex.client.proxy.access.Load().Log(r)
@@ -60,7 +60,7 @@ func (ex *exchange) fillRecord(r *accesslog.Record, at time.Time, took time.Dura
 	if ex.run.cfg.AccessLog.Type == accesslog.JSON {
 		r.TraceID = accesslog.TraceIDOf(&ex.head)
 	}
-	r.RequestBytes, r.ResponseBytes, r.Phases = ex.requestBytes, ex.responseBytes, ex.phases
+	r.RequestBytes, r.ResponseBytes, r.Phases = ex.body.Came, ex.responseBytes, ex.phases
 }
 
 // tidied names what was untidy about the destination's response, where that was passed on, and counts it.

@@ -180,7 +180,7 @@ func TestFillRecord(t *testing.T) {
 	ex.failed.Happened(true, 0)
 	ex.status, ex.reason = 502, reason.Timeout
 	ex.remote, ex.reused, ex.tlsVersion = netip.MustParseAddrPort("192.0.2.1:443"), true, tls.VersionTLS13
-	ex.requestBytes, ex.responseBytes = 3, 4
+	ex.body.Came, ex.responseBytes = 3, 4
 	ex.phases = [metrics.Phases]time.Duration{1, 2, 3, -1}
 	var r accesslog.Record
 	ex.fillRecord(&r, logTime, time.Second)

@@ -48,8 +48,8 @@ func (ex *exchange) join(carry func(t *upstream.Tunnel) (opaque bool)) *reason.F
 	if !opaque {
 		return nil
 	}
-	ex.requestBytes, ex.responseBytes = t.Bytes()
-	ex.written = ex.requestBytes > 0
+	ex.body.Came, ex.responseBytes = t.Bytes()
+	ex.written = ex.body.Came > 0
 	f := ex.tunnelEnd(t)
 	ex.drop(upstream.CloseTunnel)
 	ex.keep = false

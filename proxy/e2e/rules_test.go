@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"whsentry/ca/catest"
 	"whsentry/guard"
 	"whsentry/policy"
 	"whsentry/proxy"
@@ -325,6 +326,35 @@ func TestBreaker(t *testing.T) {
 	}
 	eventually(t, "the one that tries", func() bool { return s.exchange(request).reason() == "1006" })
 	s.exchange(request).check(t, "503 Service Unavailable", "1018")
+}
+
+// A breaker is asked when the connection is wanted, however long ago the CONNECT was: what is begun without TLS under mitm
+// is connected for only then.
+func TestBreakerAfterAPause(t *testing.T) {
+	t.Parallel()
+	const openFor = 300 * time.Millisecond
+	const upgrade = "GET /chat HTTP/1.1\r\nHost: anything\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+	root, issuer := catest.Root(t, "Root"), catest.Root(t, "Issuer")
+	_, refusing := boundSocket(t)
+	s := startMITM(t, root, issuer, nil)
+	s.policy = policy.Config{Breaker: policy.BreakerConfig{Failures: 1, OpenFor: openFor}}
+	s.mustReload(nil)
+	var clients [2]*rawConn
+	for i := range clients {
+		clients[i] = s.dial()
+		clients[i].open(refusing, "")
+	}
+	clients[0].send(upgrade)
+	clients[0].waitEnd()
+	s.waitMetric("whsentry_breakers_open", "1")
+	time.Sleep(openFor) // it is to pass
+	clients[1].send(upgrade)
+	clients[1].waitEnd()
+	for _, line := range s.logLines(2) {
+		if !strings.Contains(line, " CONNECT "+refusing+" 200 ") || !strings.Contains(line, " 1006 ") {
+			t.Errorf("got the line %q; want 200, and 1006 for what came of it", line)
+		}
+	}
 }
 
 // TestDestinationsLimits hold for the hosts of the entry alone.

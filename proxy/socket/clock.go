@@ -20,6 +20,3 @@ func Now() Tick { return int64(time.Since(epoch)) }
 
 // At is the moment of t, which time.Now has returned.
 func At(t time.Time) Tick { return int64(t.Sub(epoch)) }
-
-// Time is the moment of t as a time.Time, without a look at the clock.
-func Time(t Tick) time.Time { return epoch.Add(time.Duration(t)) }
