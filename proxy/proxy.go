@@ -51,6 +51,7 @@ type Proxy struct {
 	sweeps   chan struct{} // closed to end the sweeper
 	swept    chan struct{} // closed when it has ended
 	interval atomic.Int64  // the sweeper's
+	row      atomic.Int32  // connections that are about to be made in a row
 	issuers  atomic.Uint32 // counts the CAs of interceptions
 }
 

@@ -30,7 +30,9 @@ type Body struct {
 // response has none is not to be read. It may have limit bytes, and where it is chunked overhead bytes of extensions, and as
 // many of trailers.
 func (b *Body) Begin(call *Call, r *http1.Response, limit, overhead int64) {
-	*b = Body{call: call, response: r, start: call.In.Mark(), limit: limit, left: r.ContentLength, chunked: r.Chunked}
+	*b = Body{} // as one value it would stand on the stack twice, which has to be small
+	b.call, b.response, b.start = call, r, call.In.Mark()
+	b.limit, b.left, b.chunked = limit, r.ContentLength, r.Chunked
 	b.chunks.Reset(overhead, true)
 }
 
