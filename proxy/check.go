@@ -28,8 +28,7 @@ func (ex *exchange) check(f *reason.Failure) *reason.Failure {
 		q, f = ex.readCheck()
 	}
 	if f == nil && ex.awaitsContinue() {
-		f = reason.Of(ex.client.Send([]byte("HTTP/1.1 100 Continue\r\n\r\n")))
-		ex.head.Expect = false
+		f = ex.bidContinue()
 	}
 	if f = ex.readBody(f); f != nil {
 		return f

@@ -185,8 +185,7 @@ func (ex *exchange) readBody(refused *reason.Failure) *reason.Failure {
 	if refused == nil && f == nil && ex.awaitsContinue() {
 		refused = ex.judgeAhead()
 		if refused == nil {
-			f = reason.Of(ex.client.Send([]byte("HTTP/1.1 100 Continue\r\n\r\n")))
-			h.Expect = false
+			f = ex.bidContinue()
 		}
 	}
 	if refused != nil && (f != nil || ex.awaitsContinue()) {
@@ -232,6 +231,12 @@ func (ex *exchange) forgetBody() {
 // 10.1.1). One that has sent some of it does not.
 func (ex *exchange) awaitsContinue() bool {
 	return ex.head.Expect && !ex.head.HTTP10 && ex.client.In.Len() == 0
+}
+
+// bidContinue gives the client that interim answer.
+func (ex *exchange) bidContinue() *reason.Failure {
+	ex.head.Expect = false
+	return reason.Of(ex.client.Send([]byte("HTTP/1.1 100 Continue\r\n\r\n")))
 }
 
 // judge looks the destination up and judges it, without contacting it.
@@ -321,7 +326,7 @@ func (ex *exchange) fail(f *reason.Failure) {
 	ex.responseBytes = int64(body)
 }
 
-// connectionOption is the value of the Connection field of an answer of the proxy's own; "": it needs none.
+// connectionOption is the value of the Connection field of an answer; "": it needs none.
 func (ex *exchange) connectionOption() string {
 	if !ex.keep {
 		return "close"

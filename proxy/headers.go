@@ -10,12 +10,5 @@ func (ex *exchange) appendRequestHead(dst []byte, bodyLen int) []byte {
 
 // appendResponseHead appends the head that goes to the client, with what that has to know of its connection's future.
 func (ex *exchange) appendResponseHead(dst []byte, r *http1.Response, framing http1.Framing, length int64) []byte {
-	connection := ""
-	switch {
-	case !ex.keep:
-		connection = "close"
-	case ex.head.HTTP10:
-		connection = "keep-alive"
-	}
-	return http1.AppendResponseHead(dst, r, framing, length, connection)
+	return http1.AppendResponseHead(dst, r, framing, length, ex.connectionOption())
 }
