@@ -205,7 +205,7 @@ func (c *Conn) awaitRequest() bool {
 		runtime.Gosched()
 	}
 	if !plain {
-		return c.awaitRecord()
+		return c.awaitRecord() == nil
 	}
 	err := c.tcp.Await(c.ready)
 	if err == nil {
@@ -250,15 +250,15 @@ func (c *Conn) takeReady(fd uintptr) (done bool) {
 	return true
 }
 
-// awaitRecord is takeReady above TLS, which has a buffer of its own: one byte is enough to know.
-func (c *Conn) awaitRecord() bool {
+// awaitRecord is the wait above TLS, which has a buffer of its own: one byte is enough to know.
+func (c *Conn) awaitRecord() error {
 	if _, err := io.ReadFull(c.tls, c.first[:]); err != nil {
-		return false
+		return err
 	}
 	c.Start, c.restEnds = socket.Now(), 0
 	c.In.Free()[0] = c.first[0]
 	c.In.Added(1)
-	return true
+	return nil
 }
 
 // Head returns the head that AwaitHead has found, a part of In; nil: there is none.

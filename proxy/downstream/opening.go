@@ -2,7 +2,6 @@ package downstream
 
 import (
 	"errors"
-	"io"
 	"os"
 	"time"
 
@@ -55,10 +54,5 @@ func (c *Conn) awaitFirst() error {
 		}
 		return c.readErr
 	}
-	if _, err := io.ReadFull(c.tls, c.first[:]); err != nil {
-		return err
-	}
-	c.In.Free()[0] = c.first[0]
-	c.In.Added(1)
-	return nil
+	return c.awaitRecord()
 }
