@@ -12,7 +12,6 @@ type Reader struct {
 	tcp   *Conn // nil above TLS
 	ready func(fd uintptr) bool
 	buf   *[]byte
-	bulk  bool // what is in buf is a bulk buffer
 	flows bool // the last read has found as much as a copy buffer holds, or more
 	n     int
 	err   error
@@ -53,19 +52,18 @@ func (r *Reader) Bytes() []byte {
 func (r *Reader) Release() {
 	switch {
 	case r.buf == nil:
-	case r.bulk:
+	case len(*r.buf) == bulkBufferSize:
 		releaseBulkBuffer(r.buf)
 	default:
 		ReleaseCopyBuffer(r.buf)
 	}
-	r.buf, r.bulk = nil, false
+	r.buf = nil
 }
 
 // take takes a buffer, a large one where bytes flow.
 func (r *Reader) take() {
 	if r.flows {
 		r.buf = acquireBulkBuffer()
-		r.bulk = r.buf != nil
 	}
 	if r.buf == nil {
 		r.buf = AcquireCopyBuffer()
