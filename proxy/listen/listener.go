@@ -30,7 +30,7 @@ func Open(cfg Config, passed *net.TCPListener) (*Listener, error) {
 	if passed == nil {
 		var err error
 		if tcp, err = openPort(cfg); err != nil {
-			return nil, fmt.Errorf("%q: listen: %w; want an address of this host that is free", cfg.Address, BareError(err))
+			return nil, unopened(cfg.Address, err)
 		}
 	}
 	raw, err := tcp.SyscallConn()
@@ -111,9 +111,14 @@ func Plain(address string, passed *net.TCPListener) (net.Listener, error) {
 	}
 	ln, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("%q: listen: %w; want an address of this host that is free", address, BareError(err))
+		return nil, unopened(address, err)
 	}
 	return ln, nil
+}
+
+// unopened is the error of an address that cannot be listened on, for err.
+func unopened(address string, err error) error {
+	return fmt.Errorf("%q: listen: %w; want an address of this host that is free", address, BareError(err))
 }
 
 // Patient returns ln as a listener that does not end when the process or the system has run out of something: it waits
